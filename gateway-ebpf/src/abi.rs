@@ -1,0 +1,208 @@
+//! Keys and values of the maps.
+//!
+//! Owns their layout. Must not decide anything: that is `select`.
+
+/// An address as the maps hold it: 16 bytes in wire order, IPv4 mapped into `::ffff:0:0/96`. All zero bytes mean
+/// any local address of either family.
+pub type Address = [u8; 16];
+
+/// Any local address.
+pub const ANY: Address = [0; 16];
+
+/// IP protocol number of TCP (RFC 9293).
+pub const TCP: u8 = 6;
+/// IP protocol number of UDP (RFC 768).
+pub const UDP: u8 = 17;
+
+/// An IPv4 address in wire order, mapped (RFC 4291, 2.5.5.2).
+#[inline(always)]
+#[must_use]
+pub const fn mapped(v4: [u8; 4]) -> Address {
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, v4[0], v4[1], v4[2], v4[3]]
+}
+
+/// Where a binding listens: key of `BINDINGS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+pub struct BindingKey {
+    /// The address, or [`ANY`].
+    pub address: Address,
+    /// The port, in the host's byte order.
+    pub port: u16,
+    /// [`TCP`] or [`UDP`].
+    pub protocol: u8,
+    /// Always zero: part of the hashed key.
+    pub pad: u8,
+}
+
+/// What is done with traffic for a binding: value of `BINDINGS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+pub struct Binding {
+    /// An [`Action`] as its number.
+    pub action: u32,
+    /// Dense id of the binding: index of its counters.
+    pub id: u32,
+    /// Dense id of the service whose slots name the backends; [`NO_SERVICE`] where the worker routes (HTTP).
+    pub service: u32,
+    /// Always zero.
+    pub pad: u32,
+}
+
+/// [`Binding::service`] of a binding that has none.
+pub const NO_SERVICE: u32 = u32::MAX;
+
+/// The action of a binding.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Action {
+    /// Forwarded by TC; what TC leaves is steered.
+    Forward = 1,
+    /// Steered to a worker.
+    Steer = 2,
+    /// Refused: TCP clients see a reset at once.
+    Reject = 3,
+}
+
+impl Action {
+    /// The action with this number; `None` for a number of another contract.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_number(number: u32) -> Option<Self> {
+        match number {
+            1 => Some(Self::Forward),
+            2 => Some(Self::Steer),
+            3 => Some(Self::Reject),
+            _ => None,
+        }
+    }
+}
+
+/// A service's slots as one word, so that it is never read torn: value of `SERVICES`.
+/// Bits 0–31: index of its first slot; 32–39: base-2 logarithm of the number of slots; 40: set if the service
+/// exists; 41–63: generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct ServiceWord(pub u64);
+
+/// The largest size class: 65,536 slots.
+pub const MAX_SIZE_CLASS: u8 = 16;
+
+impl ServiceWord {
+    /// The word for `1 << size_class` slots from `offset` on.
+    #[must_use]
+    pub const fn new(offset: u32, size_class: u8, generation: u32) -> Self {
+        Self(
+            offset as u64 | ((size_class as u64) << 32) | (1 << 40) | ((generation as u64 & 0x7f_ffff) << 41),
+        )
+    }
+    /// Index of the first slot.
+    #[inline(always)]
+    #[must_use]
+    pub const fn offset(self) -> u32 {
+        self.0 as u32
+    }
+    /// Base-2 logarithm of the number of slots.
+    #[inline(always)]
+    #[must_use]
+    pub const fn size_class(self) -> u8 {
+        (self.0 >> 32) as u8
+    }
+    /// Whether there is such a service.
+    #[inline(always)]
+    #[must_use]
+    pub const fn exists(self) -> bool {
+        self.0 & (1 << 40) != 0
+    }
+    /// Generation of the slots, 23 bits.
+    #[must_use]
+    pub const fn generation(self) -> u32 {
+        (self.0 >> 41) as u32
+    }
+}
+
+/// Backend id 0: the slot of an invalid backend. TCP is reset, UDP dropped.
+pub const REJECT_BACKEND: u32 = 0;
+
+/// Where a backend is: value of `BACKENDS`. `sk_lookup` reads only slots; this is for the forwarding programs and
+/// for whoever inspects the maps.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+pub struct Backend {
+    /// The endpoint's address.
+    pub address: Address,
+    /// Source address towards it; [`ANY`] while nobody asked for one.
+    pub source: Address,
+    /// Next hop towards it; [`ANY`] if it is on the link or unknown.
+    pub next_hop: Address,
+    /// Interface towards it; 0 if unknown.
+    pub interface: u32,
+    /// Bit 0: on this node.
+    pub flags: u32,
+    /// The endpoint's port, in the host's byte order.
+    pub port: u16,
+    /// [`TCP`] or [`UDP`].
+    pub protocol: u8,
+    /// Always zero.
+    pub pad: [u8; 5],
+}
+
+/// What became of a lookup that found a binding: index within a binding's counters.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verdict {
+    /// A worker's socket was assigned.
+    Steered = 0,
+    /// The binding or the slot says Reject.
+    Rejected = 1,
+    /// No worker's socket: the agent is not running. TCP clients see a reset.
+    NoSocket = 2,
+    /// The kernel refused the socket, or the map holds what this contract does not know.
+    Failed = 3,
+}
+
+impl Verdict {
+    /// Every verdict, in the order of its number.
+    pub const ALL: [Self; 4] = [Self::Steered, Self::Rejected, Self::NoSocket, Self::Failed];
+
+    /// Its name in metrics and on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Steered => "steered",
+            Self::Rejected => "rejected",
+            Self::NoSocket => "no_socket",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Counters a binding has in `LOOKUPS`: one a verdict.
+pub const VERDICTS: u32 = Verdict::ALL.len() as u32;
+
+/// Entries of `META`.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meta {
+    /// [`crate::VERSION`] of whoever made the maps.
+    Version = 0,
+    /// Number of workers that `SOCKETS` and `LOADS` hold.
+    Workers = 1,
+}
+
+/// Index in `SOCKETS` of a worker's socket.
+#[inline(always)]
+#[must_use]
+pub const fn socket_index(worker: u32, v6: bool, protocol: u8) -> u32 {
+    worker * 4 + if v6 { 2 } else { 0 } + if protocol == UDP { 1 } else { 0 }
+}
+
+const _: () = {
+    assert!(size_of::<BindingKey>() == 20 && core::mem::offset_of!(BindingKey, port) == 16);
+    assert!(core::mem::offset_of!(BindingKey, protocol) == 18);
+    assert!(size_of::<Binding>() == 16 && core::mem::offset_of!(Binding, service) == 8);
+    assert!(size_of::<Backend>() == 64 && core::mem::offset_of!(Backend, port) == 56);
+    assert!(size_of::<ServiceWord>() == 8);
+};

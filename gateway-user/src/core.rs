@@ -1,0 +1,14 @@
+//! The pure middle: what the objects mean.
+//!
+//! Owns the model of the configuration, its compilation into a snapshot, route matching, the plan that brings the
+//! kernel's maps from what they hold to what they shall hold, and every condition. Must not know tokio, aya, kube,
+//! hyper, serde, the clock, files, the environment or a log: time, randomness and the host are arguments, and the
+//! same input gives the same bytes.
+
+pub mod host;
+pub mod load;
+pub mod model;
+pub mod plan;
+pub mod route;
+pub mod snapshot;
+pub mod status;

@@ -1,0 +1,136 @@
+//! What compilation yields: everything that the kernel, the workers and the status need, immutable.
+//!
+//! Owns the shape. The HTTP tables' own shape and matching are in `route`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use gateway_ebpf::abi::{Action, BindingKey};
+use rustc_hash::FxHashMap;
+
+use super::model::ObjectName;
+use super::status::Report;
+
+/// The compiled configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Counts compilations since the agent's start.
+    pub generation: u64,
+    /// What the kernel's maps shall hold.
+    pub image: MapImage,
+    /// What a worker does with a connection, by the address and port that it was accepted on: the exact address
+    /// first, then [`gateway_ebpf::abi::ANY`].
+    pub bindings: FxHashMap<BindingKey, Arc<BoundListeners>>,
+    /// Static addresses of Gateways, to be brought up where the host does not own them.
+    pub addresses: BTreeSet<IpAddr>,
+    /// Labels of the workers' request counters, by the dense index that the HTTP tables refer to.
+    pub series: Vec<SeriesKey>,
+    /// The dense ids that this snapshot uses, to be given to the next compilation.
+    pub ids: Ids,
+    /// Conditions, as if applying succeeds.
+    pub report: Report,
+}
+
+/// A binding as the workers see it.
+#[derive(Clone, Debug)]
+pub struct BoundListeners {
+    /// Its dense id.
+    pub id: u32,
+    /// Its key.
+    pub key: BindingKey,
+    /// `NAMESPACE/GATEWAY/LISTENER` of its listeners, for logs and metrics; joined by commas if there are several.
+    pub label: Arc<str>,
+    /// What serves it.
+    pub service: BoundService,
+}
+
+/// What serves a binding.
+#[derive(Clone, Debug)]
+pub enum BoundService {
+    /// HTTP: the worker routes each request.
+    Http(Arc<super::route::HttpTable>),
+    /// TCP: the worker relays to the backend that the slots name.
+    Tcp(Arc<TcpService>),
+    /// Nothing is served here: reset.
+    Reject,
+}
+
+/// The service of a TCP listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TcpService {
+    /// Its dense id.
+    pub id: u32,
+    /// `NAMESPACE/NAME` of the route.
+    pub route: Arc<str>,
+    /// `NAMESPACE/GATEWAY/LISTENER`.
+    pub listener: Arc<str>,
+    /// Backend ids, their number a power of two: for `gateway_ebpf::select::backend`.
+    pub slots: Arc<[u32]>,
+    /// The backends that the slots name, by id.
+    pub backends: BTreeMap<u32, TcpBackend>,
+}
+
+/// A backend of a TCP service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TcpBackend {
+    /// The endpoint.
+    pub at: SocketAddr,
+    /// `NAMESPACE/SERVICE:PORT` of the backendRef that it is an endpoint of.
+    pub name: Arc<str>,
+}
+
+/// Labels of a request counter.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SeriesKey {
+    /// `NAMESPACE/GATEWAY/LISTENER`.
+    pub listener: Arc<str>,
+    /// `NAMESPACE/NAME`; empty: no route matched.
+    pub route: Arc<str>,
+    /// The rule's name, or its position as a number.
+    pub rule: Arc<str>,
+    /// `NAMESPACE/SERVICE:PORT`; empty: answered without a backend.
+    pub backend: Arc<str>,
+}
+
+/// What the kernel's maps hold, or shall hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MapImage {
+    /// Bindings.
+    pub bindings: BTreeMap<BindingKey, BindingImage>,
+    /// Slots by service id; their number is a power of two.
+    pub services: BTreeMap<u32, Arc<[u32]>>,
+    /// Backends by id; id 0 is never in here.
+    pub backends: BTreeMap<u32, BackendKey>,
+}
+
+/// A binding in the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BindingImage {
+    /// Action.
+    pub action: Action,
+    /// Dense id.
+    pub id: u32,
+    /// Service id, for Forward.
+    pub service: Option<u32>,
+}
+
+/// What a backend id stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BackendKey {
+    /// Address and port.
+    pub at: SocketAddr,
+    /// IP protocol number.
+    pub protocol: u8,
+}
+
+/// Dense ids, kept from one compilation to the next: what keeps its identity keeps its id.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ids {
+    /// Bindings, from 0.
+    pub bindings: BTreeMap<BindingKey, u32>,
+    /// Services by route and rule, from 0.
+    pub services: BTreeMap<(ObjectName, usize), u32>,
+    /// Backends, from 1.
+    pub backends: BTreeMap<BackendKey, u32>,
+}

@@ -1,0 +1,82 @@
+//! What is said about each object: conditions as the Gateway API names them (v1.6.1).
+//!
+//! Owns the vocabulary. Must not know where a status is written to.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::model::{GroupKind, ObjectName, ParentRef};
+
+/// A condition. The time of its transition is the writer's to add.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    /// `Accepted`, `Programmed`, `ResolvedRefs`, …
+    pub kind: &'static str,
+    /// True or False.
+    pub status: bool,
+    /// One of the reasons that the API names.
+    pub reason: &'static str,
+    /// For a person: names the object, the field, the value and the remedy.
+    pub message: String,
+    /// The generation that it speaks of.
+    pub observed_generation: i64,
+}
+
+/// The status of everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// GatewayClasses.
+    pub classes: BTreeMap<Arc<str>, Vec<Condition>>,
+    /// Gateways that are ours.
+    pub gateways: BTreeMap<ObjectName, GatewayStatus>,
+    /// Routes, by kind and name: one entry for each parentRef that names a Gateway of ours.
+    pub routes: BTreeMap<(&'static str, ObjectName), Vec<ParentStatus>>,
+    /// ListenerSets and policies, by kind and name.
+    pub others: BTreeMap<(&'static str, ObjectName), Vec<Condition>>,
+    /// What has no place in a status: a Gateway of another class, a parentRef to a missing Gateway, a Service with
+    /// a selector.
+    pub notes: Vec<String>,
+}
+
+/// Status of a Gateway.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GatewayStatus {
+    /// Addresses, at most 16.
+    pub addresses: Vec<IpAddr>,
+    /// Conditions.
+    pub conditions: Vec<Condition>,
+    /// Listeners, in the order of the spec.
+    pub listeners: Vec<ListenerStatus>,
+}
+
+/// Status of a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerStatus {
+    /// Its name.
+    pub name: Arc<str>,
+    /// supportedKinds.
+    pub supported_kinds: Vec<GroupKind>,
+    /// attachedRoutes.
+    pub attached_routes: u32,
+    /// Conditions.
+    pub conditions: Vec<Condition>,
+}
+
+/// Status of a route for one of its parentRefs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParentStatus {
+    /// The parentRef as the route has it.
+    pub parent: ParentRef,
+    /// Conditions.
+    pub conditions: Vec<Condition>,
+}
+
+/// What came of applying a snapshot: what `Programmed` depends on beyond the snapshot itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Gateway addresses that could not be brought up, with the reason.
+    pub failed_addresses: BTreeMap<IpAddr, String>,
+    /// Why nothing could be applied at all, if so.
+    pub failed: Option<String>,
+}
