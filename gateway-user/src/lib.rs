@@ -4,3 +4,4 @@
 //! `main → cli → agent → {source, dataplane, proxy, admin, metrics} → core → gateway_ebpf`.
 
 pub mod core;
+pub mod source;

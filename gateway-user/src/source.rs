@@ -1,0 +1,24 @@
+//! Where the configuration comes from: Kubernetes objects in files.
+//!
+//! Owns reading, checking against the API's schemas, translating old dialects and watching; hands out
+//! [`core::model::Model`](crate::core::model::Model) and diagnostics that name file, line, column, object, field,
+//! value and remedy. Must not know what the objects are used for.
+
+mod diagnostic;
+mod endpoint;
+mod file;
+
+pub use diagnostic::Diagnostic;
+pub use endpoint::{EndpointFlag, EndpointFlagError};
+pub use file::{Error, FileSource, Watch};
+
+use crate::core::model::Model;
+
+/// What a source held, without an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// The objects.
+    pub model: Model,
+    /// What a person should know, but hinders nothing: old dialects, skipped kinds, selectors without pods.
+    pub warnings: Vec<Diagnostic>,
+}
