@@ -4,4 +4,5 @@
 //! `main → cli → agent → {source, dataplane, proxy, admin, metrics} → core → gateway_ebpf`.
 
 pub mod core;
+pub mod proxy;
 pub mod source;

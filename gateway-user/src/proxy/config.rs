@@ -1,0 +1,57 @@
+//! What can be set about the workers, and its defaults.
+//!
+//! Owns the limits. Must not know flags or environment.
+
+use std::io;
+use std::time::Duration;
+
+/// Settings of the workers.
+pub struct Config {
+    /// Threads, each with its own sockets; at least 1. Default: the CPUs available.
+    pub workers: usize,
+    /// Open connections of one worker; beyond it none is accepted until one ends. Default 50,000.
+    pub max_connections: usize,
+    /// Connections waiting to be accepted, of one socket. Default 4,096.
+    pub backlog: i32,
+    /// From a request's first byte (or the connection's start) to the end of its header. Default 15 s.
+    pub header_timeout: Duration,
+    /// How long a client connection is kept between two requests. Default 75 s.
+    pub keep_alive: Duration,
+    /// Without a byte in either direction, a request or response body is given up. Default 5 min.
+    pub body_idle: Duration,
+    /// Bytes of a request's or response's header. Default 64 KiB.
+    pub max_header_bytes: usize,
+    /// Fields of a request's or response's header. Default 128.
+    pub max_headers: usize,
+    /// For one endpoint to take a connection. Default 3 s.
+    pub connect_timeout: Duration,
+    /// Unused connections kept for one endpoint by one worker. Default 64.
+    pub idle_upstreams: usize,
+    /// How long they are kept. Default 30 s: less than the keep-alive of usual servers.
+    pub upstream_keep_alive: Duration,
+    /// A relayed TCP connection without a byte in either direction is closed. Default 1 h.
+    pub tcp_idle: Duration,
+    /// Where the access log goes, one JSON object a line; `None`: none is written. A thread of its own writes;
+    /// what it cannot keep up with is dropped and counted.
+    pub access_log: Option<Box<dyn io::Write + Send>>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            workers: std::thread::available_parallelism().map_or(1, usize::from),
+            max_connections: 50_000,
+            backlog: 4_096,
+            header_timeout: Duration::from_secs(15),
+            keep_alive: Duration::from_secs(75),
+            body_idle: Duration::from_secs(300),
+            max_header_bytes: 64 * 1024,
+            max_headers: 128,
+            connect_timeout: Duration::from_secs(3),
+            idle_upstreams: 64,
+            upstream_keep_alive: Duration::from_secs(30),
+            tcp_idle: Duration::from_secs(3600),
+            access_log: None,
+        }
+    }
+}

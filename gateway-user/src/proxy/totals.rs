@@ -1,0 +1,154 @@
+//! The counters as they are read: plain numbers, summed over the workers.
+//!
+//! Owns their meaning. Must not know how workers count or how the numbers are exported.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::core::snapshot::SeriesKey;
+
+/// Upper bounds of the latency buckets, in microseconds; above the last there is one more bucket.
+pub const LATENCY_BOUNDS: [u64; 12] =
+    [500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000, 2_500_000, 10_000_000];
+
+/// Everything the workers have counted since they started.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Requests, by their labels. One that left the configuration stays for five minutes after the change, so that
+    /// it is scraped a last time; of such at most 4,096 are kept.
+    pub http: Vec<(SeriesKey, HttpTotals)>,
+    /// Relayed connections, by listener, route and backend; kept like those of HTTP.
+    pub tcp: Vec<(TcpKey, TcpTotals)>,
+    /// Connections accepted, by binding (`NAMESPACE/GATEWAY/LISTENER`); kept like those of HTTP.
+    pub accepted: Vec<(BindingLabel, u64)>,
+    /// Connections open now, by worker.
+    pub open: Vec<u64>,
+    /// Ended connections by reason.
+    pub closed: Vec<(CloseReason, u64)>,
+    /// Connections that endpoints took.
+    pub upstream_connects: u64,
+    /// Requests sent on a connection that was used before.
+    pub upstream_reuses: u64,
+    /// Connection attempts that endpoints refused or did not answer.
+    pub upstream_failures: u64,
+    /// Requests sent again since the connection turned out to be stale.
+    pub upstream_retries: u64,
+    /// Times that accepting failed (no descriptor left, for example).
+    pub accept_errors: u64,
+    /// Lines of the access log that were dropped.
+    pub log_dropped: u64,
+}
+
+/// A binding in the counters.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BindingLabel {
+    /// `NAMESPACE/GATEWAY/LISTENER`, joined by commas.
+    pub listener: Arc<str>,
+    /// `ADDRESS:PORT`, `*:PORT` for any address.
+    pub at: Arc<str>,
+}
+
+/// Labels of relayed connections.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TcpKey {
+    /// The binding.
+    pub binding: BindingLabel,
+    /// `NAMESPACE/NAME` of the route.
+    pub route: Arc<str>,
+    /// `NAMESPACE/SERVICE:PORT`; empty: refused, since the slot's backend is invalid.
+    pub backend: Arc<str>,
+    /// The endpoint; `None` with an empty backend.
+    pub endpoint: Option<SocketAddr>,
+}
+
+/// What is counted for relayed connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TcpTotals {
+    /// Connections.
+    pub connections: u64,
+    /// Bytes from clients.
+    pub bytes_in: u64,
+    /// Bytes to clients.
+    pub bytes_out: u64,
+}
+
+/// What is counted for requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HttpTotals {
+    /// Requests by class of the answer's status: 1xx, 2xx, 3xx, 4xx, 5xx. Index 0 (1xx) also holds requests whose
+    /// client went away before there was an answer.
+    pub status: [u64; 5],
+    /// Time from the end of the request's header to the end of the answer.
+    pub latency: Latency,
+    /// Bytes of request bodies.
+    pub bytes_in: u64,
+    /// Bytes of answers' bodies.
+    pub bytes_out: u64,
+}
+
+/// A histogram of durations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Latency {
+    /// Values by bucket, not cumulated; bounds are [`LATENCY_BOUNDS`].
+    pub buckets: [u64; LATENCY_BOUNDS.len() + 1],
+    /// Sum of all, in microseconds.
+    pub sum_micros: u64,
+}
+
+/// Why a client's connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CloseReason {
+    /// Both sides had finished.
+    Done,
+    /// The client reset it.
+    ClientReset,
+    /// The backend reset it.
+    BackendReset,
+    /// No binding of the snapshot fits: reset.
+    Unknown,
+    /// The route's slot holds an invalid backend: reset.
+    Refused,
+    /// No endpoint took the connection: reset.
+    NoEndpoint,
+    /// Nothing moved for too long.
+    Idle,
+    /// What the client sent was not HTTP, or too slow.
+    BadRequest,
+    /// Cut at the deadline of a drain, or with the worker.
+    Cut,
+    /// Any other error.
+    Error,
+}
+
+impl CloseReason {
+    /// Every reason.
+    pub const ALL: [Self; 10] = [
+        Self::Done,
+        Self::ClientReset,
+        Self::BackendReset,
+        Self::Unknown,
+        Self::Refused,
+        Self::NoEndpoint,
+        Self::Idle,
+        Self::BadRequest,
+        Self::Cut,
+        Self::Error,
+    ];
+
+    /// Its name in metrics and in the access log.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::ClientReset => "client_reset",
+            Self::BackendReset => "backend_reset",
+            Self::Unknown => "unknown_binding",
+            Self::Refused => "refused",
+            Self::NoEndpoint => "no_endpoint",
+            Self::Idle => "idle",
+            Self::BadRequest => "bad_request",
+            Self::Cut => "cut",
+            Self::Error => "error",
+        }
+    }
+}
