@@ -4,5 +4,6 @@
 //! `main → cli → agent → {source, dataplane, proxy, admin, metrics} → core → gateway_ebpf`.
 
 pub mod core;
+pub mod dataplane;
 pub mod proxy;
 pub mod source;

@@ -42,3 +42,12 @@ pub struct Plan {
     /// After it.
     pub install: Vec<Op>,
 }
+
+/// What the kernel's maps hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Have {
+    /// Bindings, services (their slots read back) and backends.
+    pub image: super::snapshot::MapImage,
+    /// Where the services' slots are.
+    pub words: std::collections::BTreeMap<u32, ServiceWord>,
+}
