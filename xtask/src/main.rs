@@ -1,2 +1,29 @@
-//! bin
-fn main() {}
+//! Sluice's own tasks, one file each. They depend on nothing that needs the BPF toolchain: `setup` installs it.
+
+mod lint;
+mod sh;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Sluice's own tasks.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Task {
+    /// Run rustfmt, clippy and cargo-deny.
+    Lint,
+}
+
+fn main() -> ExitCode {
+    let result = match Task::parse() {
+        Task::Lint => lint::run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

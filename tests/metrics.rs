@@ -1,0 +1,1 @@
+//! The metrics of the real agent, scraped by a real Prometheus.
