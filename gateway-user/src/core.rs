@@ -5,6 +5,7 @@
 //! hyper, serde, the clock, files, the environment or a log: time, randomness and the host are arguments, and the
 //! same input gives the same bytes.
 
+pub mod compile;
 pub mod host;
 pub mod load;
 pub mod model;

@@ -3,6 +3,110 @@
 //! Owns the tables and every precedence rule of the specification (HTTPRoute, `HTTPRouteRule.matches`). Must not
 //! know how a request arrives: it sees host, path, method, headers and query.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What of a request is matched.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestView<'a> {
+    /// The host without its port, in any case.
+    pub host: &'a str,
+    /// The raw path, as sent.
+    pub path: &'a str,
+    /// The raw query without `?`, if there is one.
+    pub query: Option<&'a str>,
+    /// The method.
+    pub method: &'a str,
+    /// The headers.
+    pub headers: &'a http::HeaderMap,
+}
+
+/// The answer to "who serves this request".
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'t> {
+    /// `NAMESPACE/GATEWAY/LISTENER` of the listener that the host fits; the binding's label if it fits none.
+    pub listener: &'t Arc<str>,
+    /// The rule; `None`: 404.
+    pub rule: Option<&'t Arc<RuleEntry>>,
+    /// Index into `Snapshot::series` for an answer that no backend gave: the rule's, or that of "no route".
+    pub series: u32,
+}
+
+/// A rule as the workers serve it, for one listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleEntry {
+    /// `NAMESPACE/NAME` of the route.
+    pub route: Arc<str>,
+    /// The rule's name, or its position as a number.
+    pub rule: Arc<str>,
+    /// Its backends in the order of the spec.
+    pub backends: Box<[HttpBackend]>,
+    /// Asks for what is not built: 500 for whatever it matches.
+    pub refused: bool,
+    /// timeouts.request; `None`: no limit of the route's own.
+    pub request_timeout: Option<Duration>,
+    /// timeouts.backendRequest; `None`: no limit of the route's own.
+    pub backend_timeout: Option<Duration>,
+    /// Index into `Snapshot::series` for an answer that no backend gave.
+    pub series: u32,
+}
+
+/// A backendRef of an HTTP rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpBackend {
+    /// Weight, 0–1,000,000; 0 is never chosen.
+    pub weight: u32,
+    /// `NAMESPACE/SERVICE:PORT`.
+    pub name: Arc<str>,
+    /// Where it leads.
+    pub target: Target,
+    /// Index into `Snapshot::series`.
+    pub series: u32,
+}
+
+/// Where a backendRef leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// To these endpoints, never empty.
+    Endpoints(Arc<[SocketAddr]>),
+    /// The Service has no endpoint that is ready: 503.
+    Unavailable,
+    /// The reference is invalid: 500.
+    Invalid,
+}
+
+impl RuleEntry {
+    /// The backend for the request with this number: weights are met as evenly as a low-discrepancy sequence can, so
+    /// count requests up by one (any start). `None`: nothing can be chosen, 500.
+    #[must_use]
+    pub fn choose(&self, counter: u64) -> Option<&HttpBackend> {
+        if let [only] = &*self.backends {
+            return (only.weight > 0).then_some(only);
+        }
+        let total: u64 = self.backends.iter().map(|b| u64::from(b.weight)).sum();
+        // The multiples of the golden ratio modulo 1 are spread evenly over every stretch of the sequence.
+        let point = counter.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut at = ((u128::from(point) * u128::from(total)) >> 64) as u64;
+        self.backends.iter().find(|b| {
+            let here = at < u64::from(b.weight);
+            at = at.saturating_sub(u64::from(b.weight));
+            here
+        })
+    }
+}
+
 /// The routes of one binding.
-#[derive(Clone, Debug, Default)]
-pub struct HttpTable {}
+#[derive(Clone, Debug)]
+pub struct HttpTable {
+    label: Arc<str>,
+    no_listener: u32,
+}
+
+impl HttpTable {
+    /// The rule that serves a request, by the precedence of the specification.
+    #[must_use]
+    pub fn find(&self, _request: &RequestView<'_>) -> Found<'_> {
+        Found { listener: &self.label, rule: None, series: self.no_listener }
+    }
+}

@@ -22,7 +22,7 @@ pub struct Snapshot {
     /// What a worker does with a connection, by the address and port that it was accepted on: the exact address
     /// first, then [`gateway_ebpf::abi::ANY`].
     pub bindings: FxHashMap<BindingKey, Arc<BoundListeners>>,
-    /// Static addresses of Gateways, to be brought up where the host does not own them.
+    /// Static addresses of Gateways that are in use and that the host does not own: to be brought up.
     pub addresses: BTreeSet<IpAddr>,
     /// Labels of the workers' request counters, by the dense index that the HTTP tables refer to.
     pub series: Vec<SeriesKey>,
@@ -133,4 +133,20 @@ pub struct Ids {
     pub services: BTreeMap<(ObjectName, usize), u32>,
     /// Backends, from 1.
     pub backends: BTreeMap<BackendKey, u32>,
+    /// Services by a binding that they serve: for what is found in the kernel, where routes have no names.
+    pub bound: BTreeMap<BindingKey, u32>,
+}
+
+impl Ids {
+    /// The ids that a map image uses: what a restarted agent finds in the kernel, so that its first compilation gives
+    /// every binding, backend and service the id that it has there.
+    #[must_use]
+    pub fn recover(image: &MapImage) -> Self {
+        Self {
+            bindings: image.bindings.iter().map(|(key, b)| (*key, b.id)).collect(),
+            services: BTreeMap::new(),
+            backends: image.backends.iter().map(|(id, key)| (*key, *id)).collect(),
+            bound: image.bindings.iter().filter_map(|(key, b)| Some((*key, b.service?))).collect(),
+        }
+    }
 }

