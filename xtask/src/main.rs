@@ -1,5 +1,6 @@
 //! Sluice's own tasks, one file each. They depend on nothing that needs the BPF toolchain: `setup` installs it.
 
+mod crds;
 mod lint;
 mod sh;
 
@@ -11,12 +12,19 @@ use clap::Parser;
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Task {
+    /// Generate the schemas of the Gateway API's kinds from its CRDs.
+    Crds {
+        /// Write nothing; fail if the committed files differ.
+        #[arg(long)]
+        check: bool,
+    },
     /// Run rustfmt, clippy and cargo-deny.
     Lint,
 }
 
 fn main() -> ExitCode {
     let result = match Task::parse() {
+        Task::Crds { check } => crds::run(check),
         Task::Lint => lint::run(),
     };
     match result {
