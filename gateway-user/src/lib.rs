@@ -4,6 +4,10 @@
 //! `main → cli → agent → {source, dataplane, proxy, admin, metrics} → core → gateway_ebpf`.
 
 pub mod core;
+
+pub mod admin;
 pub mod dataplane;
+pub mod metrics;
 pub mod proxy;
 pub mod source;
+

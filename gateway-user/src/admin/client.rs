@@ -1,0 +1,112 @@
+//! Asking a running agent, for the command line.
+//!
+//! Owns the errors that tell whether there is an agent. Must not know what is done with an answer.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::Request;
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nobody is there.
+    #[error(
+        "no agent answers on {}; start one with `sluice run -f FILE`, or name its socket with --admin-socket",
+        path.display()
+    )]
+    NotRunning {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// Not for this user.
+    #[error("the admin socket {} is for root alone; run this as root", path.display())]
+    NotAllowed {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// The agent said no.
+    #[error("{message}")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// Its words.
+        message: String,
+    },
+    /// The agent is there and does not answer as it should.
+    #[error("the agent on {} gave no proper answer: {problem}; is it of another version?", path.display())]
+    Broken {
+        /// The socket.
+        path: PathBuf,
+        /// What went wrong.
+        problem: String,
+    },
+}
+
+/// `GET path`, read as JSON.
+///
+/// # Errors
+/// If there is no agent, it says no, or its answer has another shape.
+pub fn get<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T, Error> {
+    let body = call(socket, "GET", path, Bytes::new())?;
+    serde_json::from_slice(&body)
+        .map_err(|e| Error::Broken { path: socket.to_owned(), problem: e.to_string() })
+}
+
+/// `POST path` with a body; the answer's text.
+///
+/// # Errors
+/// If there is no agent, or it says no.
+pub fn post(socket: &Path, path: &str, body: &str) -> Result<String, Error> {
+    let body = call(socket, "POST", path, Bytes::copy_from_slice(body.as_bytes()))?;
+    Ok(String::from_utf8_lossy(&body).into_owned())
+}
+
+fn call(socket: &Path, method: &str, path: &str, body: Bytes) -> Result<Bytes, Error> {
+    let broken = |problem: String| Error::Broken { path: socket.to_owned(), problem };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| broken(e.to_string()))?;
+    runtime.block_on(async {
+        match tokio::time::timeout(PATIENCE, exchange(socket, method, path, body)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(broken(format!("nothing came within {} s", PATIENCE.as_secs()))),
+        }
+    })
+}
+
+async fn exchange(socket: &Path, method: &str, path: &str, body: Bytes) -> Result<Bytes, Error> {
+    let owned = || socket.to_owned();
+    let stream = tokio::net::UnixStream::connect(socket).await.map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Error::NotRunning { path: owned() },
+        io::ErrorKind::PermissionDenied => Error::NotAllowed { path: owned() },
+        _ => Error::Broken { path: owned(), problem: e.to_string() },
+    })?;
+    let broken = |e: hyper::Error| Error::Broken { path: owned(), problem: e.to_string() };
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    tokio::spawn(connection);
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(hyper::header::HOST, "agent")
+        .body(Full::new(body))
+        .map_err(|e| Error::Broken { path: owned(), problem: e.to_string() })?;
+    let response = sender.send_request(request).await.map_err(broken)?;
+    let status = response.status();
+    let body = response.into_body().collect().await.map_err(broken)?.to_bytes();
+    if status.is_success() {
+        Ok(body)
+    } else {
+        Err(Error::Refused { status: status.as_u16(), message: String::from_utf8_lossy(&body).into_owned() })
+    }
+}

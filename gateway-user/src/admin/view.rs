@@ -1,0 +1,31 @@
+//! What the agent answers, as JSON and YAML: the schema of `-o json`, `-o yaml` and the admin socket.
+//!
+//! Owns the shape, which is a promise to scripts: fields are added, never renamed. Names are written as Kubernetes
+//! writes them. Must not know how an answer is laid out for a person.
+
+mod maps;
+mod report;
+mod status;
+
+pub use report::negative;
+pub use maps::{BindingView, Lookups, MapView, MapsView};
+pub use status::{
+    AgentView, ConditionView, ConfigurationView, DiagnosticView, GatewayView, ListenerView, LoadErrorView,
+    NamedView, ParentRefView, ParentView, RouteView, StatusView,
+};
+
+use serde::{Deserialize, Serialize};
+
+/// What `sluice check -o json` prints.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckView {
+    /// What makes the whole input be refused; if there is any, `status` is missing.
+    pub errors: Vec<DiagnosticView>,
+    /// What hinders nothing.
+    pub warnings: Vec<DiagnosticView>,
+    /// What the objects' status would be, as if applying succeeded on a host without addresses and listening
+    /// processes of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<StatusView>,
+}

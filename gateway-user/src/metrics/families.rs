@@ -1,0 +1,288 @@
+//! The metric families.
+//!
+//! Owns names, help texts and labels. A family without samples is left out.
+
+use std::fmt::Error;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use super::{BindingLabels, Facts, HttpLabels, TcpLabels, text};
+
+/// Classes of an HTTP status, as the label `code` has them.
+const CODES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// Facts in Prometheus' text format, version 0.0.4.
+#[must_use]
+pub fn render(facts: Facts) -> String {
+    let mut registry = Registry::with_prefix("sluice");
+    registry.register_collector(Box::new(Families(facts)));
+    text::encode(&registry)
+}
+
+#[derive(Debug)]
+struct Families(Facts);
+
+impl Collector for Families {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let mut out = Out(encoder);
+        let facts = &self.0;
+        out.kernel(facts)?;
+        out.tcp(facts)?;
+        out.http(facts)?;
+        out.workers(facts)?;
+        out.agent(facts)
+    }
+}
+
+type Labels<'a> = Vec<(&'static str, &'a str)>;
+
+fn binding_labels(labels: &BindingLabels) -> Labels<'_> {
+    vec![("binding", &*labels.binding), ("listener", &*labels.listener)]
+}
+
+fn tcp_labels(labels: &TcpLabels) -> Labels<'_> {
+    let mut all = binding_labels(&labels.binding);
+    all.extend([
+        ("route", &*labels.route),
+        ("service", &*labels.service),
+        ("backend", labels.backend.as_str()),
+    ]);
+    all
+}
+
+fn http_labels(labels: &HttpLabels) -> Labels<'_> {
+    vec![
+        ("listener", &*labels.listener),
+        ("route", &*labels.route),
+        ("rule", &*labels.rule),
+        ("backend", &*labels.backend),
+    ]
+}
+
+fn yes(is: bool) -> f64 {
+    f64::from(u8::from(is))
+}
+
+struct Out<'a>(DescriptorEncoder<'a>);
+
+impl Out<'_> {
+    fn kernel(&mut self, facts: &Facts) -> Result<(), Error> {
+        self.gauge(
+            "kernel_read_success",
+            "Whether the kernel's maps could be read for this scrape",
+            [(vec![], yes(facts.kernel.is_some()))],
+        )?;
+        let Some(kernel) = &facts.kernel else { return Ok(()) };
+        self.counter(
+            "lookups",
+            "Lookups that found a binding, by what became of them: at least one for each connection",
+            kernel.lookups.iter().map(|(binding, verdict, count)| {
+                (vec![("binding", &**binding), ("verdict", *verdict)], *count)
+            }),
+        )?;
+        self.counter(
+            "lookup_misses",
+            "Lookups that found no binding and went on to the host's own sockets",
+            [(vec![], kernel.misses)],
+        )?;
+        let maps = |value: fn(&(&'static str, u32, u32)) -> u32| {
+            kernel.maps.iter().map(move |map| (vec![("map", map.0)], f64::from(value(map))))
+        };
+        self.gauge("map_capacity", "Entries that a BPF map can hold", maps(|m| m.1))?;
+        self.gauge("map_entries", "Entries of a BPF map that are in use", maps(|m| m.2))
+    }
+
+    fn tcp(&mut self, facts: &Facts) -> Result<(), Error> {
+        self.counter(
+            "connections",
+            "Connections accepted, by binding",
+            facts.accepted.iter().map(|(labels, count)| (binding_labels(labels), *count)),
+        )?;
+        self.counter(
+            "tcp_connections",
+            "Relayed TCP connections; those with an empty backend were refused",
+            facts.tcp.iter().map(|(labels, t)| (tcp_labels(labels), t.connections)),
+        )?;
+        self.counter(
+            "tcp_received_bytes",
+            "Bytes that clients of relayed TCP connections sent",
+            facts.tcp.iter().map(|(labels, t)| (tcp_labels(labels), t.received)),
+        )?;
+        self.counter(
+            "tcp_sent_bytes",
+            "Bytes that were sent to clients of relayed TCP connections",
+            facts.tcp.iter().map(|(labels, t)| (tcp_labels(labels), t.sent)),
+        )
+    }
+
+    fn http(&mut self, facts: &Facts) -> Result<(), Error> {
+        self.counter(
+            "http_requests",
+            "HTTP requests by class of the answer's status; 1xx also if the client went away before an answer",
+            facts.http.iter().flat_map(|(labels, r)| {
+                CODES.iter().zip(r.status).map(|(code, count)| {
+                    let mut labels = http_labels(labels);
+                    labels.push(("code", *code));
+                    (labels, count)
+                })
+            }),
+        )?;
+        // What has not served a request yet shows its zero above, and is left out of the rest: a histogram without
+        // a value says nothing and is fifteen series.
+        let served = || facts.http.iter().filter(|(_, r)| r.status.iter().any(|n| *n > 0));
+        self.counter(
+            "http_request_body_bytes",
+            "Bytes of request bodies",
+            served().map(|(labels, r)| (http_labels(labels), r.received)),
+        )?;
+        self.counter(
+            "http_response_body_bytes",
+            "Bytes of answers' bodies",
+            served().map(|(labels, r)| (http_labels(labels), r.sent)),
+        )?;
+        if served().next().is_none() {
+            return Ok(());
+        }
+        let mut family = self.0.encode_descriptor(
+            "http_request_duration_seconds",
+            "Time from the end of a request's header to the end of the answer",
+            None,
+            MetricType::Histogram,
+        )?;
+        for (labels, requests) in served() {
+            let bounds = facts.latency_bounds.iter().copied().chain([f64::MAX]);
+            let buckets: Vec<(f64, u64)> = bounds.zip(requests.latency.iter().copied()).collect();
+            let count = buckets.iter().map(|bucket| bucket.1).sum();
+            family.encode_family(&http_labels(labels))?.encode_histogram::<NoLabelSet>(
+                requests.latency_sum,
+                count,
+                &buckets,
+                None,
+            )?;
+        }
+        Ok(())
+    }
+
+    fn workers(&mut self, facts: &Facts) -> Result<(), Error> {
+        let names: Vec<String> = (0..facts.open.len()).map(|worker| worker.to_string()).collect();
+        self.gauge(
+            "connections_open",
+            "Connections open now, by worker",
+            names.iter().zip(&facts.open).map(|(name, n)| (vec![("worker", name.as_str())], *n as f64)),
+        )?;
+        self.counter(
+            "connections_closed",
+            "Ended connections by reason",
+            facts.closed.iter().map(|(reason, count)| (vec![("reason", *reason)], *count)),
+        )?;
+        for (name, help, count) in [
+            ("upstream_connects", "Connections that endpoints took", facts.upstream_connects),
+            ("upstream_reuses", "Requests sent on a connection that was used before", facts.upstream_reuses),
+            (
+                "upstream_connect_failures",
+                "Connection attempts that endpoints refused or did not answer",
+                facts.upstream_failures,
+            ),
+            (
+                "upstream_retries",
+                "Requests sent again since a reused connection turned out to be stale",
+                facts.upstream_retries,
+            ),
+            ("accept_errors", "Times that accepting a connection failed", facts.accept_errors),
+            (
+                "access_log_dropped_lines",
+                "Lines of the access log that its writer could not keep up with",
+                facts.access_log_dropped,
+            ),
+        ] {
+            self.counter(name, help, [(vec![], count)])?;
+        }
+        Ok(())
+    }
+
+    fn agent(&mut self, facts: &Facts) -> Result<(), Error> {
+        let configuration = &facts.configuration;
+        self.counter(
+            "config_errors",
+            "Times that the configuration was refused (input) or could not be applied (apply)",
+            [("input", configuration.refused), ("apply", configuration.failed)]
+                .map(|(reason, count)| (vec![("reason", reason)], count)),
+        )?;
+        for (name, help, value) in [
+            (
+                "config_generation",
+                "The configuration that serves, counted from the agent's start",
+                configuration.generation as f64,
+            ),
+            (
+                "config_current",
+                "Whether the newest input serves: 0 while it is refused or cannot be applied",
+                yes(configuration.current),
+            ),
+            (
+                "config_last_success_timestamp_seconds",
+                "When a configuration was applied last",
+                configuration.last_success,
+            ),
+            (
+                "config_last_error_timestamp_seconds",
+                "When a configuration was refused or could not be applied last; 0: never",
+                configuration.last_error,
+            ),
+            ("ready", "Whether programs are attached and a configuration is applied", yes(facts.ready)),
+            ("start_time_seconds", "When the agent started", facts.started),
+        ] {
+            self.gauge(name, help, [(vec![], value)])?;
+        }
+        let contract = gateway_ebpf::VERSION.to_string();
+        let labels = vec![("version", env!("CARGO_PKG_VERSION")), ("contract", contract.as_str())];
+        self.gauge(
+            "build_info",
+            "Version of the agent, and of its contract with the kernel's maps",
+            [(labels, 1.0)],
+        )
+    }
+
+    fn counter<'l>(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: impl IntoIterator<Item = (Labels<'l>, u64)>,
+    ) -> Result<(), Error> {
+        let samples = samples.into_iter().map(|(labels, count)| (labels, ConstCounter::new(count)));
+        self.family(name, help, MetricType::Counter, samples)
+    }
+
+    fn gauge<'l>(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: impl IntoIterator<Item = (Labels<'l>, f64)>,
+    ) -> Result<(), Error> {
+        let samples = samples.into_iter().map(|(labels, value)| (labels, ConstGauge::new(value)));
+        self.family(name, help, MetricType::Gauge, samples)
+    }
+
+    fn family<'l>(
+        &mut self,
+        name: &str,
+        help: &str,
+        kind: MetricType,
+        samples: impl Iterator<Item = (Labels<'l>, impl EncodeMetric)>,
+    ) -> Result<(), Error> {
+        let mut samples = samples.peekable();
+        if samples.peek().is_none() {
+            return Ok(());
+        }
+        let mut family = self.0.encode_descriptor(name, help, None, kind)?;
+        for (labels, sample) in samples {
+            sample.encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
