@@ -179,8 +179,8 @@ impl Verdict {
     }
 }
 
-/// Counters a binding has in `LOOKUPS`: one a verdict.
-pub const VERDICTS: u32 = Verdict::ALL.len() as u32;
+/// A binding's lookups by [`Verdict`]: value of `LOOKUPS`, whose index is the binding's id.
+pub type Lookups = [u64; Verdict::ALL.len()];
 
 /// Entries of `META`.
 #[repr(u32)]
@@ -192,6 +192,9 @@ pub enum Meta {
     Workers = 1,
 }
 
+/// Number of entries of `META`.
+pub const META_ENTRIES: u32 = Meta::Workers as u32 + 1;
+
 /// Index in `SOCKETS` of a worker's socket.
 #[inline(always)]
 #[must_use]
@@ -199,10 +202,78 @@ pub const fn socket_index(worker: u32, v6: bool, protocol: u8) -> u32 {
     worker * 4 + if v6 { 2 } else { 0 } + if protocol == UDP { 1 } else { 0 }
 }
 
+/// Index in `SOCKETS` of the socket that swallows refused datagrams: `sk_lookup` cannot drop one silently, since its
+/// drop answers UDP with port unreachable and the specification asks for silence. A filter on the socket drops
+/// whatever is assigned to it.
+#[inline(always)]
+#[must_use]
+pub const fn sink_index(v6: bool) -> u32 {
+    crate::names::MAX_WORKERS * 4 + if v6 { 1 } else { 0 }
+}
+
 const _: () = {
     assert!(size_of::<BindingKey>() == 20 && core::mem::offset_of!(BindingKey, port) == 16);
     assert!(core::mem::offset_of!(BindingKey, protocol) == 18);
     assert!(size_of::<Binding>() == 16 && core::mem::offset_of!(Binding, service) == 8);
     assert!(size_of::<Backend>() == 64 && core::mem::offset_of!(Backend, port) == 56);
-    assert!(size_of::<ServiceWord>() == 8);
+    assert!(core::mem::offset_of!(Backend, source) == 16 && core::mem::offset_of!(Backend, interface) == 48);
+    assert!(size_of::<ServiceWord>() == 8 && size_of::<Lookups>() == 32);
+    assert!(socket_index(crate::names::MAX_WORKERS - 1, true, UDP) + 1 == sink_index(false));
+    assert!(sink_index(true) + 1 == crate::names::MAX_SOCKETS);
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_word_gives_back_what_went_in() {
+        for (offset, class, generation) in
+            [(0, 0, 0), (1, 1, 1), (u32::MAX, MAX_SIZE_CLASS, 0x7f_ffff), (1 << 19, 9, 0x80_0001)]
+        {
+            let word = ServiceWord::new(offset, class, generation);
+            assert_eq!(word.offset(), offset);
+            assert_eq!(word.size_class(), class);
+            assert_eq!(word.generation(), generation & 0x7f_ffff, "23 bits of it");
+            assert!(word.exists());
+        }
+        assert!(!ServiceWord::default().exists());
+    }
+
+    #[test]
+    fn an_action_is_its_number() {
+        for action in [Action::Forward, Action::Steer, Action::Reject] {
+            assert_eq!(Action::from_number(action as u32), Some(action));
+        }
+        for number in [0, 4, u32::MAX] {
+            assert_eq!(Action::from_number(number), None);
+        }
+    }
+
+    #[test]
+    fn verdicts_are_in_the_order_of_their_numbers() {
+        for (index, verdict) in Verdict::ALL.into_iter().enumerate() {
+            assert_eq!(verdict as usize, index);
+        }
+    }
+
+    #[test]
+    fn every_socket_has_an_index_of_its_own() {
+        let mut seen = std::collections::BTreeSet::new();
+        for worker in 0..crate::names::MAX_WORKERS {
+            for v6 in [false, true] {
+                for protocol in [TCP, UDP] {
+                    assert!(seen.insert(socket_index(worker, v6, protocol)));
+                }
+            }
+        }
+        assert!(seen.insert(sink_index(false)) && seen.insert(sink_index(true)));
+        assert_eq!(seen.last(), Some(&(crate::names::MAX_SOCKETS - 1)));
+    }
+
+    #[test]
+    fn ipv4_is_mapped_in_wire_order() {
+        let expected = std::net::Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped().octets();
+        assert_eq!(mapped([192, 0, 2, 1]), expected);
+    }
+}

@@ -2,7 +2,7 @@
 //!
 //! Owns their being the same on both sides. Must not look anything up itself: what a map holds is an argument.
 
-use crate::abi::{Address, ServiceWord};
+use crate::abi::{Address, ServiceWord, TCP};
 
 /// A connection or UDP flow as its first packet shows it: the client's side is the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -93,4 +93,126 @@ pub const fn two_workers(hash: u64, workers: u32) -> (u32, u32) {
 #[must_use]
 pub const fn less_loaded((first, second): (u32, u32), first_load: u64, second_load: u64) -> u32 {
     if second_load < first_load { second } else { first }
+}
+
+/// The worker that a flow goes to: for TCP the less loaded of two; for anything else by its hash alone, since every
+/// datagram of a flow asks again and must find the same one. The other worker is the second choice.
+#[inline(always)]
+#[must_use]
+pub const fn workers(pair: (u32, u32), protocol: u8, first_load: u64, second_load: u64) -> (u32, u32) {
+    if protocol == TCP && less_loaded(pair, first_load, second_load) != pair.0 {
+        return (pair.1, pair.0);
+    }
+    pair
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::abi::{REJECT_BACKEND, UDP, mapped};
+
+    fn tuple(client: u32, port: u16) -> Tuple {
+        Tuple {
+            source: mapped(client.to_be_bytes()),
+            destination: mapped([192, 0, 2, 1]),
+            source_port: port,
+            destination_port: 80,
+            protocol: TCP,
+        }
+    }
+
+    /// Chi squared of `counts` against an even spread.
+    fn chi_squared(counts: &[u32]) -> f64 {
+        let mean = f64::from(counts.iter().sum::<u32>()) / counts.len() as f64;
+        counts.iter().map(|&c| (f64::from(c) - mean).powi(2) / mean).sum()
+    }
+
+    #[test]
+    fn neighbours_spread_over_slots_and_workers() {
+        // One client with rising ports, and rising clients with one port: what hashes usually fail on. For n cells,
+        // chi squared has mean n - 1 and deviation sqrt(2(n - 1)): six deviations never happen by chance.
+        let by_port = (0..60_000).map(|n| tuple(0x0a00_0001, n));
+        let by_client = (0..60_000).map(|n| tuple(0x0a00_0000 + n, 40_000));
+        for tuples in [by_port.collect::<Vec<_>>(), by_client.collect()] {
+            for cells in [2u32, 16, 256, 1024] {
+                let limit = f64::from(cells - 1) + 6.0 * f64::from(2 * (cells - 1)).sqrt();
+                let mut slots = vec![0; cells as usize];
+                let mut first = vec![0; cells as usize];
+                let mut second = vec![0; cells as usize];
+                for t in &tuples {
+                    let h = hash(t);
+                    slots[slot(h, cells.trailing_zeros() as u8) as usize] += 1;
+                    let (a, b) = two_workers(h, cells);
+                    first[a as usize] += 1;
+                    second[b as usize] += 1;
+                }
+                for (what, counts) in [("slots", &slots), ("first", &first), ("second", &second)] {
+                    let found = chi_squared(counts);
+                    assert!(found < limit, "{what} of {cells}: chi squared {found}, limit {limit}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_field_of_the_tuple_counts() {
+        let base = tuple(0x0a00_0001, 40_000);
+        let mut other = vec![
+            Tuple { source_port: 40_001, ..base },
+            Tuple { destination_port: 81, ..base },
+            Tuple { protocol: UDP, ..base },
+        ];
+        for byte in 0..16 {
+            let (mut source, mut destination) = (base.source, base.destination);
+            source[byte] ^= 1;
+            destination[byte] ^= 1;
+            other.extend([Tuple { source, ..base }, Tuple { destination, ..base }]);
+        }
+        for t in other {
+            assert_ne!(hash(&t), hash(&base), "{t:?}");
+        }
+    }
+
+    #[test]
+    fn a_slot_is_within_the_service() {
+        for class in [0, 1, 7, crate::abi::MAX_SIZE_CLASS] {
+            let word = ServiceWord::new(1000, class, 0);
+            for h in [0, 1, u64::MAX, 0xdead_beef_0bad_cafe] {
+                let index = slot_index(h, word);
+                assert!((1000..1000 + (1 << class)).contains(&index), "class {class}: {index}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_backend_is_what_its_slot_says() {
+        assert_eq!(backend(u64::MAX, &[]), REJECT_BACKEND);
+        assert_eq!(backend(u64::MAX, &[7]), 7);
+        let slots: Vec<u32> = (0..8).map(|n| n * 10).collect();
+        for n in 0..8u64 {
+            assert_eq!(backend(n << 32 | 0xffff, &slots), n as u32 * 10);
+        }
+    }
+
+    #[test]
+    fn two_workers_differ_if_there_are_two() {
+        assert_eq!(two_workers(u64::MAX, 0), (0, 0));
+        assert_eq!(two_workers(u64::MAX, 1), (0, 0));
+        for workers in [2, 3, 16, crate::names::MAX_WORKERS] {
+            for n in 0..5_000 {
+                let (a, b) = two_workers(hash(&tuple(n, 1)), workers);
+                assert!(a < workers && b < workers && a != b, "{a} {b} of {workers}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_less_loaded_worker_is_picked_and_only_for_tcp() {
+        for (first_load, second_load, tcp, udp) in
+            [(0, 0, (3, 5), (3, 5)), (1, 0, (5, 3), (3, 5)), (0, 1, (3, 5), (3, 5)), (9, 8, (5, 3), (3, 5))]
+        {
+            assert_eq!(workers((3, 5), TCP, first_load, second_load), tcp, "{first_load} {second_load}");
+            assert_eq!(workers((3, 5), UDP, first_load, second_load), udp, "{first_load} {second_load}");
+        }
+    }
 }
