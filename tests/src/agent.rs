@@ -89,7 +89,7 @@ impl<'ns> Agent<'ns> {
     /// Waits until `/readyz` says yes.
     pub fn wait_ready(&mut self) {
         let start = Instant::now();
-        while !self.get("/readyz").is_some_and(|(status, _)| status == 200) {
+        while self.get("/readyz").is_none_or(|(status, _)| status != 200) {
             if let Some(status) =
                 self.child.as_mut().and_then(|c| c.try_wait().expect("a child can be asked"))
             {

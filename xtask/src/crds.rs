@@ -61,11 +61,12 @@ pub(crate) fn run(check: bool) -> Result<()> {
 
 /// The folder of the module, downloaded if need be.
 fn module() -> Result<PathBuf> {
-    let output = Command::new("go")
+    let go = crate::setup::go().context("there is no Go 1.26; `cargo xtask setup` gets it")?;
+    let output = Command::new(go)
         .args(["mod", "download", "-json", MODULE])
         .env("GO111MODULE", "on")
         .output()
-        .context("cannot run go; `cargo xtask setup` gets it")?;
+        .context("cannot run go")?;
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
     match answer.get("Dir").and_then(Value::as_str) {
         Some(folder) if output.status.success() => Ok(folder.into()),

@@ -2,11 +2,14 @@
 
 mod crds;
 mod lint;
+mod setup;
 mod sh;
 
 use std::process::ExitCode;
 
 use clap::Parser;
+
+use crate::setup::Part;
 
 /// Sluice's own tasks.
 #[derive(Parser)]
@@ -18,13 +21,20 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Get everything that is missing on this machine: toolchain, linters, peers.
+    Setup {
+        /// Get nothing; fail if something is missing.
+        #[arg(long)]
+        check: bool,
+    },
     /// Run rustfmt, clippy and cargo-deny.
     Lint,
 }
 
 fn main() -> ExitCode {
     let result = match Task::parse() {
-        Task::Crds { check } => crds::run(check),
+        Task::Crds { check } => setup::ensure(&[Part::Go]).and_then(|()| crds::run(check)),
+        Task::Setup { check } => setup::run(check),
         Task::Lint => lint::run(),
     };
     match result {

@@ -52,6 +52,25 @@ pub(crate) fn succeeds(command: &mut Command) -> bool {
         .is_ok_and(|status| status.success())
 }
 
+/// A program to be run as root: itself if this process is root, else by sudo, which is said first.
+pub(crate) fn as_root(program: &str) -> Result<Command> {
+    if is_root() {
+        return Ok(Command::new(program));
+    }
+    if !succeeds(Command::new("sudo").arg("--version")) {
+        bail!("`{program}` needs root, and there is no sudo here: run this task as root");
+    }
+    eprintln!("this needs root: running `{program}` by sudo");
+    let mut command = Command::new("sudo");
+    command.args(["--", program]);
+    Ok(command)
+}
+
+/// Whether this process is root.
+pub(crate) fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
 fn show(command: &Command) -> String {
     std::iter::once(command.get_program())
         .chain(command.get_args())
