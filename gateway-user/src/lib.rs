@@ -11,3 +11,4 @@ pub mod metrics;
 pub mod proxy;
 pub mod source;
 
+pub mod agent;

@@ -3,10 +3,11 @@
 //! Owns connections and their limits. Must not know what is asked.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -72,22 +73,22 @@ pub type Handler = Arc<dyn Fn(Call) -> Pin<Box<dyn Future<Output = Answer> + Sen
 
 /// Serves a unix socket for as long as it is polled.
 pub async fn serve_unix(listener: UnixListener, handler: Handler) {
-    serve(async || listener.accept().await.map(|(stream, _)| stream), handler).await;
+    serve(|context| listener.poll_accept(context).map_ok(|(stream, _)| stream), handler).await;
 }
 
 /// Serves a TCP port for as long as it is polled.
 pub async fn serve_tcp(listener: TcpListener, handler: Handler) {
-    serve(async || listener.accept().await.map(|(stream, _)| stream), handler).await;
+    serve(|context| listener.poll_accept(context).map_ok(|(stream, _)| stream), handler).await;
 }
 
-async fn serve<S>(accept: impl AsyncFn() -> io::Result<S>, handler: Handler)
+async fn serve<S>(mut accept: impl FnMut(&mut Context<'_>) -> Poll<io::Result<S>>, handler: Handler)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let permits = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let permit = Arc::clone(&permits).acquire_owned().await.expect("the semaphore is never closed");
-        match accept().await {
+        match poll_fn(&mut accept).await {
             Ok(stream) => {
                 let connection = connection(stream, Arc::clone(&handler));
                 tokio::spawn(async move {
@@ -121,8 +122,6 @@ async fn answer(request: Request<Incoming>, handler: Handler) -> Result<Response
     };
     let mut response = Response::new(Full::new(Bytes::from(answer.body)));
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(answer.content_type));
+    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(answer.content_type));
     Ok(response)
 }

@@ -7,8 +7,8 @@ mod maps;
 mod report;
 mod status;
 
-pub use report::negative;
 pub use maps::{BindingView, Lookups, MapView, MapsView};
+pub use report::negative;
 pub use status::{
     AgentView, ConditionView, ConfigurationView, DiagnosticView, GatewayView, ListenerView, LoadErrorView,
     NamedView, ParentRefView, ParentView, RouteView, StatusView,

@@ -18,7 +18,8 @@ pub(super) fn encode(registry: &Registry) -> String {
             help = words;
             continue;
         }
-        let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|family| family.split_once(' ')) else {
+        let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|family| family.split_once(' '))
+        else {
             text.extend([line, "\n"]);
             continue;
         };

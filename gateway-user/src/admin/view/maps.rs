@@ -23,9 +23,13 @@ pub struct MapView {
     /// `hash`, `array`, `sockmap`, …
     pub kind: String,
     /// Entries that it can hold.
-    pub capacity: u64,
+    pub capacity: u32,
     /// Entries in use.
-    pub used: u64,
+    pub used: u32,
+    /// Size of a key in bytes.
+    pub key_bytes: u32,
+    /// Size of a value in bytes.
+    pub value_bytes: u32,
 }
 
 /// A binding and its counters.

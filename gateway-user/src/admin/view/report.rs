@@ -121,11 +121,7 @@ impl StatusView {
     }
 }
 
-fn gateway(
-    name: &ObjectName,
-    status: &GatewayStatus,
-    spec: Option<&Gateway>,
-) -> GatewayView {
+fn gateway(name: &ObjectName, status: &GatewayStatus, spec: Option<&Gateway>) -> GatewayView {
     GatewayView {
         namespace: name.namespace.to_string(),
         name: name.name.to_string(),

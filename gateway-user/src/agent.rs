@@ -1,0 +1,302 @@
+//! The agent: one loop that brings what the sources say into the kernel and the workers, and says what came of it.
+//!
+//! Owns the order of start, change and stop, every long-lived task of the control plane, and what outlives a restart
+//! ([`memory`]). Must not decide what an object means (that is `core`), nor touch a map, a packet or a connection.
+//!
+//! - **Start**: the input is read first; with an error in it the process ends and pinned maps and programs stay as
+//!   they are. Ready means: programs attached and the first snapshot applied.
+//! - **Change**: an input with an error is logged, counted and shown by `sluice status`, and the last good snapshot
+//!   goes on serving. What cannot be applied is tried again with growing pauses, and `Programmed` is False.
+//! - **Stop** (SIGTERM, SIGINT, `sluice uninstall --stop`): connections are drained until a deadline, or until a
+//!   second signal; then Gateway addresses that were brought up are removed. Link, programs and maps stay pinned: new
+//!   connections are reset until an agent runs again. SIGHUP reads the input again and reopens the access log.
+//! - **Ports**: a listener on a port that a process of the host listens on already is refused (PortUnavailable). What
+//!   is bound stays bound: a process that begins to listen there later takes nothing away.
+
+mod access_log;
+mod board;
+mod change;
+mod events;
+mod figures;
+mod memory;
+mod outputs;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use crate::admin::view::DiagnosticView;
+use crate::core::host::{Host, Listening};
+use crate::dataplane::{self, Addresses, Dataplane, LogLevel};
+use crate::proxy::{self, Proxy};
+use crate::source::{Diagnostic, EndpointFlag, FileSource};
+use crate::{admin, source};
+
+use access_log::AccessLog;
+use board::Board;
+use change::Engine;
+use events::{Ask, Event, Events};
+use memory::Memory;
+
+/// What an agent runs with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Files and directories of the input; `-` for standard input.
+    pub files: Vec<PathBuf>,
+    /// Endpoints given by hand.
+    pub endpoints: Vec<EndpointFlag>,
+    /// Directory for what outlives a restart.
+    pub state_dir: PathBuf,
+    /// The admin socket.
+    pub admin_socket: PathBuf,
+    /// Directory of the pins, under a BPF filesystem.
+    pub pin_dir: PathBuf,
+    /// Where metrics and health are served.
+    pub metrics: SocketAddr,
+    /// Number of workers; `None`: one for each CPU that the process may use.
+    pub workers: Option<u32>,
+    /// Where the access log goes; `-` for standard output.
+    pub access_log: Option<PathBuf>,
+    /// What the BPF programs log.
+    pub bpf_log_level: LogLevel,
+    /// How long connections may take to end when the agent is stopped.
+    pub drain_timeout: Duration,
+}
+
+/// Why an agent does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The input has errors.
+    #[error("the input is refused and nothing was changed:\n{}", join(.0))]
+    Input(Vec<Diagnostic>),
+    /// The input cannot be watched.
+    #[error(transparent)]
+    Watch(#[from] source::Error),
+    /// The kernel's side.
+    #[error(transparent)]
+    Dataplane(#[from] dataplane::Error),
+    /// The admin socket.
+    #[error(transparent)]
+    Admin(#[from] admin::Error),
+    /// What outlives a restart.
+    #[error(transparent)]
+    Memory(#[from] memory::Error),
+    /// The port for metrics.
+    #[error("cannot listen on {address} for metrics; choose another with --metrics ADDRESS:PORT")]
+    Metrics {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The access log.
+    #[error("cannot open the access log {}", path.display())]
+    AccessLog {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The workers or the control plane's threads.
+    #[error("cannot start {what}")]
+    Start {
+        /// What.
+        what: &'static str,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+}
+
+fn join(diagnostics: &[Diagnostic]) -> String {
+    let lines: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
+    lines.join("\n")
+}
+
+/// Runs an agent until it is told to stop.
+///
+/// # Errors
+/// Whatever keeps it from starting; once it runs, it goes on.
+pub fn run(config: Config) -> Result<(), Error> {
+    let mut source = FileSource::new(config.files.clone(), config.endpoints.clone());
+    let memory = Memory::open(&config.state_dir)?;
+    // While there is one thread: the socket's mode is set by umask.
+    let socket = admin::Socket::bind(&config.admin_socket)?;
+    let metrics_error = |source| Error::Metrics { address: config.metrics, source };
+    let metrics = TcpListener::bind(config.metrics).map_err(metrics_error)?;
+    metrics.set_nonblocking(true).map_err(metrics_error)?;
+    let start = |what| move |source| Error::Start { what, source };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .map_err(start("the control plane's threads"))?;
+    runtime.block_on(async {
+        let watch = source.watch()?;
+        let loaded = source.load().map_err(Error::Input)?;
+
+        let workers = workers(config.workers);
+        let access_log = match &config.access_log {
+            Some(path) => Some(
+                AccessLog::open(path).map_err(|source| Error::AccessLog { path: path.clone(), source })?,
+            ),
+            None => None,
+        };
+        let mut dataplane = Dataplane::open(&dataplane::Config {
+            pin_dir: config.pin_dir.clone(),
+            workers,
+            log_level: config.bpf_log_level,
+        })?;
+        let addresses = Addresses::open().await?;
+        let proxy = Proxy::bind(proxy::Config {
+            workers: workers as usize,
+            access_log: access_log.clone().map(|log| Box::new(log) as Box<dyn io::Write + Send>),
+            ..proxy::Config::default()
+        })
+        .map_err(start("the workers"))?;
+        dataplane.register(&proxy.sockets())?;
+        let running = proxy.start(dataplane.loads()).map_err(start("the workers"))?;
+        let bound = dataplane.have()?.image.bindings.into_keys().collect();
+        dataplane.attach()?;
+
+        let (asks, asked) = mpsc::channel(16);
+        let board = Arc::new(Board::new(&config, workers, dataplane.reader(), running.counters()));
+        outputs::serve(&socket, metrics, &board, asks).map_err(start("the outputs"))?;
+        let events = Events::new(watch, asked).map_err(start("the signal handlers"))?;
+        info!(
+            workers,
+            pid = std::process::id(),
+            admin = %config.admin_socket.display(),
+            metrics = %config.metrics,
+            "agent started"
+        );
+        let engine = Engine::new(dataplane, running, addresses, memory, Arc::clone(&board), bound, loaded);
+        Agent { config: &config, source, events, engine, access_log, board }.serve().await;
+        drop(socket);
+        Ok(())
+    })
+}
+
+/// The number of workers: as asked, or the CPUs that the process may use, within what the maps have room for.
+fn workers(asked: Option<u32>) -> u32 {
+    let cpus =
+        || std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX));
+    asked.unwrap_or_else(cpus).clamp(1, gateway_ebpf::names::MAX_WORKERS)
+}
+
+/// Removes what an agent kept in its state directory, and the directory if nothing else is in it. Returns what was
+/// removed. No agent may run on it.
+///
+/// # Errors
+/// The system refuses.
+pub fn forget(state_dir: &Path) -> io::Result<Vec<PathBuf>> {
+    memory::remove(state_dir)
+}
+
+/// The levels of the BPF programs' log, by name.
+pub const BPF_LOG_LEVELS: [(&str, LogLevel); 3] =
+    [("off", LogLevel::Off), ("warn", LogLevel::Warn), ("debug", LogLevel::Debug)];
+
+/// The level of this name.
+#[must_use]
+pub fn bpf_log_level(name: &str) -> Option<LogLevel> {
+    BPF_LOG_LEVELS.iter().find(|(known, _)| *known == name).map(|(_, level)| *level)
+}
+
+/// A problem of the input as it is shown to the outside.
+#[must_use]
+pub fn diagnostic_view(diagnostic: &Diagnostic) -> DiagnosticView {
+    let Diagnostic { file, line, column, object, field, value, message, remedy } = diagnostic.clone();
+    DiagnosticView { file, line, column, object, field, value, message, remedy }
+}
+
+struct Agent<'a> {
+    config: &'a Config,
+    source: FileSource,
+    events: Events,
+    engine: Engine,
+    access_log: Option<AccessLog>,
+    board: Arc<Board>,
+}
+
+impl Agent<'_> {
+    /// The loop.
+    async fn serve(mut self) {
+        let host = self.host();
+        self.engine.compile_and_apply(host).await;
+        loop {
+            let event = self.events.next().await;
+            match event {
+                Event::Changed => self.reload().await,
+                Event::Hangup => {
+                    if let Some(Err(error)) = self.access_log.as_ref().map(AccessLog::reopen) {
+                        warn!(%error, "the access log cannot be opened again; the file before is written on");
+                    }
+                    self.reload().await;
+                }
+                Event::Asked(Ask::BpfLogLevel(level, answer)) => {
+                    let outcome = self.engine.set_log_level(level);
+                    // Whoever asked may have gone.
+                    drop(answer.send(outcome.map_err(|e| e.to_string())));
+                }
+                Event::Asked(Ask::Stop) => return self.stop("asked to").await,
+                Event::Signal(name) => return self.stop(name).await,
+                Event::Tick { host_due } => {
+                    self.board.beat();
+                    if host_due || self.engine.retry_due() {
+                        let host = self.host();
+                        self.engine.follow(host).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn reload(&mut self) {
+        match self.source.load() {
+            Ok(loaded) => {
+                self.engine.take(loaded);
+                let host = self.host();
+                self.engine.compile_and_apply(host).await;
+            }
+            Err(diagnostics) => self.engine.refuse(&diagnostics),
+        }
+    }
+
+    /// The host as compilation shall see it.
+    fn host(&self) -> Host {
+        let own = self.engine.own_addresses();
+        let mut host = dataplane::host::host(&own);
+        host.listening.retain(|socket| !self.engine.is_bound(socket.at));
+        host.listening
+            .push(Listening { at: self.config.metrics, process: "sluice's own metrics".to_owned() });
+        host
+    }
+
+    async fn stop(mut self, why: &str) {
+        let deadline = self.config.drain_timeout;
+        info!(why, deadline_s = deadline.as_secs(), "stopping: connections are drained");
+        self.board.stop();
+        let (running, mut addresses) = self.engine.into_parts();
+        let cut = tokio::select! {
+            cut = running.drain(deadline) => cut,
+            name = self.events.signal() => {
+                warn!(signal = name, "a second signal: connections are cut");
+                0
+            }
+        };
+        if cut > 0 {
+            warn!(cut, "connections were still open at the deadline and were cut");
+        }
+        addresses.remove_all().await;
+        info!("stopped; programs and maps stay pinned");
+    }
+}

@@ -1,0 +1,284 @@
+//! A change, from a new input to conditions that tell what came of it.
+//!
+//! Owns the order: maps lose what goes, workers switch, maps get what comes, addresses follow. Must not know why an
+//! input was read.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gateway_ebpf::abi::{ANY, BindingKey, TCP};
+use tracing::{error, info, warn};
+
+use super::board::{Board, epoch_seconds, level_name, now};
+use super::diagnostic_view;
+use super::memory::Memory;
+use crate::admin::view::{StatusView, negative};
+use crate::core::compile::compile;
+use crate::core::host::Host;
+use crate::core::plan::plan;
+use crate::core::snapshot::Snapshot;
+use crate::core::status::{Outcome, finish};
+use crate::dataplane::{self, Addresses, Dataplane, LogLevel};
+use crate::proxy::Running;
+use crate::source::{Diagnostic, Loaded};
+
+/// Pauses between two tries to apply.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// Everything that a change goes through.
+pub(super) struct Engine {
+    dataplane: Dataplane,
+    running: Running,
+    addresses: Addresses,
+    memory: Memory,
+    board: Arc<Board>,
+    /// Bindings that the kernel has from us.
+    bound: BTreeSet<BindingKey>,
+    /// The newest good input.
+    input: Loaded,
+    /// The host that `snapshot` was compiled for.
+    host: Host,
+    /// The newest snapshot, applied or not.
+    snapshot: Arc<Snapshot>,
+    retry: Option<Retry>,
+}
+
+struct Retry {
+    at: Instant,
+    pause: Duration,
+}
+
+/// Why a snapshot could not be applied.
+#[derive(Debug, thiserror::Error)]
+enum ApplyError {
+    #[error(transparent)]
+    Dataplane(#[from] dataplane::Error),
+    #[error(transparent)]
+    Full(#[from] crate::core::plan::Full),
+}
+
+impl Engine {
+    pub(super) fn new(
+        dataplane: Dataplane,
+        running: Running,
+        addresses: Addresses,
+        mut memory: Memory,
+        board: Arc<Board>,
+        bound: BTreeSet<BindingKey>,
+        input: Loaded,
+    ) -> Self {
+        if let Ok(counts) = dataplane.reader().counts() {
+            memory.compare(&counts.lookups);
+        }
+        let engine = Self {
+            dataplane,
+            running,
+            addresses,
+            memory,
+            board,
+            bound,
+            input,
+            host: Host::default(),
+            snapshot: Arc::default(),
+            retry: None,
+        };
+        engine.warn_input();
+        engine
+    }
+
+    /// A new good input, to be compiled.
+    pub(super) fn take(&mut self, input: Loaded) {
+        let same = self.input.warnings == input.warnings;
+        self.input = input;
+        if !same {
+            self.warn_input();
+        }
+    }
+
+    /// The input is refused: the last good snapshot stays.
+    pub(super) fn refuse(&self, diagnostics: &[Diagnostic]) {
+        for diagnostic in diagnostics {
+            error!("{diagnostic}");
+        }
+        error!(errors = diagnostics.len(), "the input is refused; the configuration before goes on serving");
+        self.board.change_numbers(|numbers| numbers.refused += 1);
+        self.board.fail(
+            "the input is refused; the configuration before goes on serving".to_owned(),
+            diagnostics.iter().map(diagnostic_view).collect(),
+        );
+    }
+
+    /// Compiles the input for a host and applies the result.
+    pub(super) async fn compile_and_apply(&mut self, host: Host) {
+        self.snapshot = Arc::new(self.compile(&host));
+        self.host = host;
+        self.retry = None;
+        self.apply().await;
+    }
+
+    /// The host may have changed, or it is time to try again.
+    pub(super) async fn follow(&mut self, host: Host) {
+        if host != self.host {
+            let snapshot = self.compile(&host);
+            self.host = host;
+            let same = snapshot.image == self.snapshot.image
+                && snapshot.addresses == self.snapshot.addresses
+                && snapshot.report == self.snapshot.report;
+            if !same {
+                info!("addresses or listening processes of the host have changed");
+                self.snapshot = Arc::new(snapshot);
+                self.apply().await;
+                return;
+            }
+        }
+        if self.retry_due() {
+            self.apply().await;
+        }
+    }
+
+    pub(super) fn retry_due(&self) -> bool {
+        self.retry.as_ref().is_some_and(|retry| retry.at <= Instant::now())
+    }
+
+    /// Gateway addresses that are up because of us.
+    pub(super) fn own_addresses(&self) -> BTreeSet<IpAddr> {
+        self.addresses.own()
+    }
+
+    /// Whether connections to a socket of the host come to us already.
+    pub(super) fn is_bound(&self, socket: SocketAddr) -> bool {
+        let address = gateway_ebpf_address(socket.ip());
+        self.bound.iter().any(|key| {
+            key.protocol == TCP
+                && key.port == socket.port()
+                && (key.address == ANY || key.address == address || socket.ip().is_unspecified())
+        })
+    }
+
+    pub(super) fn set_log_level(&mut self, level: LogLevel) -> Result<(), dataplane::Error> {
+        self.dataplane.set_log_level(level)?;
+        info!(level = level_name(level), "the BPF programs' log level is set");
+        self.board.change_agent(|agent| agent.bpf_log_level = level_name(level).to_owned());
+        Ok(())
+    }
+
+    /// What is needed to stop.
+    pub(super) fn into_parts(self) -> (Running, Addresses) {
+        (self.running, self.addresses)
+    }
+
+    fn compile(&self, host: &Host) -> Snapshot {
+        compile(&self.input.model, host, &self.memory.ids, self.snapshot.generation + 1)
+    }
+
+    async fn apply(&mut self) {
+        let begin = Instant::now();
+        let mut outcome = Outcome::default();
+        let result = self.switch().await;
+        match &result {
+            Ok(failed) => outcome.failed_addresses = failed.clone(),
+            Err(error) => outcome.failed = Some(error.to_string()),
+        }
+        self.show(&outcome);
+        match result {
+            Ok(failed) if failed.is_empty() => {
+                self.retry = None;
+                info!(
+                    generation = self.snapshot.generation,
+                    bindings = self.snapshot.image.bindings.len(),
+                    took_ms = begin.elapsed().as_millis(),
+                    "configuration applied"
+                );
+            }
+            Ok(failed) => {
+                for (address, reason) in failed {
+                    warn!(%address, reason, "a Gateway's address cannot be brought up; it is tried again");
+                }
+                self.pause();
+            }
+            Err(error) => {
+                error!(%error, "the configuration cannot be applied; it is tried again");
+                self.board.change_numbers(|numbers| numbers.failed += 1);
+                self.board.fail(format!("the configuration cannot be applied: {error}"), Vec::new());
+                self.pause();
+            }
+        }
+    }
+
+    /// The steps, in their order. Returns the addresses that could not be brought up.
+    async fn switch(&mut self) -> Result<std::collections::BTreeMap<IpAddr, String>, ApplyError> {
+        let plan = plan(&self.dataplane.have()?, &self.snapshot.image)?;
+        self.dataplane.apply(&plan.withdraw)?;
+        let counts = self.dataplane.reader().counts()?;
+        self.memory.adopt(&self.snapshot.ids, &counts.lookups);
+        self.board.baselines.store(self.memory.baselines.clone().into());
+        self.running.publish(Arc::clone(&self.snapshot));
+        self.board.snapshot.store(Arc::clone(&self.snapshot));
+        self.dataplane.apply(&plan.install)?;
+        self.bound = self.snapshot.image.bindings.keys().copied().collect();
+        let failed = self.addresses.sync(&self.snapshot.addresses).await;
+        self.board.change_numbers(|numbers| {
+            numbers.generation = self.snapshot.generation;
+            numbers.current = true;
+            numbers.last_success = epoch_seconds();
+        });
+        self.board.change_agent(|agent| {
+            let configuration = &mut agent.configuration;
+            configuration.generation = self.snapshot.generation;
+            configuration.applied = Some(now());
+            configuration.error = None;
+            configuration.warnings = self.input.warnings.iter().map(diagnostic_view).collect();
+        });
+        self.board.set_ready();
+        Ok(failed)
+    }
+
+    /// Shows the conditions as they are after applying, and logs those that turned bad.
+    fn show(&self, outcome: &Outcome) {
+        let report = finish(&self.snapshot.report, outcome);
+        let before = self.board.status.load();
+        let mut view = StatusView::new(&report, &self.input.model, Some((&before, &now())));
+        view.agent.clone_from(&before.agent);
+        let known: BTreeSet<_> =
+            before.conditions().into_iter().map(|(p, c)| (p, c.kind, c.message)).collect();
+        for (place, condition) in view.conditions() {
+            if negative(&condition)
+                && !known.contains(&(place.clone(), condition.kind.clone(), condition.message.clone()))
+            {
+                warn!(
+                    object = place,
+                    condition = format!("{}={}", condition.kind, condition.status),
+                    reason = condition.reason,
+                    "{}",
+                    condition.message
+                );
+            }
+        }
+        for note in view.notes.iter().filter(|note| !before.notes.contains(note)) {
+            warn!("{note}");
+        }
+        self.board.status.store(view.into());
+    }
+
+    fn warn_input(&self) {
+        for warning in &self.input.warnings {
+            warn!("{warning}");
+        }
+    }
+
+    fn pause(&mut self) {
+        let pause = self.retry.as_ref().map_or(FIRST_PAUSE, |retry| (retry.pause * 2).min(LONGEST_PAUSE));
+        self.retry = Some(Retry { at: Instant::now() + pause, pause });
+    }
+}
+
+/// An address as the maps hold it.
+fn gateway_ebpf_address(address: IpAddr) -> gateway_ebpf::abi::Address {
+    match address {
+        IpAddr::V4(v4) => gateway_ebpf::abi::mapped(v4.octets()),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}

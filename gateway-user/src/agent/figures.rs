@@ -1,0 +1,161 @@
+//! From counters to what is shown of them: names in place of ids, differences in place of sums.
+
+use std::net::Ipv6Addr;
+use std::sync::Arc;
+
+use gateway_ebpf::abi::{ANY, Action, BindingKey, UDP, Verdict};
+
+use super::board::Board;
+use crate::admin::view::{BindingView, Lookups, MapView, MapsView};
+use crate::core::snapshot::Snapshot;
+use crate::dataplane::{self, Counts};
+use crate::metrics::{BindingLabels, Facts, HttpLabels, Kernel, Relayed, Requests, TcpLabels};
+use crate::proxy::{BindingLabel, LATENCY_BOUNDS, Totals};
+
+const MICROS: f64 = 1e-6;
+
+/// What `sluice maps` shows.
+pub(super) fn maps(board: &Board) -> Result<MapsView, dataplane::Error> {
+    let counts = board.reader.counts()?;
+    let snapshot = board.snapshot.load();
+    let bindings = since_baseline(board, &snapshot, &counts)
+        .map(|(key, id, action, lookups)| {
+            let lookups = Lookups::from(lookups);
+            BindingView {
+                address: address(key),
+                port: key.port,
+                protocol: protocol(key).to_uppercase(),
+                action: format!("{action:?}"),
+                id,
+                listeners: snapshot
+                    .bindings
+                    .get(key)
+                    .map(|bound| bound.label.split(',').map(str::to_owned).collect())
+                    .unwrap_or_default(),
+                hits: lookups.total(),
+                lookups,
+            }
+        })
+        .collect();
+    let maps = counts.maps.iter().map(|map| MapView {
+        name: map.name.to_owned(),
+        kind: map.kind.to_owned(),
+        capacity: map.capacity,
+        used: map.used,
+        key_bytes: map.key_bytes,
+        value_bytes: map.value_bytes,
+    });
+    Ok(MapsView { maps: maps.collect(), bindings, misses: counts.misses })
+}
+
+/// What one scrape shows.
+pub(super) fn facts(board: &Board) -> Facts {
+    let snapshot = board.snapshot.load();
+    let kernel = board.reader.counts().ok().map(|counts| Kernel {
+        lookups: since_baseline(board, &snapshot, &counts)
+            .flat_map(|(key, _, _, lookups)| {
+                let name: Arc<str> = format!("{}/{}", socket(key), protocol(key)).into();
+                Verdict::ALL.into_iter().zip(lookups).map(move |(v, n)| (Arc::clone(&name), v.name(), n))
+            })
+            .collect(),
+        misses: counts.misses,
+        maps: counts.maps.iter().map(|map| (map.name, map.capacity, map.used)).collect(),
+    });
+    let totals = board.counters.read();
+    Facts {
+        kernel,
+        latency_bounds: LATENCY_BOUNDS.iter().map(|micros| *micros as f64 * MICROS).collect(),
+        configuration: **board.configuration.load(),
+        ready: board.not_ready().is_none(),
+        started: board.started,
+        ..workers(totals)
+    }
+}
+
+fn workers(totals: Totals) -> Facts {
+    Facts {
+        accepted: totals.accepted.iter().map(|(label, count)| (binding(label), *count)).collect(),
+        tcp: totals
+            .tcp
+            .into_iter()
+            .map(|(key, t)| {
+                let labels = TcpLabels {
+                    binding: binding(&key.binding),
+                    route: key.route,
+                    service: key.backend,
+                    backend: key.endpoint.map(|endpoint| endpoint.to_string()).unwrap_or_default(),
+                };
+                (labels, Relayed { connections: t.connections, received: t.bytes_in, sent: t.bytes_out })
+            })
+            .collect(),
+        http: totals
+            .http
+            .into_iter()
+            .map(|(key, t)| {
+                let labels = HttpLabels {
+                    listener: key.listener,
+                    route: key.route,
+                    rule: key.rule,
+                    backend: key.backend,
+                };
+                let requests = Requests {
+                    status: t.status,
+                    latency: t.latency.buckets.to_vec(),
+                    latency_sum: t.latency.sum_micros as f64 * MICROS,
+                    received: t.bytes_in,
+                    sent: t.bytes_out,
+                };
+                (labels, requests)
+            })
+            .collect(),
+        open: totals.open,
+        closed: totals.closed.into_iter().map(|(reason, count)| (reason.name(), count)).collect(),
+        upstream_connects: totals.upstream_connects,
+        upstream_reuses: totals.upstream_reuses,
+        upstream_failures: totals.upstream_failures,
+        upstream_retries: totals.upstream_retries,
+        accept_errors: totals.accept_errors,
+        access_log_dropped: totals.log_dropped,
+        ..Facts::default()
+    }
+}
+
+/// The workers' bindings are TCP: nothing else is steered yet.
+fn binding(label: &BindingLabel) -> BindingLabels {
+    BindingLabels { binding: format!("{}/tcp", label.at).into(), listener: Arc::clone(&label.listener) }
+}
+
+/// The bindings that serve, with their lookups by verdict since they came into the configuration.
+fn since_baseline<'a>(
+    board: &'a Board,
+    snapshot: &'a Snapshot,
+    counts: &'a Counts,
+) -> impl Iterator<Item = (&'a BindingKey, u32, Action, [u64; 4])> {
+    let baselines = board.baselines.load_full();
+    snapshot.image.bindings.iter().map(move |(key, image)| {
+        let mut lookups = counts.lookups.get(&image.id).copied().unwrap_or_default();
+        for (count, baseline) in lookups.iter_mut().zip(baselines.get(&image.id).copied().unwrap_or_default())
+        {
+            *count = count.saturating_sub(baseline);
+        }
+        (key, image.id, image.action, lookups)
+    })
+}
+
+fn address(key: &BindingKey) -> String {
+    if key.address == ANY { "*".to_owned() } else { Ipv6Addr::from(key.address).to_canonical().to_string() }
+}
+
+/// `ADDRESS:PORT`, `*:PORT` for any address, as the workers name it.
+fn socket(key: &BindingKey) -> String {
+    let address = address(key);
+    if address.contains(':') {
+        format!("[{address}]:{}", key.port)
+    } else {
+        format!("{address}:{}", key.port)
+    }
+}
+
+const fn protocol(key: &BindingKey) -> &'static str {
+    if key.protocol == UDP { "udp" } else { "tcp" }
+}

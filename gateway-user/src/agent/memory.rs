@@ -1,0 +1,370 @@
+//! What outlives a restart: the dense ids, so that what keeps its identity keeps its counters, and the counters'
+//! baselines.
+//!
+//! Owns the state directory. The kernel counts for as long as its maps are pinned, and by id; an id may have belonged
+//! to another binding before. The baseline of a binding is what its id had counted when the binding came into the
+//! configuration, so what is shown begins at zero with the binding and goes on over restarts of the agent. Where the
+//! kernel shows less than a baseline when the agent starts, its maps were made anew (after a boot, or `uninstall`),
+//! and the baseline falls.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::net::{Ipv6Addr, SocketAddr};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use gateway_ebpf::abi::BindingKey;
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+use crate::core::model::ObjectName;
+use crate::core::snapshot::{BackendKey, Ids};
+
+const FILE: &str = "state.json";
+const LOCK: &str = "lock";
+/// Version of the file.
+const VERSION: u32 = 1;
+
+/// What the counters of each binding id are shown as a difference from, by verdict.
+pub(super) type Baselines = BTreeMap<u32, [u64; 4]>;
+
+/// Why there is no memory.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The system refused.
+    #[error("state directory {}: {action}; run as root, or choose another with --state-dir", path.display())]
+    Io {
+        /// The directory.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// Another agent holds it.
+    #[error("state directory {}: another agent uses it; stop it, or choose another with --state-dir", path.display())]
+    Taken {
+        /// The directory.
+        path: PathBuf,
+    },
+}
+
+/// The state directory, for this process alone.
+#[derive(Debug)]
+pub(super) struct Memory {
+    directory: PathBuf,
+    _lock: Flock<File>,
+    pub(super) ids: Ids,
+    pub(super) baselines: Baselines,
+}
+
+impl Memory {
+    /// Takes the directory, making it where it is missing, and reads what is there. What cannot be read is begun
+    /// anew, with a warning.
+    pub(super) fn open(directory: &Path) -> Result<Self, Error> {
+        let io = |action| move |source| Error::Io { path: directory.to_owned(), action, source };
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(io("cannot make it"))?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(directory.join(LOCK))
+            .map_err(io("cannot open its lock"))?;
+        let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock)
+            .map_err(|_| Error::Taken { path: directory.to_owned() })?;
+        let path = directory.join(FILE);
+        let (ids, baselines) = match read(&path) {
+            Ok(kept) => kept.unwrap_or_default(),
+            Err(problem) => {
+                warn!(
+                    file = %path.display(),
+                    problem,
+                    "what was kept from the last run cannot be read; ids begin anew, and counters may jump once"
+                );
+                (Ids::default(), Baselines::new())
+            }
+        };
+        Ok(Self { directory: directory.to_owned(), _lock: lock, ids, baselines })
+    }
+
+    /// Drops the baselines that are above what the kernel shows: to be called once, when the agent starts.
+    pub(super) fn compare(&mut self, counted: &BTreeMap<u32, [u64; 4]>) {
+        self.baselines.retain(|id, baseline| {
+            let now = counted.get(id).copied().unwrap_or_default();
+            baseline.iter().zip(now).all(|(baseline, now)| *baseline <= now)
+        });
+    }
+
+    /// Takes over the ids of a snapshot. A binding that is new has its baseline set to what its id has counted.
+    pub(super) fn adopt(&mut self, ids: &Ids, counted: &BTreeMap<u32, [u64; 4]>) {
+        if *ids == self.ids {
+            return;
+        }
+        let mut baselines = Baselines::new();
+        for (key, id) in &ids.bindings {
+            let baseline = if self.ids.bindings.get(key) == Some(id) {
+                self.baselines.get(id).copied()
+            } else {
+                counted.get(id).copied()
+            };
+            baselines.extend(baseline.filter(|b| *b != [0; 4]).map(|b| (*id, b)));
+        }
+        self.ids = ids.clone();
+        self.baselines = baselines;
+        if let Err(error) = self.write() {
+            warn!(
+                directory = %self.directory.display(),
+                %error,
+                "what shall outlive a restart cannot be written; counters may jump at the next start"
+            );
+        }
+    }
+
+    fn write(&self) -> io::Result<()> {
+        let text = serde_json::to_vec(&Kept::new(&self.ids, &self.baselines))?;
+        let (path, new) = (self.directory.join(FILE), self.directory.join("state.new"));
+        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
+        file.write_all(&text)?;
+        file.sync_all()?;
+        fs::rename(new, path)
+    }
+}
+
+/// Removes what an agent kept; the directory too, if nothing else is in it. Returns what was removed.
+pub(super) fn remove(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut removed = Vec::new();
+    for name in [FILE, "state.new", LOCK] {
+        let path = directory.join(name);
+        match fs::remove_file(&path) {
+            Ok(()) => removed.push(path),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
+        }
+    }
+    match fs::remove_dir(directory) {
+        Ok(()) => removed.push(directory.to_owned()),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {}
+        Err(e) => return Err(e),
+    }
+    Ok(removed)
+}
+
+fn read(path: &Path) -> Result<Option<(Ids, Baselines)>, String> {
+    match fs::read(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e.to_string()),
+        Ok(text) => {
+            let kept: Kept = serde_json::from_slice(&text).map_err(|e| e.to_string())?;
+            if kept.version != VERSION {
+                return Err(format!("its version is {}, this agent's is {VERSION}", kept.version));
+            }
+            Ok(Some(kept.parts()))
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    version: u32,
+    bindings: Vec<KeptBinding>,
+    services: Vec<KeptService>,
+    bound: Vec<KeptBound>,
+    backends: Vec<KeptBackend>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct KeptBinding {
+    id: u32,
+    address: Ipv6Addr,
+    port: u16,
+    protocol: u8,
+    baseline: [u64; 4],
+}
+
+#[derive(Serialize, Deserialize)]
+struct KeptService {
+    id: u32,
+    namespace: String,
+    name: String,
+    rule: usize,
+}
+
+#[derive(Serialize, Deserialize)]
+struct KeptBound {
+    service: u32,
+    address: Ipv6Addr,
+    port: u16,
+    protocol: u8,
+}
+
+#[derive(Serialize, Deserialize)]
+struct KeptBackend {
+    id: u32,
+    at: SocketAddr,
+    protocol: u8,
+}
+
+fn binding_key(address: Ipv6Addr, port: u16, protocol: u8) -> BindingKey {
+    BindingKey { address: address.octets(), port, protocol, pad: 0 }
+}
+
+impl Kept {
+    fn new(ids: &Ids, baselines: &Baselines) -> Self {
+        Self {
+            version: VERSION,
+            bindings: ids
+                .bindings
+                .iter()
+                .map(|(key, id)| KeptBinding {
+                    id: *id,
+                    address: key.address.into(),
+                    port: key.port,
+                    protocol: key.protocol,
+                    baseline: baselines.get(id).copied().unwrap_or_default(),
+                })
+                .collect(),
+            services: ids
+                .services
+                .iter()
+                .map(|((name, rule), id)| KeptService {
+                    id: *id,
+                    namespace: name.namespace.to_string(),
+                    name: name.name.to_string(),
+                    rule: *rule,
+                })
+                .collect(),
+            bound: ids
+                .bound
+                .iter()
+                .map(|(key, service)| KeptBound {
+                    service: *service,
+                    address: key.address.into(),
+                    port: key.port,
+                    protocol: key.protocol,
+                })
+                .collect(),
+            backends: ids
+                .backends
+                .iter()
+                .map(|(key, id)| KeptBackend { id: *id, at: key.at, protocol: key.protocol })
+                .collect(),
+        }
+    }
+
+    fn parts(self) -> (Ids, Baselines) {
+        let baselines =
+            self.bindings.iter().filter(|b| b.baseline != [0; 4]).map(|b| (b.id, b.baseline)).collect();
+        let ids = Ids {
+            bindings: self
+                .bindings
+                .into_iter()
+                .map(|b| (binding_key(b.address, b.port, b.protocol), b.id))
+                .collect(),
+            services: self
+                .services
+                .into_iter()
+                .map(|s| ((ObjectName::new(&s.namespace, &s.name), s.rule), s.id))
+                .collect(),
+            bound: self
+                .bound
+                .into_iter()
+                .map(|b| (binding_key(b.address, b.port, b.protocol), b.service))
+                .collect(),
+            backends: self
+                .backends
+                .into_iter()
+                .map(|b| (BackendKey { at: b.at, protocol: b.protocol }, b.id))
+                .collect(),
+        };
+        (ids, baselines)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gateway_ebpf::abi::{ANY, TCP, mapped};
+
+    use super::*;
+
+    fn key(port: u16) -> BindingKey {
+        BindingKey { address: ANY, port, protocol: TCP, pad: 0 }
+    }
+
+    fn ids(bindings: &[(u16, u32)]) -> Ids {
+        Ids { bindings: bindings.iter().map(|(port, id)| (key(*port), *id)).collect(), ..Ids::default() }
+    }
+
+    #[test]
+    fn ids_and_baselines_outlive_the_process() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut wanted = ids(&[(80, 0)]);
+        wanted.bindings.insert(BindingKey { address: mapped([10, 0, 0, 1]), ..key(81) }, 1);
+        wanted.services.insert((ObjectName::new("default", "tcp"), 0), 7);
+        wanted.backends.insert(BackendKey { at: "[2001:db8::1]:5".parse().unwrap(), protocol: TCP }, 3);
+        let mut memory = Memory::open(directory.path()).unwrap();
+        memory.adopt(&wanted, &BTreeMap::from([(1, [5, 0, 0, 1])]));
+        drop(memory);
+        let memory = Memory::open(directory.path()).unwrap();
+        assert_eq!(memory.ids, wanted);
+        assert_eq!(memory.baselines, BTreeMap::from([(1, [5, 0, 0, 1])]));
+    }
+
+    #[test]
+    fn a_binding_counts_from_zero_and_goes_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut memory = Memory::open(directory.path()).unwrap();
+        memory.adopt(&ids(&[(80, 0)]), &BTreeMap::new());
+        assert_eq!(memory.baselines, BTreeMap::new());
+        // Port 80 goes, and port 81 gets its id, which has counted 9.
+        memory.adopt(&ids(&[(81, 0)]), &BTreeMap::from([(0, [9, 0, 0, 0])]));
+        assert_eq!(memory.baselines, BTreeMap::from([(0, [9, 0, 0, 0])]));
+        // Another binding comes: port 81 keeps its baseline.
+        memory.adopt(&ids(&[(81, 0), (82, 1)]), &BTreeMap::from([(0, [12, 0, 0, 0])]));
+        assert_eq!(memory.baselines, BTreeMap::from([(0, [9, 0, 0, 0])]));
+        // The same maps after a restart, then new ones.
+        memory.compare(&BTreeMap::from([(0, [12, 0, 0, 0])]));
+        assert_eq!(memory.baselines.len(), 1);
+        memory.compare(&BTreeMap::new());
+        assert_eq!(memory.baselines, BTreeMap::new());
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_begun_anew() {
+        for text in ["", "{", "[]", r#"{"version":99,"bindings":[],"services":[],"bound":[],"backends":[]}"#]
+        {
+            let directory = tempfile::tempdir().unwrap();
+            fs::write(directory.path().join(FILE), text).unwrap();
+            let mut memory = Memory::open(directory.path()).unwrap();
+            assert_eq!(memory.ids, Ids::default(), "{text:?}");
+            memory.adopt(&ids(&[(80, 4)]), &BTreeMap::new());
+            drop(memory);
+            assert_eq!(Memory::open(directory.path()).unwrap().ids, ids(&[(80, 4)]), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn is_for_one_agent() {
+        let directory = tempfile::tempdir().unwrap();
+        let _first = Memory::open(directory.path()).unwrap();
+        assert!(matches!(Memory::open(directory.path()), Err(Error::Taken { .. })));
+    }
+
+    #[test]
+    fn removal_leaves_what_is_not_ours() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state");
+        let mut memory = Memory::open(&path).unwrap();
+        memory.adopt(&ids(&[(80, 0)]), &BTreeMap::new());
+        drop(memory);
+        fs::write(path.join("notes"), "mine").unwrap();
+        assert_eq!(remove(&path).unwrap().len(), 2);
+        assert!(path.join("notes").exists());
+        fs::remove_file(path.join("notes")).unwrap();
+        assert_eq!(remove(&path).unwrap(), [path.clone()]);
+        assert_eq!(remove(&path).unwrap(), [PathBuf::new(); 0]);
+    }
+}

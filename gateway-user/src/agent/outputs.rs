@@ -1,0 +1,101 @@
+//! Who answers what: the admin socket's calls, and metrics and health.
+//!
+//! Owns the paths. `GET /status`, `GET /maps`, `POST /bpf-log-level` (body: the level), `POST /stop` on the admin
+//! socket; `GET /metrics`, `/healthz`, `/readyz` on the port for metrics.
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::board::Board;
+use super::events::Ask;
+use super::{BPF_LOG_LEVELS, bpf_log_level, figures};
+use crate::admin::{self, Answer, Call, Handler, Socket};
+use crate::metrics;
+
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Starts to serve both.
+pub(super) fn serve(
+    socket: &Socket,
+    metrics: TcpListener,
+    board: &Arc<Board>,
+    asks: mpsc::Sender<Ask>,
+) -> io::Result<()> {
+    let admin = tokio::net::UnixListener::from_std(socket.listener()?)?;
+    let metrics = tokio::net::TcpListener::from_std(metrics)?;
+    let shown = Arc::clone(board);
+    let on_admin: Handler = Arc::new(move |call| {
+        let (board, asks) = (Arc::clone(&shown), asks.clone());
+        Box::pin(async move { answer_admin(&call, &board, &asks).await })
+    });
+    let shown = Arc::clone(board);
+    let on_metrics: Handler = Arc::new(move |call| {
+        let board = Arc::clone(&shown);
+        Box::pin(async move { answer_metrics(&call, &board) })
+    });
+    tokio::spawn(admin::serve_unix(admin, on_admin));
+    tokio::spawn(admin::serve_tcp(metrics, on_metrics));
+    Ok(())
+}
+
+async fn answer_admin(call: &Call, board: &Board, asks: &mpsc::Sender<Ask>) -> Answer {
+    match (call.method.as_str(), call.path.as_str()) {
+        ("GET", "/status") => Answer::json(&**board.status.load()),
+        ("GET", "/maps") => match figures::maps(board) {
+            Ok(view) => Answer::json(&view),
+            Err(error) => Answer::text(500, error.to_string()),
+        },
+        ("POST", "/bpf-log-level") => {
+            let name = String::from_utf8_lossy(&call.body);
+            let Some(level) = bpf_log_level(&name) else {
+                let known: Vec<&str> = BPF_LOG_LEVELS.iter().map(|(name, _)| *name).collect();
+                return Answer::text(400, format!("`{name}` is no level; use one of {}", known.join(", ")));
+            };
+            let (answer, answered) = oneshot::channel();
+            if asks.send(Ask::BpfLogLevel(level, answer)).await.is_err() {
+                return stopping();
+            }
+            match answered.await {
+                Ok(Ok(())) => Answer::text(200, ""),
+                Ok(Err(error)) => Answer::text(500, error),
+                Err(_) => stopping(),
+            }
+        }
+        ("POST", "/stop") => match asks.send(Ask::Stop).await {
+            Ok(()) => Answer::text(202, ""),
+            Err(_) => stopping(),
+        },
+        _ => unknown(call),
+    }
+}
+
+fn answer_metrics(call: &Call, board: &Board) -> Answer {
+    match (call.method.as_str(), call.path.as_str()) {
+        ("GET" | "HEAD", "/metrics") => {
+            Answer { status: 200, content_type: METRICS, body: metrics::render(figures::facts(board)) }
+        }
+        ("GET" | "HEAD", "/healthz") => {
+            if board.alive() {
+                Answer::text(200, "ok\n")
+            } else {
+                Answer::text(503, "the agent's loop is stuck\n")
+            }
+        }
+        ("GET" | "HEAD", "/readyz") => match board.not_ready() {
+            None => Answer::text(200, "ready\n"),
+            Some(why) => Answer::text(503, format!("{why}\n")),
+        },
+        _ => unknown(call),
+    }
+}
+
+fn stopping() -> Answer {
+    Answer::text(503, "the agent is stopping")
+}
+
+fn unknown(call: &Call) -> Answer {
+    Answer::text(404, format!("there is no {} {}", call.method, call.path))
+}
