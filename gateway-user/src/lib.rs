@@ -12,3 +12,4 @@ pub mod proxy;
 pub mod source;
 
 pub mod agent;
+pub mod cli;

@@ -1,0 +1,116 @@
+//! `sluice run`: the agent.
+
+use std::io::{self, IsTerminal};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+use clap::ValueEnum;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use super::{Exit, InputArgs, PlaceArgs};
+use crate::agent::{self, BPF_LOG_LEVELS};
+use crate::dataplane::LogLevel;
+
+/// Run the agent: serve the input, and follow its changes, until SIGTERM or SIGINT.
+///
+/// Connections are then drained; a second signal cuts them. SIGHUP reads the input again and reopens the access log.
+/// Programs and maps stay pinned when the agent stops; `sluice uninstall` removes them.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    input: InputArgs,
+    #[command(flatten)]
+    places: PlaceArgs,
+    /// Where /metrics, /healthz and /readyz are served
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9464")]
+    metrics: SocketAddr,
+    /// Worker threads [default: one for each CPU]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32)
+        .range(1..=i64::from(gateway_ebpf::names::MAX_WORKERS)))]
+    workers: Option<u32>,
+    /// File for the access log, one JSON object a line; `-` is standard output [default: none]
+    #[arg(long, value_name = "PATH")]
+    access_log: Option<PathBuf>,
+    /// How much the agent logs, to standard error
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    log_level: Level,
+    /// The form of the agent's log
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    log_format: Format,
+    /// How much the BPF programs log; `sluice set` changes it while the agent runs
+    #[arg(long, value_name = "LEVEL", default_value = "off", value_parser = bpf_log_level())]
+    bpf_log_level: LogLevel,
+    /// How long connections may take to end when the agent is stopped: `30s`, `5m`
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    drain_timeout: Duration,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Level {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+pub(super) fn run(args: Args) -> Result<Exit> {
+    log(args.log_level, args.log_format);
+    agent::run(agent::Config {
+        files: args.input.files,
+        endpoints: args.input.endpoints,
+        state_dir: args.places.state_dir,
+        admin_socket: args.places.socket.admin_socket,
+        pin_dir: args.places.pin_dir,
+        metrics: args.metrics,
+        workers: args.workers,
+        access_log: args.access_log,
+        bpf_log_level: args.bpf_log_level,
+        drain_timeout: args.drain_timeout,
+    })?;
+    Ok(Exit::Yes)
+}
+
+/// Parses a level of the BPF programs' log.
+pub(super) fn bpf_log_level() -> impl TypedValueParser<Value = LogLevel> {
+    PossibleValuesParser::new(BPF_LOG_LEVELS.map(|(name, _)| name))
+        .try_map(|name| agent::bpf_log_level(&name).ok_or_else(|| anyhow!("`{name}` is no level")))
+}
+
+/// Parses a duration such as `30s`.
+pub(super) fn duration(text: &str) -> Result<Duration> {
+    text.parse::<jiff::SignedDuration>()
+        .ok()
+        .and_then(|duration| Duration::try_from(duration).ok())
+        .ok_or_else(|| anyhow!("`{text}` is no duration; write it as 30s or 5m"))
+}
+
+/// Sets the agent's log up. What the BPF programs log has a level of its own, and is always let through.
+fn log(level: Level, format: Format) {
+    let level = match level {
+        Level::Error => LevelFilter::ERROR,
+        Level::Warn => LevelFilter::WARN,
+        Level::Info => LevelFilter::INFO,
+        Level::Debug => LevelFilter::DEBUG,
+        Level::Trace => LevelFilter::TRACE,
+    };
+    let filter = Targets::new().with_default(level).with_target("sluice_bpf", LevelFilter::TRACE);
+    let colors = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(colors);
+    let registry = tracing_subscriber::registry().with(filter);
+    match format {
+        Format::Text => registry.with(layer.with_target(false)).init(),
+        Format::Json => registry.with(layer.json()).init(),
+    }
+}

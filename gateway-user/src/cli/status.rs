@@ -1,0 +1,63 @@
+//! `sluice status`: the agent and every object's conditions.
+
+use anyhow::Result;
+
+use super::output::{self, Form};
+use super::{Env, Exit, SocketArgs};
+use crate::admin::client;
+use crate::admin::view::{DiagnosticView, StatusView};
+use crate::source::Diagnostic;
+
+/// Show the agent, Gateways, listeners and routes with their conditions.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    socket: SocketArgs,
+    /// The form of the answer
+    #[arg(short, long, value_name = "FORM", default_value = "table")]
+    output: Form,
+}
+
+pub(super) fn status(env: &mut Env<'_>, args: &Args) -> Result<Exit> {
+    let view: StatusView = client::get(&args.socket.admin_socket, "/status")?;
+    if output::print_as(env, args.output, &view)? {
+        return Ok(Exit::Yes);
+    }
+    if let Some(agent) = &view.agent {
+        let configuration = &agent.configuration;
+        writeln!(
+            env.stdout,
+            "agent: {}, pid {}, version {}, {} workers, started {}",
+            if agent.ready { "ready" } else { "not ready" },
+            agent.pid,
+            agent.version,
+            agent.workers,
+            agent.started
+        )?;
+        writeln!(
+            env.stdout,
+            "configuration: generation {}, applied {}, from {}",
+            configuration.generation,
+            configuration.applied.as_deref().unwrap_or("never"),
+            configuration.sources.join(", ")
+        )?;
+        if let Some(error) = &configuration.error {
+            writeln!(env.stdout, "error since {}: {}", error.time, error.message)?;
+            for diagnostic in &error.diagnostics {
+                writeln!(env.stdout, "  {}", diagnostic_of(diagnostic))?;
+            }
+        }
+        for warning in &configuration.warnings {
+            writeln!(env.stdout, "warning: {}", diagnostic_of(warning))?;
+        }
+        writeln!(env.stdout)?;
+    }
+    output::status(env, &view)?;
+    Ok(Exit::Yes)
+}
+
+/// The diagnostic that a view shows, for its words.
+fn diagnostic_of(view: &DiagnosticView) -> Diagnostic {
+    let DiagnosticView { file, line, column, object, field, value, message, remedy } = view.clone();
+    Diagnostic { file, line, column, object, field, value, message, remedy }
+}
