@@ -155,7 +155,7 @@ impl Out<'_> {
             MetricType::Histogram,
         )?;
         for (labels, requests) in served() {
-            let bounds = facts.latency_bounds.iter().copied().chain([f64::MAX]);
+            let bounds = facts.latency_bounds.iter().copied().chain([f64::INFINITY]);
             let buckets: Vec<(f64, u64)> = bounds.zip(requests.latency.iter().copied()).collect();
             let count = buckets.iter().map(|bucket| bucket.1).sum();
             family.encode_family(&http_labels(labels))?.encode_histogram::<NoLabelSet>(
@@ -284,5 +284,109 @@ impl Out<'_> {
             sample.encode(family.encode_family(&labels)?)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::{Configuration, Kernel, Relayed, Requests};
+
+    fn facts() -> Facts {
+        let binding = BindingLabels { binding: "*:80/tcp".into(), listener: "default/web/http".into() };
+        let tcp = TcpLabels {
+            binding: binding.clone(),
+            route: "default/tcp".into(),
+            service: "default/db:5432".into(),
+            backend: "10.0.0.1:5432".to_owned(),
+        };
+        let http = |route: &str| HttpLabels {
+            listener: "default/web/http".into(),
+            route: route.into(),
+            rule: "0".into(),
+            backend: "default/app:80".into(),
+        };
+        let requests = Requests {
+            status: [0, 3, 0, 1, 0],
+            latency: vec![2, 1, 1],
+            latency_sum: 0.75,
+            received: 10,
+            sent: 20,
+        };
+        Facts {
+            kernel: Some(Kernel {
+                lookups: vec![("*:80/tcp".into(), "steered", 7)],
+                misses: 2,
+                maps: vec![("BINDINGS", 16384, 1)],
+            }),
+            accepted: vec![(binding, 5)],
+            tcp: vec![(tcp, Relayed { connections: 4, received: 100, sent: 200 })],
+            http: vec![(http("default/app"), requests), (http("default/\"idle\\"), Requests::default())],
+            latency_bounds: vec![0.001, 0.25],
+            open: vec![1, 0],
+            closed: vec![("done", 3)],
+            configuration: Configuration { generation: 2, refused: 1, current: true, ..Default::default() },
+            ready: true,
+            started: 1.5,
+            ..Facts::default()
+        }
+    }
+
+    fn family(text: &str, name: &str) -> String {
+        text.lines().filter(|line| line.contains(name)).map(|line| format!("{line}\n")).collect()
+    }
+
+    #[test]
+    fn counters_carry_total_in_family_and_sample() {
+        let text = render(facts());
+        assert_eq!(
+            family(&text, "sluice_lookups"),
+            "# HELP sluice_lookups_total Lookups that found a binding, by what became of them: at least one for \
+             each connection\n# TYPE sluice_lookups_total counter\n\
+             sluice_lookups_total{binding=\"*:80/tcp\",verdict=\"steered\"} 7\n"
+        );
+        assert_eq!(
+            family(&text, "sluice_tcp_connections"),
+            "# HELP sluice_tcp_connections_total Relayed TCP connections; those with an empty backend were \
+             refused\n# TYPE sluice_tcp_connections_total counter\n\
+             sluice_tcp_connections_total{binding=\"*:80/tcp\",listener=\"default/web/http\",\
+             route=\"default/tcp\",service=\"default/db:5432\",backend=\"10.0.0.1:5432\"} 4\n"
+        );
+    }
+
+    #[test]
+    fn what_served_nothing_shows_zero_requests_and_no_histogram() {
+        let text = render(facts());
+        let requests = family(&text, "sluice_http_requests_total{");
+        assert_eq!(requests.lines().count(), 10);
+        assert!(
+            requests
+                .contains("route=\"default/app\",rule=\"0\",backend=\"default/app:80\",code=\"2xx\"} 3\n")
+        );
+        assert!(requests.contains(
+            "route=\"default/\\\"idle\\\\\",rule=\"0\",backend=\"default/app:80\",code=\"2xx\"} 0\n"
+        ));
+        let labels =
+            "listener=\"default/web/http\",route=\"default/app\",rule=\"0\",backend=\"default/app:80\"";
+        let name = "sluice_http_request_duration_seconds";
+        let histogram: Vec<String> =
+            family(&text, name).lines().skip(2).map(|l| l.replace(labels, "L").replace(name, "H")).collect();
+        assert_eq!(
+            histogram,
+            [
+                "H_sum{L} 0.75",
+                "H_count{L} 4",
+                "H_bucket{le=\"0.001\",L} 2",
+                "H_bucket{le=\"0.25\",L} 3",
+                "H_bucket{le=\"+Inf\",L} 4",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_kernel_that_cannot_be_read_is_told() {
+        let text = render(Facts { kernel: None, ..facts() });
+        assert!(text.contains("sluice_kernel_read_success 0.0\n"));
+        assert_eq!(family(&text, "sluice_lookups"), "");
     }
 }
