@@ -1,9 +1,12 @@
 //! Sluice's own tasks, one file each. They depend on nothing that needs the BPF toolchain: `setup` installs it.
 
+mod ci;
 mod crds;
 mod lint;
 mod setup;
 mod sh;
+mod test;
+mod tidy;
 
 use std::process::ExitCode;
 
@@ -29,6 +32,12 @@ enum Task {
     },
     /// Run rustfmt, clippy and cargo-deny.
     Lint,
+    /// Hold the sources against the house rules.
+    Tidy,
+    /// Lint, tidy and run every test.
+    Test,
+    /// Do the same in a fresh clone of HEAD.
+    Ci,
 }
 
 fn main() -> ExitCode {
@@ -36,6 +45,9 @@ fn main() -> ExitCode {
         Task::Crds { check } => setup::ensure(&[Part::Go]).and_then(|()| crds::run(check)),
         Task::Setup { check } => setup::run(check),
         Task::Lint => lint::run(),
+        Task::Tidy => tidy::run(),
+        Task::Test => test::run(),
+        Task::Ci => ci::run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

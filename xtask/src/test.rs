@@ -1,0 +1,115 @@
+//! `test`: lint, tidy, generated files, and every test; what needs no privilege comes first.
+//!
+//! Tests are built by cargo and run one target at a time, so that those that need root can be started as root
+//! while everything else stays the user's.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::PathBuf,
+    process::{Command, Stdio},
+    time::Instant,
+};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::{
+    crds, lint,
+    setup::{self, Part},
+    sh, tidy,
+};
+
+/// The targets that load BPF programs or make namespaces.
+const PRIVILEGED: &[&str] = &["kernel", "cli", "metrics", "e2e"];
+
+/// Runs all of it; the first step that fails ends it.
+pub(crate) fn run() -> Result<()> {
+    let start = Instant::now();
+    setup::ensure(&Part::ALL)?;
+    step("lint", lint::run)?;
+    step("tidy", tidy::run)?;
+    step("crds", || crds::run(true))?;
+    let built = step("build", build)?;
+    let (privileged, plain): (Vec<_>, Vec<_>) =
+        built.tests.iter().partition(|test| PRIVILEGED.contains(&test.name.as_str()));
+    for name in PRIVILEGED {
+        if !privileged.iter().any(|test| test.name == *name) {
+            bail!("there is no test target {name}, which xtask's list of privileged ones names");
+        }
+    }
+    for test in plain {
+        step(&test.name, || sh::run(Command::new(&test.program).current_dir(&test.folder)))?;
+    }
+    for test in privileged {
+        step(&test.name, || {
+            let mut command = sh::as_root("env")?;
+            command.arg(format!("SLUICE_BIN={}", built.sluice.display()));
+            for key in ["PATH", "RUST_BACKTRACE"] {
+                if let Some(value) = std::env::var_os(key) {
+                    command.arg(format!("{key}={}", value.display()));
+                }
+            }
+            sh::run(command.arg(&test.program).current_dir(&test.folder))
+        })?;
+    }
+    println!("test: all is well after {:.0} s", start.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// Builds the agent as the tests use it, and returns where it is.
+pub(crate) fn sluice() -> Result<PathBuf> {
+    programs(&["build", "--workspace", "--bins"])?
+        .into_iter()
+        .find(|program| program.name == "sluice")
+        .map(|program| program.program)
+        .context("cargo built no sluice")
+}
+
+struct Built {
+    sluice: PathBuf,
+    tests: Vec<Program>,
+}
+
+struct Program {
+    name: String,
+    program: PathBuf,
+    folder: PathBuf,
+}
+
+fn build() -> Result<Built> {
+    let sluice = sluice()?;
+    let tests = programs(&["test", "--workspace", "--no-run"])?;
+    Ok(Built { sluice, tests })
+}
+
+/// Runs a cargo command and lists the programs that it built.
+fn programs(args: &[&str]) -> Result<Vec<Program>> {
+    let mut command = sh::cargo();
+    command.args(args).args(["--locked", "--quiet", "--message-format", "json-render-diagnostics"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
+    let output = child.stdout.take().context("cargo's output is piped")?;
+    let mut programs = Vec::new();
+    for line in BufReader::new(output).lines() {
+        let message: Value = serde_json::from_str(&line?).context("cargo's messages are JSON")?;
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        if let (Some(program), Some(manifest), Some(name)) =
+            (text(&message["executable"]), text(&message["manifest_path"]), text(&message["target"]["name"]))
+        {
+            let folder = PathBuf::from(manifest).parent().context("a manifest is in a folder")?.to_owned();
+            programs.push(Program { name, program: program.into(), folder });
+        }
+    }
+    let status = child.wait()?;
+    if !status.success() {
+        bail!("`cargo {}` failed ({status})", args.join(" "));
+    }
+    Ok(programs)
+}
+
+fn step<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let start = Instant::now();
+    eprintln!("--- {name}");
+    let done = work().with_context(|| format!("{name} failed"))?;
+    eprintln!("--- {name}: {:.1} s", start.elapsed().as_secs_f64());
+    Ok(done)
+}
