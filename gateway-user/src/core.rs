@@ -8,6 +8,7 @@
 pub mod compile;
 pub mod host;
 pub mod load;
+pub mod maglev;
 pub mod model;
 pub mod plan;
 pub mod route;

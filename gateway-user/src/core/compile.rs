@@ -2,13 +2,58 @@
 //!
 //! Owns the order of compilation. Must not know where a model comes from nor how a snapshot is applied.
 
+mod attach;
+mod backends;
+mod bind;
+mod condition;
+mod gateways;
+mod http;
+mod ids;
+mod listeners;
+mod report;
+mod routes;
+mod tcp;
+
+use std::collections::BTreeSet;
+
+use self::backends::Resolver;
+use self::gateways::Place;
+use self::http::Tables;
+use self::tcp::Services;
 use super::host::Host;
 use super::model::Model;
 use super::snapshot::{Ids, Snapshot};
+use super::status::Report;
 
 /// Compiles the configuration. Pure and total: the same input gives the same snapshot, and no model makes it panic.
 /// What is wrong with an object goes into its conditions; the rest serves.
 #[must_use]
-pub fn compile(_model: &Model, _host: &Host, _previous: &Ids, generation: u64) -> Snapshot {
-    Snapshot { generation, ..Snapshot::default() }
+pub fn compile(model: &Model, host: &Host, previous: &Ids, generation: u64) -> Snapshot {
+    let mut report = Report::default();
+    let mut gateways = gateways::resolve(model, host);
+    let mut resolver = Resolver::new(model);
+    let mut tables = Tables::new(&gateways, &previous.patterns);
+    let mut services = Services::default();
+    routes::http(model, &mut gateways, &mut resolver, &mut tables, &mut report);
+    routes::tcp(model, &mut gateways, &mut resolver, &mut services, &mut report);
+    routes::unbuilt(model, &gateways, &mut report);
+    report::report(model, &gateways, host, &mut report);
+    let mut addresses = BTreeSet::new();
+    for gateway in &gateways.list {
+        if let Place::At(list) = &gateway.place
+            && gateway.listeners.iter().any(|l| !l.keys.is_empty())
+        {
+            addresses.extend(list.iter().copied().filter(|ip| !gateways::owns(host, *ip)));
+        }
+    }
+    let bound = bind::bind(&gateways, tables, &services, previous);
+    Snapshot {
+        generation,
+        image: bound.image,
+        bindings: bound.bindings,
+        addresses,
+        series: bound.series,
+        ids: bound.ids,
+        report,
+    }
 }

@@ -3,9 +3,16 @@
 //!
 //! Owns the order. Must not know how an operation is done.
 
+mod slots;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use gateway_ebpf::abi::{BindingKey, ServiceWord};
+use gateway_ebpf::names::{MAX_BACKENDS, MAX_BINDINGS, MAX_SERVICES};
+
+use self::slots::Services;
 
 use super::snapshot::{BackendKey, BindingImage, MapImage};
 
@@ -91,10 +98,52 @@ pub enum Full {
     },
 }
 
-/// The steps from `have` to `want`.
+/// The steps from `have` to `want`; none if they are the same.
+///
+/// A range of slots is written only if no program can still read it: in the gaps between the ranges in use, or, where
+/// those do not hold everything, in ranges that this very plan gave up, after a grace period. A plan ends with a grace
+/// period if it gave anything up, so that the next may use all that `have` does not name.
 ///
 /// # Errors
 /// [`Full`] if a table does not hold what is wanted.
-pub fn plan(_have: &Have, _want: &MapImage) -> Result<Plan, Full> {
-    Ok(Plan::default())
+pub fn plan(have: &Have, want: &MapImage) -> Result<Plan, Full> {
+    fits("BINDINGS", want.bindings.len(), MAX_BINDINGS)?;
+    // Ids index counters and arrays: the largest one says how large a table must be.
+    let dense = |ids: &mut dyn Iterator<Item = u32>| ids.max().map_or(0, |id| id as usize + 1);
+    fits("LOOKUPS", dense(&mut want.bindings.values().map(|b| b.id)), MAX_BINDINGS)?;
+    fits("SERVICES", dense(&mut want.services.keys().copied()), MAX_SERVICES)?;
+    fits("BACKENDS", dense(&mut want.backends.keys().copied()), MAX_BACKENDS)?;
+
+    let mut plan = Plan::default();
+    for key in have.image.bindings.keys().filter(|key| !want.bindings.contains_key(*key)) {
+        plan.withdraw.push(Op::DeleteBinding(*key));
+    }
+    for (id, key) in &want.backends {
+        if have.image.backends.get(id) != Some(key) {
+            plan.install.push(Op::PutBackend(*id, *key));
+        }
+    }
+    let mut services = Services::new(have, want);
+    services.write(&mut plan.install)?;
+    let mut rebound = false;
+    for (key, image) in &want.bindings {
+        let old = have.image.bindings.get(key);
+        if old != Some(image) {
+            rebound |= old.is_some();
+            plan.install.push(Op::PutBinding(*key, *image));
+        }
+    }
+    let gone_services: Vec<u32> = services.gone().collect();
+    let gone_backends = have.image.backends.keys().filter(|id| !want.backends.contains_key(*id));
+    let mut gone: Vec<Op> = gone_services.into_iter().map(Op::DeleteService).collect();
+    gone.extend(gone_backends.map(|id| Op::DeleteBackend(*id)));
+    if services.released() || rebound || !gone.is_empty() {
+        plan.install.push(Op::GracePeriod);
+    }
+    plan.install.append(&mut gone);
+    Ok(plan)
+}
+
+fn fits(table: &'static str, want: usize, capacity: u32) -> Result<(), Full> {
+    if want <= capacity as usize { Ok(()) } else { Err(Full::Table { table, want, capacity }) }
 }

@@ -3,9 +3,22 @@
 //! Owns the tables and every precedence rule of the specification (HTTPRoute, `HTTPRouteRule.matches`). Must not
 //! know how a request arrives: it sees host, path, method, headers and query.
 
+mod condition;
+mod host;
+mod path;
+mod pattern;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+
+use self::host::HostIndex;
+use self::path::PathIndex;
+
+pub(crate) use self::condition::{Conditions, Value};
+pub(crate) use self::host::intersect;
+pub(crate) use self::path::Path;
+pub use self::pattern::Patterns;
 
 /// What of a request is matched.
 #[derive(Clone, Copy, Debug)]
@@ -101,12 +114,67 @@ impl RuleEntry {
 pub struct HttpTable {
     label: Arc<str>,
     no_listener: u32,
+    listeners: HostIndex<Arc<ListenerTable>>,
+}
+
+/// The routes of one listener.
+#[derive(Clone, Debug)]
+pub(crate) struct ListenerTable {
+    label: Arc<str>,
+    no_route: u32,
+    /// By the routes' own hostnames, not by what they have in common with the listener's: the specification gives
+    /// precedence by the hostname that a route was written with.
+    hosts: HostIndex<PathIndex>,
 }
 
 impl HttpTable {
-    /// The rule that serves a request, by the precedence of the specification.
+    /// A table without listeners. `label` and `no_listener`, an index into `Snapshot::series`, are for requests whose
+    /// host fits no listener.
+    pub(crate) fn new(label: Arc<str>, no_listener: u32) -> Self {
+        Self { label, no_listener, listeners: HostIndex::default() }
+    }
+
+    /// Adds a listener under its hostname; the first of equal ones stays.
+    pub(crate) fn add(&mut self, hostname: Option<&Arc<str>>, listener: &Arc<ListenerTable>) {
+        self.listeners.entry(hostname, || listener.clone());
+    }
+
+    /// The rule that serves a request, by the precedence of the specification. The most specific listener alone is
+    /// asked (listener isolation), and within it the most specific hostname first; if nothing fits under that, the
+    /// next.
     #[must_use]
-    pub fn find(&self, _request: &RequestView<'_>) -> Found<'_> {
-        Found { listener: &self.label, rule: None, series: self.no_listener }
+    pub fn find(&self, request: &RequestView<'_>) -> Found<'_> {
+        let mut buffer: host::Buffer = [0; _];
+        let host = host::fold(request.host, &mut buffer);
+        let Some(listener) = self.listeners.fitting(host).next() else {
+            return Found { listener: &self.label, rule: None, series: self.no_listener };
+        };
+        let rule = listener.hosts.fitting(host).find_map(|paths| paths.find(request));
+        let series = rule.map_or(listener.no_route, |rule| rule.series);
+        Found { listener: &listener.label, rule, series }
+    }
+}
+
+impl ListenerTable {
+    /// A table without routes. `no_route` is an index into `Snapshot::series`.
+    pub(crate) fn new(label: Arc<str>, no_route: u32) -> Self {
+        Self { label, no_route, hosts: HostIndex::default() }
+    }
+
+    /// Adds a match under a hostname. Routes must come oldest first, their rules and matches in order.
+    pub(crate) fn add(
+        &mut self,
+        hostname: Option<&Arc<str>>,
+        path: &Path,
+        conditions: Option<&Arc<Conditions>>,
+        rule: &Arc<RuleEntry>,
+    ) {
+        self.hosts.entry(hostname, PathIndex::default).add(path, conditions, rule);
+    }
+
+    /// Brings everything into its order. To be called once, after the last `add`.
+    pub(crate) fn seal(&mut self) {
+        self.hosts.values_mut().for_each(PathIndex::seal);
+        self.hosts.shrink();
     }
 }

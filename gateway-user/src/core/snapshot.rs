@@ -135,6 +135,11 @@ pub struct Ids {
     pub backends: BTreeMap<BackendKey, u32>,
     /// Services by a binding that they serve: for what is found in the kernel, where routes have no names.
     pub bound: BTreeMap<BindingKey, u32>,
+    /// The id from which a free one is looked for: bindings, services, backends. It goes round, so that an id that
+    /// became free is used again as late as possible.
+    pub next: [u32; 3],
+    /// The regular expressions in use.
+    pub patterns: super::route::Patterns,
 }
 
 impl Ids {
@@ -142,11 +147,17 @@ impl Ids {
     /// every binding, backend and service the id that it has there.
     #[must_use]
     pub fn recover(image: &MapImage) -> Self {
+        let after = |ids: &mut dyn Iterator<Item = u32>| ids.max().map_or(0, |id| id.saturating_add(1));
         Self {
             bindings: image.bindings.iter().map(|(key, b)| (*key, b.id)).collect(),
-            services: BTreeMap::new(),
             backends: image.backends.iter().map(|(id, key)| (*key, *id)).collect(),
             bound: image.bindings.iter().filter_map(|(key, b)| Some((*key, b.service?))).collect(),
+            next: [
+                after(&mut image.bindings.values().map(|b| b.id)),
+                after(&mut image.services.keys().copied()),
+                after(&mut image.backends.keys().copied()),
+            ],
+            ..Self::default()
         }
     }
 }

@@ -84,8 +84,52 @@ pub struct Outcome {
     pub failed: Option<String>,
 }
 
-/// The report as it stands after applying: `Programmed` speaks of what was done.
+/// The report as it stands after applying: `Programmed` speaks of what was done. A Gateway that loses an address to a
+/// failure stays programmed on the others, but says so; one that loses all of them, or of which nothing could be
+/// applied, is not programmed, and neither are its listeners.
 #[must_use]
-pub fn finish(report: &Report, _outcome: &Outcome) -> Report {
-    report.clone()
+pub fn finish(report: &Report, outcome: &Outcome) -> Report {
+    let mut report = report.clone();
+    for gateway in report.gateways.values_mut() {
+        if let Some(why) = &outcome.failed {
+            let message =
+                format!("the configuration could not be applied, the last one goes on serving: {why}");
+            unprogram(&mut gateway.conditions, "Pending", &message);
+            for listener in &mut gateway.listeners {
+                unprogram(&mut listener.conditions, "Pending", &message);
+            }
+            continue;
+        }
+        let mut lost = Vec::new();
+        gateway.addresses.retain(|ip| match outcome.failed_addresses.get(ip) {
+            Some(why) => {
+                lost.push(format!("{ip}: {why}"));
+                false
+            }
+            None => true,
+        });
+        if lost.is_empty() {
+            continue;
+        }
+        let message = format!("addresses that cannot be used: {}", lost.join("; "));
+        unprogram(&mut gateway.conditions, "AddressNotUsable", &message);
+        if gateway.addresses.is_empty() {
+            for listener in &mut gateway.listeners {
+                unprogram(&mut listener.conditions, "Pending", &message);
+            }
+        }
+    }
+    report
 }
+
+/// Turns Programmed=True into False; what is False already has its reason.
+fn unprogram(conditions: &mut [Condition], reason: &'static str, message: &str) {
+    if let Some(programmed) = conditions.iter_mut().find(|c| c.kind == "Programmed" && c.status) {
+        programmed.status = false;
+        programmed.reason = reason;
+        programmed.message = message.to_owned();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,215 @@
+//! Backends: what a backendRef leads to.
+//!
+//! Owns kinds, ReferenceGrants, Services and their endpoints. Must not know rules.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::condition::{Problem, problem};
+use crate::core::model::{
+    BackendRef, BackendTlsPolicy, EndpointSlice, GATEWAY_GROUP, Model, ObjectName, ReferenceGrant, Service,
+    ServicePort,
+};
+use crate::core::route::Target;
+
+/// A backendRef, resolved.
+#[derive(Clone)]
+pub(super) struct Resolved {
+    /// `NAMESPACE/SERVICE:PORT`.
+    pub(super) name: Arc<str>,
+    pub(super) target: Target,
+    /// Why it is invalid.
+    pub(super) problem: Option<Problem>,
+}
+
+/// Resolves backendRefs, each Service's port once.
+pub(super) struct Resolver<'m> {
+    model: &'m Model,
+    slices: FxHashMap<(&'m str, &'m str), Vec<&'m EndpointSlice>>,
+    grants: FxHashMap<&'m str, Vec<&'m ReferenceGrant>>,
+    tls: FxHashMap<(&'m str, &'m str), Vec<&'m BackendTlsPolicy>>,
+    known: FxHashMap<(&'m str, &'m str, Option<u16>, bool), Resolved>,
+}
+
+const SERVICE: &str = "Service";
+
+impl<'m> Resolver<'m> {
+    pub(super) fn new(model: &'m Model) -> Self {
+        let mut slices: FxHashMap<_, Vec<_>> = FxHashMap::default();
+        for slice in model.slices.values() {
+            slices.entry((&*slice.meta.name.namespace, &*slice.service)).or_default().push(slice);
+        }
+        let mut grants: FxHashMap<_, Vec<_>> = FxHashMap::default();
+        for grant in model.grants.values() {
+            grants.entry(&*grant.meta.name.namespace).or_default().push(grant);
+        }
+        let mut tls: FxHashMap<_, Vec<_>> = FxHashMap::default();
+        for policy in model.backend_tls.values() {
+            let targets = policy.targets.iter().filter(|t| t.kind.group.is_empty() && t.kind.kind == SERVICE);
+            for target in targets {
+                tls.entry((&*policy.meta.name.namespace, &*target.name)).or_default().push(policy);
+            }
+        }
+        Self { model, slices, grants, tls, known: FxHashMap::default() }
+    }
+
+    /// Resolves a reference of a route of this kind and namespace. `http` says that the backend must speak HTTP/1.1
+    /// in clear.
+    pub(super) fn resolve(
+        &mut self,
+        backend: &'m BackendRef,
+        kind: &'static str,
+        from: &'m str,
+        http: bool,
+    ) -> Resolved {
+        let namespace = backend.namespace.as_deref().unwrap_or(from);
+        if !backend.kind.group.is_empty() || backend.kind.kind != SERVICE {
+            let (group, kind) = (&backend.kind.group, &backend.kind.kind);
+            let message = format!("kind {kind} of group \"{group}\" is not supported (refer to a Service)");
+            return invalid(namespace, backend, problem("InvalidKind", message));
+        }
+        if namespace != from && !self.granted(namespace, backend, kind, from) {
+            let message = format!(
+                "Service {namespace}/{}: no ReferenceGrant in namespace \"{namespace}\" allows {kind}s of namespace \"{from}\" to refer to it (add one)",
+                backend.name
+            );
+            return invalid(namespace, backend, problem("RefNotPermitted", message));
+        }
+        let key = (namespace, &*backend.name, backend.port, http);
+        if let Some(known) = self.known.get(&key) {
+            return known.clone();
+        }
+        let resolved = match self.service(namespace, backend, http) {
+            Ok(target) => Resolved { name: label(namespace, backend), target, problem: None },
+            Err(problem) => invalid(namespace, backend, problem),
+        };
+        self.known.insert(key, resolved.clone());
+        resolved
+    }
+
+    fn granted(&self, namespace: &str, backend: &BackendRef, kind: &str, from: &str) -> bool {
+        self.grants.get(namespace).into_iter().flatten().any(|grant| {
+            grant.from.iter().any(|(g, ns)| g.group == GATEWAY_GROUP && g.kind == kind && **ns == *from)
+                && grant.to.iter().any(|(g, name)| {
+                    g.group.is_empty()
+                        && g.kind == SERVICE
+                        && name.as_ref().is_none_or(|name| *name == backend.name)
+                })
+        })
+    }
+
+    fn service(&self, namespace: &'m str, backend: &'m BackendRef, http: bool) -> Result<Target, Problem> {
+        let name = ObjectName {
+            namespace: backend.namespace.clone().unwrap_or_else(|| namespace.into()),
+            name: backend.name.clone(),
+        };
+        let Some(service) = self.model.services.get(&name) else {
+            let message = format!("there is no Service {name} (create it, or correct the reference)");
+            return Err(problem("BackendNotFound", message));
+        };
+        if let Some(external) = &service.external_name {
+            let message = format!(
+                "Service {name} is of type ExternalName (\"{external}\"), which is not supported (use EndpointSlices)"
+            );
+            return Err(problem("InvalidKind", message));
+        }
+        let port = port_of(service, &name, backend.port)?;
+        if http && let Some(spoken) = port.app_protocol.as_deref().filter(|p| !speaks_http(p)) {
+            let message = format!(
+                "Service {name}, port {}: appProtocol \"{spoken}\" is not supported (use \"http\", or leave it out)",
+                port.port
+            );
+            return Err(problem("UnsupportedProtocol", message));
+        }
+        if let Some(policy) = self.policy(namespace, backend, port) {
+            let message = format!(
+                "BackendTLSPolicy {} asks for TLS to Service {name}, which is not supported, and it is not reached without (remove the policy)",
+                policy.meta.name
+            );
+            return Err(problem("UnsupportedProtocol", message));
+        }
+        let endpoints = self.endpoints(namespace, &backend.name, port);
+        Ok(if endpoints.is_empty() { Target::Unavailable } else { Target::Endpoints(endpoints.into()) })
+    }
+
+    fn policy(&self, namespace: &str, backend: &BackendRef, port: &ServicePort) -> Option<&BackendTlsPolicy> {
+        self.tls.get(&(namespace, &*backend.name)).into_iter().flatten().copied().find(|policy| {
+            policy.targets.iter().any(|t| {
+                t.name == backend.name && t.section.as_ref().is_none_or(|section| *section == port.name)
+            })
+        })
+    }
+
+    /// The endpoints that are ready; if none is, those that end but still serve, so that a rollout whose new pods are
+    /// late loses nothing.
+    fn endpoints(&self, namespace: &str, service: &str, port: &ServicePort) -> Vec<SocketAddr> {
+        let slices = self.slices.get(&(namespace, service));
+        let all = || {
+            slices.into_iter().flatten().flat_map(|slice| {
+                let number =
+                    slice.ports.iter().find(|(name, _, protocol)| *name == port.name && &**protocol == "TCP");
+                let number = number.and_then(|(_, number, _)| *number);
+                slice.endpoints.iter().filter_map(move |endpoint| Some((endpoint, number?)))
+            })
+        };
+        let at = |(endpoint, number): (&crate::core::model::Endpoint, u16)| {
+            SocketAddr::new(endpoint.address.to_canonical(), number)
+        };
+        let mut list: Vec<SocketAddr> = all().filter(|(e, _)| e.ready).map(at).collect();
+        if list.is_empty() {
+            list = all().filter(|(e, _)| e.serving && e.terminating).map(at).collect();
+        }
+        list.sort_unstable();
+        list.dedup();
+        list
+    }
+}
+
+fn port_of<'s>(
+    service: &'s Service,
+    name: &ObjectName,
+    port: Option<u16>,
+) -> Result<&'s ServicePort, Problem> {
+    let Some(number) = port else {
+        return Err(problem("BackendNotFound", format!("Service {name}: no port is named (add port)")));
+    };
+    let mut ports = service.ports.iter().filter(|p| p.port == number).peekable();
+    let other = ports.peek().copied();
+    if let Some(found) = ports.find(|p| &*p.protocol == "TCP") {
+        return Ok(found);
+    }
+    Err(match other {
+        Some(other) => problem(
+            "UnsupportedProtocol",
+            format!(
+                "Service {name}, port {number}: its protocol is {}, not TCP (use a TCP port)",
+                other.protocol
+            ),
+        ),
+        None => {
+            let has: Vec<String> = service.ports.iter().map(|p| p.port.to_string()).collect();
+            let message = format!("Service {name} has no port {number} (it has: {})", has.join(", "));
+            problem("BackendNotFound", message)
+        }
+    })
+}
+
+/// Whether a backend with this appProtocol (KEP-3726, IANA) understands HTTP/1.1 in clear. Names that nobody knows
+/// are taken for the user's own.
+fn speaks_http(protocol: &str) -> bool {
+    let name = protocol.strip_prefix("kubernetes.io/").unwrap_or(protocol);
+    !matches!(name, "h2c" | "ws" | "wss" | "https" | "tls" | "ssl" | "grpc" | "grpcs" | "http2")
+}
+
+fn label(namespace: &str, backend: &BackendRef) -> Arc<str> {
+    match backend.port {
+        Some(port) => format!("{namespace}/{}:{port}", backend.name).into(),
+        None => format!("{namespace}/{}", backend.name).into(),
+    }
+}
+
+fn invalid(namespace: &str, backend: &BackendRef, problem: Problem) -> Resolved {
+    Resolved { name: label(namespace, backend), target: Target::Invalid, problem: Some(problem) }
+}

@@ -1,0 +1,148 @@
+//! Bindings: listeners by address and port, as kernel and workers see them.
+//!
+//! Owns the map image and what a worker serves on a binding.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use gateway_ebpf::abi::{Action, BindingKey};
+use gateway_ebpf::names::{MAX_BACKENDS, MAX_BINDINGS, MAX_SERVICES};
+use rustc_hash::FxHashMap;
+
+use super::gateways::{Gateways, ListenerId};
+use super::http::{Tables, no_route, push};
+use super::ids::assign;
+use super::tcp::Services;
+use crate::core::model::{ObjectName, Protocol};
+use crate::core::route::HttpTable;
+use crate::core::snapshot::{
+    BackendKey, BindingImage, BoundListeners, BoundService, Ids, MapImage, SeriesKey, TcpBackend, TcpService,
+};
+
+/// What the kernel and the workers get.
+pub(super) struct Bound {
+    pub(super) image: MapImage,
+    pub(super) bindings: FxHashMap<BindingKey, Arc<BoundListeners>>,
+    pub(super) series: Vec<SeriesKey>,
+    pub(super) ids: Ids,
+}
+
+/// A TCPRoute's service: its id, its slots and what they name.
+type Made<'m> = BTreeMap<&'m ObjectName, (u32, Arc<[u32]>, BTreeMap<u32, TcpBackend>)>;
+
+/// Puts the bindings together.
+pub(super) fn bind(
+    gateways: &Gateways<'_>,
+    tables: Tables<'_>,
+    services: &Services<'_>,
+    previous: &Ids,
+) -> Bound {
+    let mut places: BTreeMap<BindingKey, Vec<ListenerId>> = BTreeMap::new();
+    for (g, gateway) in gateways.list.iter().enumerate() {
+        for (l, work) in gateway.listeners.iter().enumerate() {
+            for key in &work.keys {
+                places.entry(*key).or_default().push((g, l));
+            }
+        }
+    }
+    let mut ids = Ids { next: previous.next, ..Ids::default() };
+    let (made, image) = services_of(&places, services, previous, &mut ids);
+    let keys: BTreeSet<BindingKey> = places.keys().copied().collect();
+    ids.bindings =
+        assign(&keys, &previous.bindings, |_| None, std::iter::empty(), 0..MAX_BINDINGS, &mut ids.next[0]);
+    let (tables, series, patterns) = tables.finish();
+    ids.patterns = patterns;
+    let mut bound = Bound { image, bindings: FxHashMap::default(), series, ids };
+    let mut shared: FxHashMap<&[ListenerId], Arc<HttpTable>> = FxHashMap::default();
+    for (key, listeners) in &places {
+        let works: Vec<_> = listeners.iter().map(|&(g, l)| &gateways.list[g].listeners[l]).collect();
+        let Some(id) = bound.ids.bindings.get(key).copied() else { continue };
+        let label: Arc<str> = match &*works {
+            [only] => only.label.clone(),
+            many => many.iter().map(|w| &*w.label).collect::<Vec<_>>().join(",").into(),
+        };
+        let http = works.iter().all(|w| w.listener.protocol == Protocol::Http);
+        let (service, action, service_id) = if http {
+            let table = shared.entry(listeners).or_insert_with(|| {
+                let known: Vec<_> = listeners.iter().filter_map(|id| tables.get(id)).collect();
+                let no_listener = match &*known {
+                    [(_, no_route)] => *no_route,
+                    _ => push(&mut bound.series, no_route(&label, &"".into())),
+                };
+                let mut table = HttpTable::new(label.clone(), no_listener);
+                for (work, (listener, _)) in works.iter().zip(known) {
+                    table.add(work.listener.hostname.as_ref(), listener);
+                }
+                Arc::new(table)
+            });
+            (BoundService::Http(table.clone()), Action::Steer, None)
+        } else {
+            let route = listeners.first().and_then(|id| services.by_listener.get(id));
+            match route.and_then(|route| Some((route, made.get(*route)?))) {
+                Some((route, (service, slots, backends))) => {
+                    let tcp = TcpService {
+                        id: *service,
+                        route: route.to_string().into(),
+                        listener: label.clone(),
+                        slots: slots.clone(),
+                        backends: backends.clone(),
+                    };
+                    (BoundService::Tcp(Arc::new(tcp)), Action::Forward, Some(*service))
+                }
+                None => (BoundService::Reject, Action::Reject, None),
+            }
+        };
+        if let Some(service) = service_id {
+            bound.ids.bound.insert(*key, service);
+        }
+        bound.image.bindings.insert(*key, BindingImage { action, id, service: service_id });
+        bound.bindings.insert(*key, Arc::new(BoundListeners { id, key: *key, label, service }));
+    }
+    bound
+}
+
+/// Gives services and backends their ids and fills the slots.
+fn services_of<'m>(
+    places: &BTreeMap<BindingKey, Vec<ListenerId>>,
+    services: &Services<'m>,
+    previous: &Ids,
+    ids: &mut Ids,
+) -> (Made<'m>, MapImage) {
+    let rule = |route: &ObjectName| (route.clone(), 0);
+    let wanted: BTreeSet<_> = services.by_route.keys().map(|route| rule(route)).collect();
+    // What a restarted agent found in the kernel has no names: there a service is known by the bindings it serves.
+    let mut found: BTreeMap<(ObjectName, usize), u32> = BTreeMap::new();
+    for (key, listeners) in places {
+        let route = listeners.first().and_then(|id| services.by_listener.get(id));
+        if let (Some(route), Some(id)) = (route, previous.bound.get(key)) {
+            found.entry(rule(route)).or_insert(*id);
+        }
+    }
+    ids.services = assign(
+        &wanted,
+        &previous.services,
+        |key| found.get(key).copied(),
+        previous.bound.values().copied(),
+        0..MAX_SERVICES,
+        &mut ids.next[1],
+    );
+    let backends: BTreeSet<BackendKey> = services.backends();
+    ids.backends = assign(
+        &backends,
+        &previous.backends,
+        |_| None,
+        std::iter::empty(),
+        1..MAX_BACKENDS,
+        &mut ids.next[2],
+    );
+    let mut image = MapImage::default();
+    image.backends = ids.backends.iter().map(|(key, id)| (*id, *key)).collect();
+    let mut made = Made::new();
+    for (route, service) in &services.by_route {
+        let Some(&id) = ids.services.get(&rule(route)) else { continue };
+        let (slots, backends) = service.slots(&ids.backends);
+        image.services.insert(id, slots.clone());
+        made.insert(route, (id, slots, backends));
+    }
+    (made, image)
+}

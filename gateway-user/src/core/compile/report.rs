@@ -1,0 +1,126 @@
+//! The status of Gateways, classes and what is not built, as if applying succeeds.
+//!
+//! Owns their conditions. Routes' conditions are `routes`'.
+
+use std::net::IpAddr;
+
+use super::condition::{Problem, no, problem, unless, yes};
+use super::gateways::{GatewayWork, Gateways, ListenerWork, Place, refusals};
+use super::listeners::local_addresses;
+use crate::core::host::Host;
+use crate::core::model::{CONTROLLER, GATEWAY_GROUP, GroupKind, Model};
+use crate::core::status::{GatewayStatus, ListenerStatus, Report};
+
+/// status.addresses holds no more.
+const MOST_ADDRESSES: usize = 16;
+
+/// Reports on everything but routes.
+pub(super) fn report(model: &Model, gateways: &Gateways<'_>, host: &Host, report: &mut Report) {
+    for (name, class) in model.classes.iter().filter(|(_, class)| class.controller == CONTROLLER) {
+        let refused =
+            (!class.refusals.is_empty()).then(|| problem("InvalidParameters", refusals(&class.refusals)));
+        let message = "Gateways of this class are served";
+        let accepted = unless(refused.as_ref(), "Accepted", "Accepted", message, class.meta.generation);
+        report.classes.insert(name.clone(), vec![accepted]);
+    }
+    for (at, work) in gateways.list.iter().enumerate() {
+        let mut addresses: Vec<IpAddr> = match &work.place {
+            _ if !served(work) => Vec::new(),
+            Place::Any => local_addresses(&gateways.list, at, host),
+            Place::At(list) => list.clone(),
+        };
+        addresses.truncate(MOST_ADDRESSES);
+        report.gateways.insert(work.gateway.meta.name.clone(), gateway(work, addresses));
+    }
+    for (name, set) in &model.listener_sets {
+        let why =
+            problem("NotAllowed", "ListenerSet is not supported yet (write the listeners into the Gateway)");
+        let conditions = vec![no("Accepted", &why, set.meta.generation)];
+        report.others.insert(("ListenerSet", name.clone()), conditions);
+    }
+    for (name, policy) in &model.backend_tls {
+        let why = problem(
+            "Invalid",
+            "BackendTLSPolicy is not supported yet: its targets are not reached at all, and never without TLS",
+        );
+        let conditions = vec![no("Accepted", &why, policy.meta.generation)];
+        report.others.insert(("BackendTLSPolicy", name.clone()), conditions);
+    }
+    report.notes.extend(gateways.notes.iter().cloned());
+}
+
+fn served(work: &GatewayWork<'_>) -> bool {
+    work.listeners.iter().any(|l| !l.keys.is_empty())
+}
+
+fn bad(work: &ListenerWork<'_>) -> bool {
+    work.refused.is_some() || work.conflict.is_some()
+}
+
+fn gateway(work: &GatewayWork<'_>, addresses: Vec<IpAddr>) -> GatewayStatus {
+    let generation = work.gateway.meta.generation;
+    let names = |bad_ones: bool| {
+        let names = work.listeners.iter().filter(|l| bad(l) == bad_ones).map(|l| &*l.listener.name);
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let broken = work.listeners.iter().any(bad).then(|| {
+        let good = names(false);
+        let accepted = if good.is_empty() { "none".to_owned() } else { good };
+        format!("listeners not valid: {}; accepted: {accepted}", names(true))
+    });
+    let none_left = work.listeners.iter().all(bad);
+    let accepted = match (&work.refused, broken) {
+        (Some(why), _) => no("Accepted", why, generation),
+        (None, None) => yes("Accepted", "Accepted", "the Gateway is accepted", generation),
+        (None, Some(message)) if none_left => {
+            no("Accepted", &problem("ListenersNotValid", message), generation)
+        }
+        (None, Some(message)) => yes("Accepted", "ListenersNotValid", message, generation),
+    };
+    let invalid = || problem("Invalid", "the Gateway is not accepted");
+    let unprogrammed =
+        if work.refused.is_some() || none_left { Some(invalid()) } else { work.unplaced.clone() };
+    let programmed = unless(
+        unprogrammed.as_ref(),
+        "Programmed",
+        "Programmed",
+        "the Gateway is served on its addresses",
+        generation,
+    );
+    let listeners = work.listeners.iter().map(|l| listener(work, l, generation)).collect();
+    GatewayStatus { addresses, conditions: vec![accepted, programmed], listeners }
+}
+
+fn listener(gateway: &GatewayWork<'_>, work: &ListenerWork<'_>, generation: i64) -> ListenerStatus {
+    let not_accepted = work.conflict.as_ref().or(work.refused.as_ref());
+    let accepted = unless(not_accepted, "Accepted", "Accepted", "the listener is accepted", generation);
+    let conflicted = match &work.conflict {
+        Some(why) => yes("Conflicted", why.reason, why.message.clone(), generation),
+        None => no("Conflicted", &problem("NoConflicts", "no conflicts"), generation),
+    };
+    let resolved = unless(
+        work.bad_kinds.as_ref(),
+        "ResolvedRefs",
+        "ResolvedRefs",
+        "all references are resolved",
+        generation,
+    );
+    let unprogrammed: Option<Problem> = if not_accepted.is_some() {
+        Some(problem("Invalid", "the listener is not accepted"))
+    } else if gateway.refused.is_some() {
+        Some(problem("Invalid", "the Gateway is not accepted"))
+    } else if work.keys.is_empty() {
+        Some(problem("Pending", "the Gateway has no address yet"))
+    } else {
+        None
+    };
+    let programmed =
+        unless(unprogrammed.as_ref(), "Programmed", "Programmed", "the listener is served", generation);
+    let kind = |kind: &&str| GroupKind { group: GATEWAY_GROUP.into(), kind: (*kind).into() };
+    ListenerStatus {
+        name: work.listener.name.clone(),
+        supported_kinds: work.kinds.iter().map(kind).collect(),
+        attached_routes: work.attached,
+        conditions: vec![accepted, programmed, resolved, conflicted],
+    }
+}

@@ -1,0 +1,143 @@
+//! TCPRoutes: from weighted backendRefs to slots.
+//!
+//! Owns which route serves a listener and each endpoint's share.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use gateway_ebpf::abi::{REJECT_BACKEND, TCP};
+use rustc_hash::FxHashMap;
+
+use super::backends::Resolver;
+use super::condition::Problem;
+use super::gateways::{Gateways, ListenerId, refusals};
+use super::listeners::TCP_ROUTE;
+use crate::core::maglev::{self, Share};
+use crate::core::model::{ObjectName, Protocol, TcpRoute};
+use crate::core::route::Target;
+use crate::core::snapshot::{BackendKey, TcpBackend};
+
+/// A service in the making: the rule of a route that serves a listener.
+pub(super) struct Service {
+    /// Shares of the endpoints, and of what must be refused.
+    shares: BTreeMap<Option<BackendKey>, u128>,
+    /// By endpoint, the backendRef that it belongs to: the first of several.
+    names: BTreeMap<BackendKey, Arc<str>>,
+}
+
+/// TCPRoutes, compiled.
+#[derive(Default)]
+pub(super) struct Services<'m> {
+    /// The route that serves a listener.
+    pub(super) by_listener: FxHashMap<ListenerId, &'m ObjectName>,
+    /// By route. One that has nothing to connect to is not in here.
+    pub(super) by_route: BTreeMap<&'m ObjectName, Service>,
+}
+
+/// What came of a route.
+pub(super) struct Outcome {
+    /// Why it is refused.
+    pub(super) refused: Vec<String>,
+    /// What is wrong with its backends, with the reference's place.
+    pub(super) backends: Vec<(String, Problem)>,
+    /// Older routes that serve listeners of this one: listener, route.
+    pub(super) superseded: Vec<(Arc<str>, String)>,
+    /// How many listeners it serves itself.
+    pub(super) serves: usize,
+}
+
+impl<'m> Services<'m> {
+    /// Adds a route. Routes must come oldest first.
+    pub(super) fn add(
+        &mut self,
+        gateways: &Gateways<'_>,
+        resolver: &mut Resolver<'m>,
+        route: &'m TcpRoute,
+        listeners: &[ListenerId],
+    ) -> Outcome {
+        let mut refused = Vec::new();
+        if !route.refusals.is_empty() {
+            refused.push(refusals(&route.refusals));
+        }
+        let mut outcome = Outcome { refused, backends: Vec::new(), superseded: Vec::new(), serves: 0 };
+        let mut service = Service { shares: BTreeMap::new(), names: BTreeMap::new() };
+        for (at, rule) in route.rules.iter().enumerate() {
+            if !rule.refusals.is_empty() {
+                outcome.refused.push(refusals(&rule.refusals));
+            }
+            if at > 0 {
+                outcome
+                    .refused
+                    .push(format!("spec.rules[{at}]: a TCPRoute has one rule (remove the others)"));
+            }
+            for (b, backend) in rule.backends.iter().enumerate() {
+                if !backend.refusals.is_empty() {
+                    outcome.refused.push(refusals(&backend.refusals));
+                }
+                let resolved = resolver.resolve(backend, TCP_ROUTE, &route.meta.name.namespace, false);
+                if let Some(problem) = &resolved.problem {
+                    outcome.backends.push((format!("spec.rules[{at}].backendRefs[{b}]"), problem.clone()));
+                }
+                if at == 0 {
+                    service.add(backend.weight, &resolved.target, &resolved.name);
+                }
+            }
+        }
+        let mut used = false;
+        for &id in listeners {
+            let work = &gateways.list[id.0].listeners[id.1];
+            match self.by_listener.get(&id) {
+                Some(older) => outcome.superseded.push((work.label.clone(), older.to_string())),
+                None => {
+                    self.by_listener.insert(id, &route.meta.name);
+                    outcome.serves += 1;
+                    used |= !work.keys.is_empty() && work.listener.protocol == Protocol::Tcp;
+                }
+            }
+        }
+        if used && outcome.refused.is_empty() && !service.names.is_empty() {
+            self.by_route.insert(&route.meta.name, service);
+        }
+        outcome
+    }
+
+    /// Every endpoint in use.
+    pub(super) fn backends(&self) -> BTreeSet<BackendKey> {
+        self.by_route.values().flat_map(|service| service.names.keys().copied()).collect()
+    }
+}
+
+impl Service {
+    fn add(&mut self, weight: u32, target: &Target, name: &Arc<str>) {
+        if weight == 0 {
+            return;
+        }
+        let whole = u128::from(weight) << 48;
+        let Target::Endpoints(endpoints) = target else {
+            *self.shares.entry(None).or_default() += whole;
+            return;
+        };
+        for at in endpoints.iter() {
+            let key = BackendKey { at: *at, protocol: TCP };
+            *self.shares.entry(Some(key)).or_default() += whole / endpoints.len() as u128;
+            self.names.entry(key).or_insert_with(|| name.clone());
+        }
+    }
+
+    /// Its slots, and the backends that they name.
+    pub(super) fn slots(&self, ids: &BTreeMap<BackendKey, u32>) -> (Arc<[u32]>, BTreeMap<u32, TcpBackend>) {
+        let id = |key: &BackendKey| ids.get(key).copied().unwrap_or(REJECT_BACKEND);
+        let shares: Vec<Share> = self
+            .shares
+            .iter()
+            .map(|(key, &share)| Share {
+                id: key.as_ref().map_or(REJECT_BACKEND, id),
+                seed: key.as_ref().map_or(0, maglev::seed),
+                share,
+            })
+            .collect();
+        let backends =
+            self.names.iter().map(|(key, name)| (id(key), TcpBackend { at: key.at, name: name.clone() }));
+        (maglev::slots(&shares).into(), backends.collect())
+    }
+}

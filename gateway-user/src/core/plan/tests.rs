@@ -1,0 +1,1 @@
+//! The plan on a pure model of the maps.
