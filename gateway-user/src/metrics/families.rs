@@ -281,6 +281,10 @@ impl Out<'_> {
         }
         let mut family = self.0.encode_descriptor(name, help, None, kind)?;
         for (labels, sample) in samples {
+            if labels.is_empty() {
+                // Such a family has one sample.
+                return sample.encode(family);
+            }
             sample.encode(family.encode_family(&labels)?)?;
         }
         Ok(())
@@ -386,7 +390,7 @@ mod tests {
     #[test]
     fn a_kernel_that_cannot_be_read_is_told() {
         let text = render(Facts { kernel: None, ..facts() });
-        assert!(text.contains("sluice_kernel_read_success 0.0\n"));
+        assert!(text.contains("sluice_kernel_read_success 0.0\n"), "{text}");
         assert_eq!(family(&text, "sluice_lookups"), "");
     }
 }
