@@ -279,6 +279,7 @@ impl Kept {
                 .into_iter()
                 .map(|b| (BackendKey { at: b.at, protocol: b.protocol }, b.id))
                 .collect(),
+            ..Ids::default()
         };
         (ids, baselines)
     }
