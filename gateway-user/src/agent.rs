@@ -164,7 +164,6 @@ pub fn run(config: Config) -> Result<(), Error> {
         .map_err(start("the workers"))?;
         dataplane.register(&proxy.sockets())?;
         let running = proxy.start(dataplane.loads()).map_err(start("the workers"))?;
-        let bound = dataplane.have()?.image.bindings.into_keys().collect();
         dataplane.attach()?;
 
         let (asks, asked) = mpsc::channel(16);
@@ -178,7 +177,7 @@ pub fn run(config: Config) -> Result<(), Error> {
             metrics = %config.metrics,
             "agent started"
         );
-        let engine = Engine::new(dataplane, running, addresses, memory, Arc::clone(&board), bound, loaded);
+        let engine = Engine::new(dataplane, running, addresses, memory, Arc::clone(&board), loaded)?;
         Agent { config: &config, source, events, engine, access_log, board }.serve().await;
         drop(socket);
         Ok(())

@@ -67,26 +67,24 @@ impl Engine {
         addresses: Addresses,
         mut memory: Memory,
         board: Arc<Board>,
-        bound: BTreeSet<BindingKey>,
         input: Loaded,
-    ) -> Self {
-        if let Ok(counts) = dataplane.reader().counts() {
-            memory.compare(&counts.lookups);
-        }
+    ) -> Result<Self, dataplane::Error> {
+        let have = dataplane.have()?.image;
+        memory.compare(&have, &dataplane.reader().counts()?.lookups);
         let engine = Self {
             dataplane,
             running,
             addresses,
             memory,
             board,
-            bound,
+            bound: have.bindings.into_keys().collect(),
             input,
             host: Host::default(),
             snapshot: Arc::default(),
             retry: None,
         };
         engine.warn_input();
-        engine
+        Ok(engine)
     }
 
     /// A new good input, to be compiled.

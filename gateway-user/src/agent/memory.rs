@@ -20,7 +20,8 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use crate::core::model::ObjectName;
-use crate::core::snapshot::{BackendKey, Ids};
+use crate::core::route::Patterns;
+use crate::core::snapshot::{BackendKey, Ids, MapImage};
 
 const FILE: &str = "state.json";
 const LOCK: &str = "lock";
@@ -91,8 +92,15 @@ impl Memory {
         Ok(Self { directory: directory.to_owned(), _lock: lock, ids, baselines })
     }
 
-    /// Drops the baselines that are above what the kernel shows: to be called once, when the agent starts.
-    pub(super) fn compare(&mut self, counted: &BTreeMap<u32, [u64; 4]>) {
+    /// To be called once, when the agent starts, with what the maps hold and have counted. Where nothing was kept, the
+    /// ids are those that the kernel has; baselines that are above what it counted are dropped.
+    pub(super) fn compare(&mut self, image: &MapImage, counted: &BTreeMap<u32, [u64; 4]>) {
+        if self.ids == Ids::default() {
+            self.ids.bindings = image.bindings.iter().map(|(key, binding)| (*key, binding.id)).collect();
+            self.ids.bound =
+                image.bindings.iter().filter_map(|(key, binding)| Some((*key, binding.service?))).collect();
+            self.ids.backends = image.backends.iter().map(|(id, key)| (*key, *id)).collect();
+        }
         self.baselines.retain(|id, baseline| {
             let now = counted.get(id).copied().unwrap_or_default();
             baseline.iter().zip(now).all(|(baseline, now)| *baseline <= now)
@@ -174,6 +182,7 @@ struct Kept {
     services: Vec<KeptService>,
     bound: Vec<KeptBound>,
     backends: Vec<KeptBackend>,
+    next: [u32; 3],
 }
 
 #[derive(Serialize, Deserialize)]
@@ -252,6 +261,7 @@ impl Kept {
                 .iter()
                 .map(|(key, id)| KeptBackend { id: *id, at: key.at, protocol: key.protocol })
                 .collect(),
+            next: ids.next,
         }
     }
 
@@ -279,7 +289,8 @@ impl Kept {
                 .into_iter()
                 .map(|b| (BackendKey { at: b.at, protocol: b.protocol }, b.id))
                 .collect(),
-            ..Ids::default()
+            next: self.next,
+            patterns: Patterns::default(),
         };
         (ids, baselines)
     }
@@ -287,9 +298,10 @@ impl Kept {
 
 #[cfg(test)]
 mod tests {
-    use gateway_ebpf::abi::{ANY, TCP, mapped};
+    use gateway_ebpf::abi::{ANY, Action, TCP, mapped};
 
     use super::*;
+    use crate::core::snapshot::BindingImage;
 
     fn key(port: u16) -> BindingKey {
         BindingKey { address: ANY, port, protocol: TCP, pad: 0 }
@@ -304,6 +316,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut wanted = ids(&[(80, 0)]);
         wanted.bindings.insert(BindingKey { address: mapped([10, 0, 0, 1]), ..key(81) }, 1);
+        wanted.next = [3, 2, 1];
         wanted.services.insert((ObjectName::new("default", "tcp"), 0), 7);
         wanted.backends.insert(BackendKey { at: "[2001:db8::1]:5".parse().unwrap(), protocol: TCP }, 3);
         let mut memory = Memory::open(directory.path()).unwrap();
@@ -327,16 +340,38 @@ mod tests {
         memory.adopt(&ids(&[(81, 0), (82, 1)]), &BTreeMap::from([(0, [12, 0, 0, 0])]));
         assert_eq!(memory.baselines, BTreeMap::from([(0, [9, 0, 0, 0])]));
         // The same maps after a restart, then new ones.
-        memory.compare(&BTreeMap::from([(0, [12, 0, 0, 0])]));
+        memory.compare(&MapImage::default(), &BTreeMap::from([(0, [12, 0, 0, 0])]));
         assert_eq!(memory.baselines.len(), 1);
-        memory.compare(&BTreeMap::new());
+        memory.compare(&MapImage::default(), &BTreeMap::new());
         assert_eq!(memory.baselines, BTreeMap::new());
     }
 
     #[test]
+    fn without_a_file_the_kernel_tells_the_ids() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut memory = Memory::open(directory.path()).unwrap();
+        let backend = BackendKey { at: "10.0.0.1:5".parse().unwrap(), protocol: TCP };
+        let binding = BindingImage { action: Action::Forward, id: 5, service: Some(2) };
+        let image = MapImage {
+            bindings: BTreeMap::from([(key(80), binding)]),
+            backends: BTreeMap::from([(9, backend)]),
+            ..MapImage::default()
+        };
+        memory.compare(&image, &BTreeMap::from([(5, [1, 0, 0, 0])]));
+        assert_eq!(memory.ids.bindings, BTreeMap::from([(key(80), 5)]));
+        assert_eq!(memory.ids.bound, BTreeMap::from([(key(80), 2)]));
+        assert_eq!(memory.ids.backends, BTreeMap::from([(backend, 9)]));
+        assert_eq!(memory.baselines, BTreeMap::new(), "what the binding counted before is its own");
+    }
+
+    #[test]
     fn what_cannot_be_read_is_begun_anew() {
-        for text in ["", "{", "[]", r#"{"version":99,"bindings":[],"services":[],"bound":[],"backends":[]}"#]
-        {
+        for text in [
+            "",
+            "{",
+            "[]",
+            r#"{"version":99,"bindings":[],"services":[],"bound":[],"backends":[],"next":[0,0,0]}"#,
+        ] {
             let directory = tempfile::tempdir().unwrap();
             fs::write(directory.path().join(FILE), text).unwrap();
             let mut memory = Memory::open(directory.path()).unwrap();
