@@ -21,7 +21,7 @@ pub(crate) static SLOTS: Array<u64> = Array::with_max_entries(MAX_SLOTS, MMAPABL
 
 /// Backend id → where it is. No program of today reads it: it is here so that it is made and pinned with the others.
 #[map]
-pub(crate) static BACKENDS: Array<Backend> = Array::with_max_entries(MAX_BACKENDS, 0);
+pub(crate) static BACKENDS: Array<Backend> = Array::with_max_entries(MAX_BACKENDS, MMAPABLE);
 
 /// Worker × family × protocol → its socket.
 #[map]

@@ -10,7 +10,7 @@ pub const BINDINGS: &str = "BINDINGS";
 pub const SERVICES: &str = "SERVICES";
 /// Slot → backend id in a u64, array, mmapable.
 pub const SLOTS: &str = "SLOTS";
-/// Backend id → `Backend`, array.
+/// Backend id → `Backend`, array, mmapable.
 pub const BACKENDS: &str = "BACKENDS";
 /// `socket_index` → listening socket, sockmap.
 pub const SOCKETS: &str = "SOCKETS";
@@ -104,7 +104,7 @@ pub const MAPS: [MapSpec; 9] = [
     spec::<BindingKey, Binding>(BINDINGS, MapKind::Hash, MAX_BINDINGS, 0),
     spec::<u32, u64>(SERVICES, MapKind::Array, MAX_SERVICES, MMAPABLE),
     spec::<u32, u64>(SLOTS, MapKind::Array, MAX_SLOTS, MMAPABLE),
-    spec::<u32, Backend>(BACKENDS, MapKind::Array, MAX_BACKENDS, 0),
+    spec::<u32, Backend>(BACKENDS, MapKind::Array, MAX_BACKENDS, MMAPABLE),
     spec::<u32, u32>(SOCKETS, MapKind::SockMap, MAX_SOCKETS, 0),
     spec::<u32, u64>(LOADS, MapKind::Array, MAX_WORKERS, MMAPABLE),
     spec::<u32, Lookups>(LOOKUPS, MapKind::PerCpuArray, MAX_BINDINGS, 0),

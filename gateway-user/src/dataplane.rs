@@ -7,45 +7,61 @@
 pub mod address;
 mod error;
 pub mod host;
+mod level;
+mod maps;
+mod pins;
+mod program;
 mod reader;
+mod sink;
+mod sys;
 
-use std::os::fd::BorrowedFd;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use gateway_ebpf::VERSION;
+use gateway_ebpf::abi::{Meta, TCP, sink_index, socket_index};
+use gateway_ebpf::names::{MAX_WORKERS, SOCKETS};
+
 pub use address::Addresses;
 pub use error::Error;
+pub use level::{LogLevel, NotALevel};
 pub use reader::{Counts, MapUse, Reader};
 
 use crate::core::load::Loads;
 use crate::core::plan::{Have, Op};
+use level::LogThread;
+use maps::Maps;
+use pins::Pins;
+use program::Programs;
+use sink::Sink;
 
 /// What a [`Dataplane`] is opened with.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Directory under a BPF filesystem that is ours alone.
     pub pin_dir: PathBuf,
-    /// Number of workers, 1 to [`gateway_ebpf::names::MAX_WORKERS`].
+    /// Number of workers, 1 to [`MAX_WORKERS`].
     pub workers: u32,
     /// What the programs log.
     pub log_level: LogLevel,
 }
 
-/// How much the programs log. Off costs nothing: the verifier removes what is dead.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum LogLevel {
-    /// Nothing.
-    #[default]
-    Off,
-    /// What goes wrong.
-    Warn,
-    /// Every lookup that found a binding.
-    Debug,
-}
-
-/// The programs and maps of one agent.
+/// The programs and maps of one agent. When this goes, they stay: pinned, attached, and with nobody's sockets, so
+/// that clients see a reset until an agent is back.
 #[derive(Debug)]
-pub struct Dataplane {}
+pub struct Dataplane {
+    programs: Programs,
+    log: Option<LogThread>,
+    maps: Maps,
+    reader: Reader,
+    link: Option<OwnedFd>,
+    sinks: Vec<Sink>,
+    workers: u32,
+    // Last: the lock is let go of after everything else.
+    pins: Pins,
+}
 
 impl Dataplane {
     /// Takes the pin directory for this process, loads the programs, reopens the maps that are pinned there or
@@ -54,16 +70,53 @@ impl Dataplane {
     /// # Errors
     /// Another agent holds the directory; it is not on the host's BPF filesystem; what is pinned there is of
     /// another contract; the kernel refuses a map or a program.
-    pub fn open(_config: &Config) -> Result<Self, Error> {
-        Err(Error::Stub)
+    pub fn open(config: &Config) -> Result<Self, Error> {
+        if !(1..=MAX_WORKERS).contains(&config.workers) {
+            return Err(Error::Workers(config.workers));
+        }
+        let pins = Pins::take(&config.pin_dir)?;
+        let mut programs = Programs::load(&pins, config.log_level)?;
+        let log = start_log(&mut programs, config.log_level)?;
+        let mut maps = Maps::open(&pins)?;
+        match maps.meta(Meta::Version)? {
+            VERSION => {}
+            // Nobody has written it yet: the maps are new.
+            0 => maps.set_meta(Meta::Version, VERSION)?,
+            found => {
+                let path = pins.directory().to_owned();
+                return Err(Error::Version { path, found, expected: VERSION });
+            }
+        }
+        maps.clear_loads();
+        let reader = Reader::open(&pins, &maps, config.workers)?;
+        let workers = config.workers;
+        Ok(Self { programs, log, maps, reader, link: None, sinks: Vec::new(), workers, pins })
     }
 
     /// Puts the workers' listening sockets where the programs find them: worker, whether it is of IPv6, socket.
+    /// They are taken out again by the kernel when they are closed.
     ///
     /// # Errors
     /// A worker that [`Config::workers`] does not count, or a socket that does not listen.
-    pub fn register(&mut self, _sockets: &[(u32, bool, BorrowedFd<'_>)]) -> Result<(), Error> {
-        Err(Error::Stub)
+    pub fn register(&mut self, sockets: &[(u32, bool, BorrowedFd<'_>)]) -> Result<(), Error> {
+        for (worker, v6, socket) in sockets {
+            if *worker >= self.workers {
+                return Err(Error::OutOfRange {
+                    map: SOCKETS,
+                    index: (*worker).into(),
+                    capacity: self.workers,
+                });
+            }
+            self.maps.set_socket(socket_index(*worker, *v6, TCP), *socket)?;
+        }
+        self.sinks.clear();
+        for v6 in [false, true] {
+            if let Some(sink) = Sink::new(v6)? {
+                self.maps.set_socket(sink_index(v6), sink.as_fd())?;
+                self.sinks.push(sink);
+            }
+        }
+        self.maps.set_meta(Meta::Workers, self.workers.into())
     }
 
     /// Attaches the programs to the network namespace of this thread, or replaces the program of the link that an
@@ -72,7 +125,8 @@ impl Dataplane {
     /// # Errors
     /// The kernel refuses, or the link belongs to another network namespace.
     pub fn attach(&mut self) -> Result<(), Error> {
-        Err(Error::Stub)
+        self.link = Some(self.programs.attach(&self.pins)?);
+        Ok(())
     }
 
     /// What the maps hold.
@@ -80,43 +134,106 @@ impl Dataplane {
     /// # Errors
     /// The kernel refuses, or a map holds what this contract does not know.
     pub fn have(&self) -> Result<Have, Error> {
-        Err(Error::Stub)
+        self.maps.have()
     }
 
     /// Does the steps in their order; each can be repeated without harm.
     ///
     /// # Errors
     /// The step that the kernel refused; those before it stand.
-    pub fn apply(&mut self, _ops: &[Op]) -> Result<(), Error> {
-        Err(Error::Stub)
+    pub fn apply(&mut self, ops: &[Op]) -> Result<(), Error> {
+        ops.iter().try_for_each(|op| self.maps.apply(op))
     }
 
     /// The workers' open connections, in the memory that the programs read.
     #[must_use]
     pub fn loads(&self) -> Arc<dyn Loads> {
-        Arc::new(Vec::new())
+        self.maps.loads()
     }
 
     /// What reads the counters, without this.
     #[must_use]
     pub fn reader(&self) -> Reader {
-        Reader {}
+        self.reader.clone()
     }
 
     /// Loads the programs again with this level and switches over to them.
     ///
     /// # Errors
     /// The kernel refuses; the programs before go on.
-    pub fn set_log_level(&mut self, _level: LogLevel) -> Result<(), Error> {
-        Err(Error::Stub)
+    pub fn set_log_level(&mut self, level: LogLevel) -> Result<(), Error> {
+        let mut programs = Programs::load(&self.pins, level)?;
+        let log = start_log(&mut programs, level)?;
+        if let Some(link) = &self.link {
+            programs.switch(link.as_fd())?;
+        }
+        self.programs = programs;
+        // The thread before reads what is left in its buffer, and ends.
+        self.log = log;
+        Ok(())
     }
 
-    /// Removes links, programs, maps and the pin directory, and Gateway addresses that were brought up; returns
-    /// what was removed.
+    /// Asks the loaded program about one packet, without sending it. The lookup is counted like any other.
+    ///
+    /// # Errors
+    /// The addresses are of different families, or the kernel refuses.
+    pub fn probe(&self, client: SocketAddr, asked: SocketAddr, protocol: u8) -> Result<Probe, Error> {
+        let mut context = sys::SkLookup {
+            protocol: protocol.into(),
+            remote_port: client.port().to_be_bytes(),
+            local_port: asked.port().into(),
+            ..bytemuck::Zeroable::zeroed()
+        };
+        match (client.ip(), asked.ip()) {
+            (IpAddr::V4(remote), IpAddr::V4(local)) => {
+                context.family = libc::AF_INET as u32;
+                context.remote_ip4 = remote.octets();
+                context.local_ip4 = local.octets();
+            }
+            (IpAddr::V6(remote), IpAddr::V6(local)) => {
+                context.family = libc::AF_INET6 as u32;
+                context.remote_ip6 = remote.octets();
+                context.local_ip6 = local.octets();
+            }
+            _ => {
+                let what = format!("{client} and {asked} are of different families");
+                return Err(Error::io(what)(std::io::ErrorKind::InvalidInput.into()));
+            }
+        }
+        let answer = sys::test_run(self.programs.fd()?, &mut context)
+            .map_err(Error::io(format!("cannot run the program on {client} to {asked}")))?;
+        Ok(Probe { passed: answer == SK_PASS, cookie: context.cookie })
+    }
+
+    /// Removes links, programs, maps and the pin directory, and Gateway addresses that were brought up in the
+    /// network namespace of this thread; returns what was removed.
     ///
     /// # Errors
     /// An agent is running on it, or the kernel refuses.
-    pub fn uninstall(_config: &Config) -> Result<Vec<String>, Error> {
-        Err(Error::Stub)
+    pub fn uninstall(config: &Config) -> Result<Vec<String>, Error> {
+        let pins = Pins::take_existing(&config.pin_dir)?;
+        let mut removed = address::remove_leftovers()?;
+        if let Some(pins) = pins {
+            removed.extend(pins.remove()?);
+        }
+        Ok(removed)
     }
+}
+
+const SK_PASS: u32 = 1;
+
+/// What the program answered to [`Dataplane::probe`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// Whether the packet goes on; if not, TCP is answered with a reset, UDP with port unreachable.
+    pub passed: bool,
+    /// `SO_COOKIE` of the socket that was assigned; 0 if none was, and the host's own sockets are asked.
+    pub cookie: u64,
+}
+
+fn start_log(programs: &mut Programs, level: LogLevel) -> Result<Option<LogThread>, Error> {
+    if level == LogLevel::Off {
+        return Ok(None);
+    }
+    programs.logger().and_then(LogThread::start).map(Some)
 }

@@ -3,32 +3,136 @@
 //! Owns the sums over CPUs and the fill of the maps. Must not know what a binding is called.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use aya::maps::{HashMap, Map, MapData, PerCpuArray, SockMap};
+use gateway_ebpf::abi::{Lookups, META_ENTRIES, ServiceWord};
+use gateway_ebpf::names::{BACKENDS, BINDINGS, LOOKUPS, MAPS, META, MISSES, SERVICES, SLOTS, SOCKETS};
 
 use super::Error;
+use super::maps::{Maps, RawBinding, RawKey, backends_used, bindings};
+use super::pins::Pins;
+use super::program::Programs;
+use super::sys::Words;
 
-/// Reads the counters; independent of the [`super::Dataplane`] that made it.
-#[derive(Clone, Debug)]
-pub struct Reader {}
+/// Reads the counters; independent of the [`super::Dataplane`] that made it, and cheap to clone.
+#[derive(Clone)]
+pub struct Reader(Arc<Handles>);
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader").field("workers", &self.0.workers).finish_non_exhaustive()
+    }
+}
+
+struct Handles {
+    bindings: HashMap<MapData, RawKey, RawBinding>,
+    lookups: PerCpuArray<MapData, Lookups>,
+    misses: PerCpuArray<MapData, u64>,
+    sockets: SockMap<MapData>,
+    services: Arc<Words>,
+    backends: Arc<Words>,
+    workers: u32,
+}
 
 impl Reader {
+    pub(super) fn open(pins: &Pins, maps: &Maps, workers: u32) -> Result<Self, Error> {
+        let data = |name| Programs::map(pins, name);
+        let typed = |name| Error::map(name, "finding its type");
+        let (services, backends) = maps.counted();
+        Ok(Self(Arc::new(Handles {
+            bindings: Map::HashMap(data(BINDINGS)?).try_into().map_err(typed(BINDINGS))?,
+            lookups: Map::PerCpuArray(data(LOOKUPS)?).try_into().map_err(typed(LOOKUPS))?,
+            misses: Map::PerCpuArray(data(MISSES)?).try_into().map_err(typed(MISSES))?,
+            sockets: Map::SockMap(data(SOCKETS)?).try_into().map_err(typed(SOCKETS))?,
+            services,
+            backends,
+            workers,
+        })))
+    }
+
     /// The counters as they are.
     ///
     /// # Errors
     /// The kernel refuses.
     pub fn counts(&self) -> Result<Counts, Error> {
-        Err(Error::Stub)
+        let handles = &*self.0;
+        let bound = bindings(&handles.bindings)?;
+        let mut lookups = BTreeMap::new();
+        for (_, binding) in &bound {
+            let per_cpu = handles.lookups.get(&binding.id, 0).map_err(Error::map(LOOKUPS, "reading it"))?;
+            let mut sum = Lookups::default();
+            for counts in per_cpu.iter() {
+                for (total, count) in sum.iter_mut().zip(counts) {
+                    *total += count;
+                }
+            }
+            lookups.insert(binding.id, sum);
+        }
+        let misses = handles.misses.get(&0, 0).map_err(Error::map(MISSES, "reading it"))?;
+        let maps = MAPS
+            .iter()
+            .map(|spec| {
+                Ok(MapUse {
+                    name: spec.name,
+                    kind: spec.kind.name(),
+                    capacity: spec.max_entries,
+                    used: handles.used(spec.name, bound.len() as u32)?,
+                    key_bytes: spec.key_size,
+                    value_bytes: spec.value_size,
+                })
+            })
+            .collect::<Result<_, Error>>()?;
+        Ok(Counts { lookups, misses: misses.iter().sum(), maps })
     }
 }
 
-/// The kernel's counters, summed over CPUs, since the maps were made.
+impl Handles {
+    fn used(&self, name: &str, bindings: u32) -> Result<u32, Error> {
+        let services = || {
+            let words = self.services.get().iter();
+            words.map(|word| ServiceWord(word.load(Ordering::Acquire))).filter(|word| word.exists())
+        };
+        Ok(match name {
+            // A binding has one entry in each.
+            BINDINGS | LOOKUPS => bindings,
+            SERVICES => services().count() as u32,
+            SLOTS => services().map(|word| 1 << word.size_class()).sum(),
+            BACKENDS => backends_used(&self.backends),
+            SOCKETS => self.sockets()?,
+            META => META_ENTRIES,
+            MISSES => 1,
+            // LOADS: one for each worker.
+            _ => self.workers,
+        })
+    }
+
+    /// Entries of SOCKETS that hold a socket.
+    fn sockets(&self) -> Result<u32, Error> {
+        let mut count = 0;
+        for index in self.sockets.indices() {
+            index.map_err(Error::map(SOCKETS, "reading it"))?;
+            count += 1;
+        }
+        Ok(count)
+    }
+}
+
+/// Possible CPUs, as per-CPU maps count them.
+pub(super) fn cpus() -> Result<usize, Error> {
+    aya::util::nr_cpus().map_err(|(file, e)| Error::io(format!("cannot read {file}"))(e))
+}
+
+/// The kernel's counters, summed over CPUs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Lookups that found a binding, by binding id and [`gateway_ebpf::abi::Verdict`]. Ids that are not in use and
-    /// never counted are left out.
+    /// Lookups that found a binding, by binding id and [`gateway_ebpf::abi::Verdict`], since the binding was made.
     pub lookups: BTreeMap<u32, [u64; 4]>,
-    /// Lookups that found none.
+    /// Lookups that found none, since the maps were made.
     pub misses: u64,
-    /// The maps, in a constant order.
+    /// The maps, in the contract's order.
     pub maps: Vec<MapUse>,
 }
 
@@ -45,6 +149,6 @@ pub struct MapUse {
     pub used: u32,
     /// Size of a key in bytes.
     pub key_bytes: u32,
-    /// Size of a value in bytes.
+    /// Size of a value in bytes; of a per-CPU map, on each CPU.
     pub value_bytes: u32,
 }

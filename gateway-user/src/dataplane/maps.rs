@@ -1,0 +1,304 @@
+//! The maps as the agent writes them: the plan's steps done, and everything read back.
+//!
+//! Owns the order of writes within one step. Must not know the order of steps: that is `core::plan`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues, SockMap};
+use gateway_ebpf::abi::{
+    Action, Address, Backend, Binding, BindingKey, Lookups, Meta, NO_SERVICE, ServiceWord, mapped,
+};
+use gateway_ebpf::names::{
+    BACKENDS, BINDINGS, LOADS, LOOKUPS, MAPS, MAX_BACKENDS, MAX_BINDINGS, MAX_SERVICES, MAX_SLOTS, META,
+    SERVICES, SLOTS, SOCKETS,
+};
+
+use super::pins::Pins;
+use super::program::Programs;
+use super::sys::{Grace, Words};
+use super::{Error, reader};
+use crate::core::load::Loads;
+use crate::core::plan::{Have, Op};
+use crate::core::snapshot::{BackendKey, BindingImage, MapImage};
+
+/// A `BindingKey` as aya takes it.
+pub(super) type RawKey = [u8; size_of::<BindingKey>()];
+/// A `Binding` as aya takes it.
+pub(super) type RawBinding = [u8; size_of::<Binding>()];
+
+const BACKEND_WORDS: usize = size_of::<Backend>() / 8;
+
+/// Every map, opened for writing.
+pub(super) struct Maps {
+    bindings: HashMap<MapData, RawKey, RawBinding>,
+    services: Arc<Words>,
+    slots: Words,
+    backends: Arc<Words>,
+    sockets: SockMap<MapData>,
+    loads: Arc<LoadWords>,
+    lookups: PerCpuArray<MapData, Lookups>,
+    meta: Array<MapData, u64>,
+    grace: Grace,
+}
+
+impl fmt::Debug for Maps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Maps").finish_non_exhaustive()
+    }
+}
+
+/// LOADS, mapped.
+struct LoadWords(Words);
+
+impl Loads for LoadWords {
+    fn worker(&self, worker: usize) -> &AtomicU64 {
+        &self.0.get()[worker]
+    }
+}
+
+impl Maps {
+    /// Opens the pinned maps.
+    pub(super) fn open(pins: &Pins) -> Result<Self, Error> {
+        let data = |name| Programs::map(pins, name);
+        let words = |name, words_each: usize| {
+            let capacity = capacity(name) as usize;
+            Words::map(data(name)?.fd().as_fd(), capacity * words_each)
+                .map_err(Error::io(format!("cannot map the memory of {name}")))
+        };
+        let typed = |name| Error::map(name, "finding its type");
+        Ok(Self {
+            bindings: Map::HashMap(data(BINDINGS)?).try_into().map_err(typed(BINDINGS))?,
+            services: Arc::new(words(SERVICES, 1)?),
+            slots: words(SLOTS, 1)?,
+            backends: Arc::new(words(BACKENDS, BACKEND_WORDS)?),
+            sockets: Map::SockMap(data(SOCKETS)?).try_into().map_err(typed(SOCKETS))?,
+            loads: Arc::new(LoadWords(words(LOADS, 1)?)),
+            lookups: Map::PerCpuArray(data(LOOKUPS)?).try_into().map_err(typed(LOOKUPS))?,
+            meta: Map::Array(data(META)?).try_into().map_err(typed(META))?,
+            grace: Grace::new().map_err(Error::io("cannot make the maps that a grace period takes"))?,
+        })
+    }
+
+    /// An entry of META.
+    pub(super) fn meta(&self, entry: Meta) -> Result<u64, Error> {
+        self.meta.get(&(entry as u32), 0).map_err(Error::map(META, "reading it"))
+    }
+
+    /// Writes an entry of META.
+    pub(super) fn set_meta(&mut self, entry: Meta, value: u64) -> Result<(), Error> {
+        self.meta.set(entry as u32, value, 0).map_err(Error::map(META, "writing it"))
+    }
+
+    /// Puts a socket into SOCKETS. The kernel takes it out again when it is closed.
+    pub(super) fn set_socket(&mut self, index: u32, socket: BorrowedFd<'_>) -> Result<(), Error> {
+        use std::os::fd::AsRawFd as _;
+        self.sockets.set(index, &socket.as_raw_fd(), 0).map_err(Error::map(SOCKETS, "registering a socket"))
+    }
+
+    /// The workers' open connections.
+    pub(super) fn loads(&self) -> Arc<dyn Loads> {
+        self.loads.clone()
+    }
+
+    /// Sets every load to zero: whose connections they were is dead.
+    pub(super) fn clear_loads(&self) {
+        for load in self.loads.0.get() {
+            load.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// The memory that a reader counts fill in.
+    pub(super) fn counted(&self) -> (Arc<Words>, Arc<Words>) {
+        (self.services.clone(), self.backends.clone())
+    }
+
+    /// What the maps hold.
+    pub(super) fn have(&self) -> Result<Have, Error> {
+        let mut image = MapImage::default();
+        for (key, binding) in bindings(&self.bindings)? {
+            let action = Action::from_number(binding.action).ok_or_else(|| Error::Unknown {
+                map: BINDINGS,
+                entry: format!("{key:?}"),
+                value: format!("action {}", binding.action),
+            })?;
+            let service = (binding.service != NO_SERVICE).then_some(binding.service);
+            image.bindings.insert(key, BindingImage { action, id: binding.id, service });
+        }
+        let mut words = BTreeMap::new();
+        for (id, word) in (0u32..).zip(self.services.get()) {
+            let word = ServiceWord(word.load(Ordering::Acquire));
+            if word.exists() {
+                image.services.insert(id, self.slots_of(id, word)?);
+                words.insert(id, word);
+            }
+        }
+        for (id, words) in (0u32..).zip(self.backends.get().chunks_exact(BACKEND_WORDS)) {
+            let words: [u64; BACKEND_WORDS] = std::array::from_fn(|i| words[i].load(Ordering::Relaxed));
+            let backend: Backend = bytemuck::cast(words);
+            if backend.protocol != 0 {
+                let at = SocketAddr::new(unmapped(backend.address), backend.port);
+                image.backends.insert(id, BackendKey { at, protocol: backend.protocol });
+            }
+        }
+        Ok(Have { image, words })
+    }
+
+    fn slots_of(&self, id: u32, word: ServiceWord) -> Result<Arc<[u32]>, Error> {
+        let range = word.offset() as usize..word.offset() as usize + (1 << word.size_class());
+        let slots = self.slots.get().get(range).ok_or_else(|| Error::Unknown {
+            map: SERVICES,
+            entry: id.to_string(),
+            value: format!("{word:?}"),
+        })?;
+        Ok(slots.iter().map(|slot| slot.load(Ordering::Relaxed) as u32).collect())
+    }
+
+    /// Does one step.
+    pub(super) fn apply(&mut self, op: &Op) -> Result<(), Error> {
+        match op {
+            Op::DeleteBinding(key) => match self.bindings.remove(&bytemuck::cast(*key)) {
+                Ok(()) => Ok(()),
+                Err(e) if is_missing(&e) => Ok(()),
+                Err(e) => Err(Error::map(BINDINGS, "deleting a binding")(e)),
+            },
+            Op::PutBinding(key, image) => self.put_binding(*key, *image),
+            Op::PutBackend(id, key) => self.write_backend(*id, backend(*key)),
+            Op::DeleteBackend(id) => self.write_backend(*id, bytemuck::Zeroable::zeroed()),
+            Op::WriteSlots { offset, slots } => {
+                let start = *offset as usize;
+                let Some(words) = self.slots.get().get(start..start + slots.len()) else {
+                    let index = u64::from(*offset) + slots.len() as u64;
+                    return Err(Error::OutOfRange { map: SLOTS, index, capacity: MAX_SLOTS });
+                };
+                for (word, backend) in words.iter().zip(slots.iter()) {
+                    word.store((*backend).into(), Ordering::Relaxed);
+                }
+                Ok(())
+            }
+            Op::PutService(id, word) => self.write_service(*id, *word),
+            Op::DeleteService(id) => self.write_service(*id, ServiceWord::default()),
+            Op::GracePeriod => self.grace.wait().map_err(Error::io("cannot wait for the grace period")),
+        }
+    }
+
+    /// The counters of an id that comes to stand for another binding begin at zero.
+    fn put_binding(&mut self, key: BindingKey, image: BindingImage) -> Result<(), Error> {
+        if image.id >= MAX_BINDINGS {
+            return Err(Error::OutOfRange { map: LOOKUPS, index: image.id.into(), capacity: MAX_BINDINGS });
+        }
+        let raw: RawKey = bytemuck::cast(key);
+        let before = match self.bindings.get(&raw, 0) {
+            Ok(found) => Some(bytemuck::cast::<_, Binding>(found).id),
+            Err(e) if is_missing(&e) => None,
+            Err(e) => return Err(Error::map(BINDINGS, "reading a binding")(e)),
+        };
+        if before != Some(image.id) {
+            let zero = PerCpuValues::try_from(vec![Lookups::default(); reader::cpus()?])
+                .map_err(Error::io("cannot count the CPUs"))?;
+            self.lookups.set(image.id, zero, 0).map_err(Error::map(LOOKUPS, "clearing counters"))?;
+        }
+        let binding = Binding {
+            action: image.action as u32,
+            id: image.id,
+            service: image.service.unwrap_or(NO_SERVICE),
+            pad: 0,
+        };
+        let raw_binding: RawBinding = bytemuck::cast(binding);
+        self.bindings.insert(raw, raw_binding, 0).map_err(Error::map(BINDINGS, "writing a binding"))
+    }
+
+    /// The word is released after the slots that it names were written.
+    fn write_service(&self, id: u32, word: ServiceWord) -> Result<(), Error> {
+        let out_of_range = Error::OutOfRange { map: SERVICES, index: id.into(), capacity: MAX_SERVICES };
+        self.services.get().get(id as usize).ok_or(out_of_range)?.store(word.0, Ordering::Release);
+        Ok(())
+    }
+
+    fn write_backend(&self, id: u32, backend: Backend) -> Result<(), Error> {
+        let words: [u64; BACKEND_WORDS] = bytemuck::cast(backend);
+        let start = id as usize * BACKEND_WORDS;
+        let out_of_range = Error::OutOfRange { map: BACKENDS, index: id.into(), capacity: MAX_BACKENDS };
+        let entry = self.backends.get().get(start..start + BACKEND_WORDS).ok_or(out_of_range)?;
+        for (to, from) in entry.iter().zip(words) {
+            to.store(from, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
+/// Every binding that the map holds.
+pub(super) fn bindings(
+    map: &HashMap<MapData, RawKey, RawBinding>,
+) -> Result<Vec<(BindingKey, Binding)>, Error> {
+    map.iter()
+        .map(|entry| entry.map(|(key, value)| (bytemuck::cast(key), bytemuck::cast(value))))
+        .collect::<Result<_, _>>()
+        .map_err(Error::map(BINDINGS, "reading it"))
+}
+
+/// How many backends there are: entries whose protocol is not zero.
+pub(super) fn backends_used(words: &Words) -> u32 {
+    let at = std::mem::offset_of!(Backend, protocol);
+    words
+        .get()
+        .chunks_exact(BACKEND_WORDS)
+        .filter(|entry| entry[at / 8].load(Ordering::Relaxed).to_ne_bytes()[at % 8] != 0)
+        .count() as u32
+}
+
+/// Whether a map operation failed for want of the entry.
+fn is_missing(error: &MapError) -> bool {
+    match error {
+        MapError::KeyNotFound => true,
+        MapError::SyscallError(e) => e.io_error.raw_os_error() == Some(libc::ENOENT),
+        _ => false,
+    }
+}
+
+fn capacity(name: &str) -> u32 {
+    MAPS.iter().find(|spec| spec.name == name).expect("every name is one of the contract's").max_entries
+}
+
+fn backend(key: BackendKey) -> Backend {
+    Backend {
+        address: address(key.at.ip()),
+        source: [0; 16],
+        next_hop: [0; 16],
+        interface: 0,
+        flags: 0,
+        port: key.at.port(),
+        protocol: key.protocol,
+        pad: [0; 5],
+    }
+}
+
+/// An address as the maps hold it.
+pub(super) fn address(ip: IpAddr) -> Address {
+    match ip {
+        IpAddr::V4(v4) => mapped(v4.octets()),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}
+
+fn unmapped(address: Address) -> IpAddr {
+    Ipv6Addr::from(address).to_canonical()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backend_comes_back_as_it_went_in() {
+        for at in ["192.0.2.1:80", "[2001:db8::1]:65535", "127.0.0.1:1", "[::1]:1"] {
+            let key = BackendKey { at: at.parse().unwrap(), protocol: gateway_ebpf::abi::TCP };
+            let raw = backend(key);
+            assert_eq!(SocketAddr::new(unmapped(raw.address), raw.port), key.at, "{at}");
+        }
+    }
+}
