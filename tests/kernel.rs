@@ -1,1 +1,10 @@
-//! Loads the real programs and holds them against the pure functions that kernel and agent share.
+//! Loads the real programs and holds them against the pure functions that kernel and agent share. Needs root.
+
+#[path = "kernel/bed.rs"]
+mod bed;
+#[path = "kernel/differential.rs"]
+mod differential;
+#[path = "kernel/pins.rs"]
+mod pins;
+#[path = "kernel/steering.rs"]
+mod steering;

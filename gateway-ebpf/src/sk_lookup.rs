@@ -95,30 +95,33 @@ fn try_sk_lookup(ctx: &SkLookupContext, packet: &Packet, binding: &Binding) -> R
     }
 }
 
-/// The 5-tuple out of the context. A field of the other family reads as zero.
+/// The 5-tuple out of the context. Every field is read, of either family (the other one's reads as zero), and by
+/// volatile loads: the compiler would merge the branches' loads into one by a computed pointer, and the verifier
+/// refuses that ("dereference of modified ctx ptr").
 #[inline(always)]
 fn packet(ctx: &SkLookupContext) -> Packet {
-    let lookup = ctx.lookup;
-    // SAFETY: the context is valid for the run of the program, and the verifier admits these fields at these sizes
-    // alone (the port of the client at 2 bytes or 4).
-    let (family, protocol, remote_port, local_port) =
-        unsafe { ((*lookup).family, (*lookup).protocol, (*lookup).remote_port, (*lookup).local_port) };
-    let v6 = family == AF_INET6;
+    macro_rules! field {
+        ($($field:tt)+) => {
+            // SAFETY: the context is valid for the run of the program; the verifier checks offset and size.
+            unsafe { (&raw const (*ctx.lookup).$($field)+).read_volatile() }
+        };
+    }
+    let v6 = field!(family) == AF_INET6;
+    let (remote4, local4) = (field!(remote_ip4), field!(local_ip4));
+    let remote6 =
+        [field!(remote_ip6[0]), field!(remote_ip6[1]), field!(remote_ip6[2]), field!(remote_ip6[3])];
+    let local6 = [field!(local_ip6[0]), field!(local_ip6[1]), field!(local_ip6[2]), field!(local_ip6[3])];
     let (source, destination) = if v6 {
-        // SAFETY: as above.
-        let (remote, local) = unsafe { ((*lookup).remote_ip6, (*lookup).local_ip6) };
-        (address(remote), address(local))
+        (address(remote6), address(local6))
     } else {
-        // SAFETY: as above.
-        let (remote, local) = unsafe { ((*lookup).remote_ip4, (*lookup).local_ip4) };
-        (mapped(remote.to_ne_bytes()), mapped(local.to_ne_bytes()))
+        (mapped(remote4.to_ne_bytes()), mapped(local4.to_ne_bytes()))
     };
     let tuple = Tuple {
         source,
         destination,
-        source_port: u16::from_be(remote_port),
-        destination_port: local_port as u16,
-        protocol: protocol as u8,
+        source_port: u16::from_be(field!(remote_port)),
+        destination_port: field!(local_port) as u16,
+        protocol: field!(protocol) as u8,
     };
     Packet { tuple, v6 }
 }

@@ -14,3 +14,4 @@ pub mod plan;
 pub mod route;
 pub mod snapshot;
 pub mod status;
+pub mod steer;

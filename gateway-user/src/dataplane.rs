@@ -21,8 +21,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use gateway_ebpf::VERSION;
-use gateway_ebpf::abi::{Meta, TCP, sink_index, socket_index};
+use gateway_ebpf::abi::{Meta, TCP, UDP, sink_index, socket_index};
 use gateway_ebpf::names::{MAX_WORKERS, SOCKETS};
+use socket2::{Protocol, SockRef};
 
 pub use address::Addresses;
 pub use error::Error;
@@ -93,12 +94,13 @@ impl Dataplane {
         Ok(Self { programs, log, maps, reader, link: None, sinks: Vec::new(), workers, pins })
     }
 
-    /// Puts the workers' listening sockets where the programs find them: worker, whether it is of IPv6, socket.
-    /// They are taken out again by the kernel when they are closed.
+    /// Puts the workers' sockets where the programs find them: worker, whether it is of IPv6, socket. TCP sockets
+    /// must listen, UDP sockets be bound. The kernel takes them out again when they are closed.
     ///
     /// # Errors
-    /// A worker that [`Config::workers`] does not count, or a socket that does not listen.
+    /// A worker that [`Config::workers`] does not count, or a socket that the kernel does not take.
     pub fn register(&mut self, sockets: &[(u32, bool, BorrowedFd<'_>)]) -> Result<(), Error> {
+        self.maps.forget_sockets();
         for (worker, v6, socket) in sockets {
             if *worker >= self.workers {
                 return Err(Error::OutOfRange {
@@ -107,7 +109,11 @@ impl Dataplane {
                     capacity: self.workers,
                 });
             }
-            self.maps.set_socket(socket_index(*worker, *v6, TCP), *socket)?;
+            let protocol = SockRef::from(socket)
+                .protocol()
+                .map_err(Error::io(format!("cannot examine a socket of worker {worker}")))?;
+            let protocol = if protocol == Some(Protocol::UDP) { UDP } else { TCP };
+            self.maps.set_socket(socket_index(*worker, *v6, protocol), *socket)?;
         }
         self.sinks.clear();
         for v6 in [false, true] {

@@ -7,7 +7,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues, SockMap};
 use gateway_ebpf::abi::{
@@ -40,6 +40,7 @@ pub(super) struct Maps {
     slots: Words,
     backends: Arc<Words>,
     sockets: SockMap<MapData>,
+    registered: Arc<AtomicU32>,
     loads: Arc<LoadWords>,
     lookups: PerCpuArray<MapData, Lookups>,
     meta: Array<MapData, u64>,
@@ -77,6 +78,7 @@ impl Maps {
             slots: words(SLOTS, 1)?,
             backends: Arc::new(words(BACKENDS, BACKEND_WORDS)?),
             sockets: Map::SockMap(data(SOCKETS)?).try_into().map_err(typed(SOCKETS))?,
+            registered: Arc::default(),
             loads: Arc::new(LoadWords(words(LOADS, 1)?)),
             lookups: Map::PerCpuArray(data(LOOKUPS)?).try_into().map_err(typed(LOOKUPS))?,
             meta: Map::Array(data(META)?).try_into().map_err(typed(META))?,
@@ -97,7 +99,22 @@ impl Maps {
     /// Puts a socket into SOCKETS. The kernel takes it out again when it is closed.
     pub(super) fn set_socket(&mut self, index: u32, socket: BorrowedFd<'_>) -> Result<(), Error> {
         use std::os::fd::AsRawFd as _;
-        self.sockets.set(index, &socket.as_raw_fd(), 0).map_err(Error::map(SOCKETS, "registering a socket"))
+        self.sockets
+            .set(index, &socket.as_raw_fd(), 0)
+            .map_err(Error::map(SOCKETS, "registering a socket"))?;
+        self.registered.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Sockets are registered anew: those before are closed, or replaced.
+    pub(super) fn forget_sockets(&self) {
+        self.registered.store(0, Ordering::Relaxed);
+    }
+
+    /// How many sockets are registered. The kernel does not tell: it answers look-ups in a sockmap by system call
+    /// only where values are 8 bytes, and aya makes them 4.
+    pub(super) fn registered(&self) -> Arc<AtomicU32> {
+        self.registered.clone()
     }
 
     /// The workers' open connections.

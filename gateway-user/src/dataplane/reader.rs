@@ -5,9 +5,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use aya::maps::{HashMap, Map, MapData, PerCpuArray, SockMap};
+use aya::maps::{HashMap, Map, MapData, PerCpuArray};
 use gateway_ebpf::abi::{Lookups, META_ENTRIES, ServiceWord};
 use gateway_ebpf::names::{BACKENDS, BINDINGS, LOOKUPS, MAPS, META, MISSES, SERVICES, SLOTS, SOCKETS};
 
@@ -31,7 +31,7 @@ struct Handles {
     bindings: HashMap<MapData, RawKey, RawBinding>,
     lookups: PerCpuArray<MapData, Lookups>,
     misses: PerCpuArray<MapData, u64>,
-    sockets: SockMap<MapData>,
+    sockets: Arc<AtomicU32>,
     services: Arc<Words>,
     backends: Arc<Words>,
     workers: u32,
@@ -46,7 +46,7 @@ impl Reader {
             bindings: Map::HashMap(data(BINDINGS)?).try_into().map_err(typed(BINDINGS))?,
             lookups: Map::PerCpuArray(data(LOOKUPS)?).try_into().map_err(typed(LOOKUPS))?,
             misses: Map::PerCpuArray(data(MISSES)?).try_into().map_err(typed(MISSES))?,
-            sockets: Map::SockMap(data(SOCKETS)?).try_into().map_err(typed(SOCKETS))?,
+            sockets: maps.registered(),
             services,
             backends,
             workers,
@@ -74,49 +74,37 @@ impl Reader {
         let misses = handles.misses.get(&0, 0).map_err(Error::map(MISSES, "reading it"))?;
         let maps = MAPS
             .iter()
-            .map(|spec| {
-                Ok(MapUse {
-                    name: spec.name,
-                    kind: spec.kind.name(),
-                    capacity: spec.max_entries,
-                    used: handles.used(spec.name, bound.len() as u32)?,
-                    key_bytes: spec.key_size,
-                    value_bytes: spec.value_size,
-                })
+            .map(|spec| MapUse {
+                name: spec.name,
+                kind: spec.kind.name(),
+                capacity: spec.max_entries,
+                used: handles.used(spec.name, bound.len() as u32),
+                key_bytes: spec.key_size,
+                value_bytes: spec.value_size,
             })
-            .collect::<Result<_, Error>>()?;
+            .collect();
         Ok(Counts { lookups, misses: misses.iter().sum(), maps })
     }
 }
 
 impl Handles {
-    fn used(&self, name: &str, bindings: u32) -> Result<u32, Error> {
+    fn used(&self, name: &str, bindings: u32) -> u32 {
         let services = || {
             let words = self.services.get().iter();
             words.map(|word| ServiceWord(word.load(Ordering::Acquire))).filter(|word| word.exists())
         };
-        Ok(match name {
+        match name {
             // A binding has one entry in each.
             BINDINGS | LOOKUPS => bindings,
             SERVICES => services().count() as u32,
             SLOTS => services().map(|word| 1 << word.size_class()).sum(),
             BACKENDS => backends_used(&self.backends),
-            SOCKETS => self.sockets()?,
+            SOCKETS => self.sockets.load(Ordering::Relaxed),
             META => META_ENTRIES,
             MISSES => 1,
             // LOADS: one for each worker.
             _ => self.workers,
-        })
-    }
-
-    /// Entries of SOCKETS that hold a socket.
-    fn sockets(&self) -> Result<u32, Error> {
-        let mut count = 0;
-        for index in self.sockets.indices() {
-            index.map_err(Error::map(SOCKETS, "reading it"))?;
-            count += 1;
         }
-        Ok(count)
     }
 }
 
