@@ -1,5 +1,6 @@
 //! Sluice's own tasks, one file each. They depend on nothing that needs the BPF toolchain: `setup` installs it.
 
+mod bench;
 mod ci;
 mod crds;
 mod lint;
@@ -18,6 +19,9 @@ use crate::setup::Part;
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Task {
+    /// Measure speed and cost as ratios within one run.
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Generate the schemas of the Gateway API's kinds from its CRDs.
     Crds {
         /// Write nothing; fail if the committed files differ.
@@ -42,6 +46,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let result = match Task::parse() {
+        Task::Bench(bench) => bench::run(&bench),
         Task::Crds { check } => setup::ensure(&[Part::Go]).and_then(|()| crds::run(check)),
         Task::Setup { check } => setup::run(check),
         Task::Lint => lint::run(),

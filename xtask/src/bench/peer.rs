@@ -1,0 +1,130 @@
+//! Contenders and clients: what runs in the lab's namespaces, what it costs, and what the clients measured.
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpStream},
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use gateway_tests::netns::NetNs;
+use serde_json::Value;
+
+/// A process that ends, with all of its children, when this is dropped.
+pub(super) struct Process(Child);
+
+impl Process {
+    /// Starts a program in a namespace; its output is thrown away (its configuration names an error log).
+    pub(super) fn start(ns: &NetNs, command: &mut Command) -> Self {
+        Self(ns.spawn(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null())))
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let mut all = vec![self.pid()];
+        all.extend(children(self.pid()));
+        for pid in all {
+            let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).expect("a process id fits"));
+            drop(nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM));
+        }
+        drop(self.0.wait());
+    }
+}
+
+/// CPU time that a process, its threads and its children have used, in seconds. Threads and children must live on
+/// from one reading to the next.
+pub(super) fn cpu(pid: u32) -> Result<f64> {
+    let mut nanoseconds = 0u64;
+    for pid in std::iter::once(pid).chain(children(pid)) {
+        for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+            let line = fs::read_to_string(task?.path().join("schedstat"))?;
+            nanoseconds += line.split(' ').next().unwrap_or_default().parse::<u64>()?;
+        }
+    }
+    Ok(nanoseconds as f64 / 1e9)
+}
+
+/// Resident memory of a process, in bytes.
+pub(super) fn resident(pid: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find(|l| l.starts_with("VmRSS:")).context("no VmRSS")?;
+    let kib = line.split_whitespace().nth(1).context("VmRSS without a number")?;
+    Ok(kib.parse::<u64>()? * 1024)
+}
+
+fn children(pid: u32) -> Vec<u32> {
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.split_whitespace().filter_map(|p| p.parse().ok()).collect()
+}
+
+/// A configuration of the repository with its places filled in.
+pub(super) fn configure(name: &str, run: &Path, backend: &str, workers: usize) -> Result<String> {
+    let path = crate::sh::root().join("config/bench").join(name);
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let run = run.to_str().context("the folder's name is not text")?;
+    Ok(text.replace("RUN", run).replace("BACKEND", backend).replace("WORKERS", &workers.to_string()))
+}
+
+/// Waits until something accepts connections.
+pub(super) fn wait_for(ns: &NetNs, at: SocketAddr) -> Result<()> {
+    let start = Instant::now();
+    while ns.enter(|| TcpStream::connect_timeout(&at, Duration::from_secs(1))).is_err() {
+        ensure!(start.elapsed() < Duration::from_secs(10), "nothing accepts connections at {at}");
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// Requests a second by wrk; an error if an answer was not 2xx or 3xx or a connection failed.
+pub(super) fn wrk(
+    ns: &NetNs,
+    at: SocketAddr,
+    connections: u32,
+    time: Duration,
+    close: bool,
+) -> Result<(f64, u64)> {
+    let mut command = Command::new("wrk");
+    command.arg("-t1").arg(format!("-c{connections}")).arg(format!("-d{}s", time.as_secs()));
+    if close {
+        command.args(["-H", "Connection: close"]);
+    }
+    command.arg(format!("http://{at}/"));
+    let out = ns.enter(|| command.output()).context("cannot start wrk")?;
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    ensure!(out.status.success(), "wrk failed: {text}{}", String::from_utf8_lossy(&out.stderr));
+    if text.contains("Non-2xx") || (text.contains("Socket errors") && !close) {
+        bail!("wrong answers from {at}:\n{text}");
+    }
+    let number = |label: &str, at: usize| -> Option<f64> {
+        text.lines().find(|l| l.contains(label))?.split_whitespace().nth(at)?.parse().ok()
+    };
+    let rate = number("Requests/sec:", 1).with_context(|| format!("wrk did not say a rate: {text}"))?;
+    let requests = number(" requests in ", 0).with_context(|| format!("wrk did not say a number: {text}"))?;
+    Ok((rate, requests as u64))
+}
+
+/// Throughput in bits a second by iperf3, one stream, to the server or from it.
+pub(super) fn iperf(ns: &NetNs, at: SocketAddr, time: Duration, reverse: bool) -> Result<f64> {
+    let mut command = Command::new("iperf3");
+    command.args(["-J", "-c", &at.ip().to_string(), "-p", &at.port().to_string()]);
+    command.args(["-t", &time.as_secs().to_string()]);
+    if reverse {
+        command.arg("-R");
+    }
+    let out = ns.enter(|| command.output()).context("cannot start iperf3")?;
+    let answer: Value = serde_json::from_slice(&out.stdout)
+        .with_context(|| format!("iperf3: {}", String::from_utf8_lossy(&out.stdout)))?;
+    if let Some(error) = answer["error"].as_str() {
+        bail!("iperf3 through {at}: {error}");
+    }
+    answer["end"]["sum_received"]["bits_per_second"].as_f64().context("iperf3 did not say a throughput")
+}
