@@ -33,7 +33,9 @@ impl Drop for Process {
         all.extend(children(self.pid()));
         for pid in all {
             let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).expect("a process id fits"));
-            drop(nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM));
+            if let Err(e) = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM) {
+                eprintln!("cannot end process {pid}: {e}");
+            }
         }
         drop(self.0.wait());
     }
