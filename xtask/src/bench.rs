@@ -5,6 +5,7 @@
 
 mod http;
 mod peer;
+mod scale;
 mod stats;
 mod table;
 mod tcp;
@@ -31,6 +32,8 @@ pub(crate) enum Bench {
     Http(Rounds),
     /// The TCP relay against HAProxy.
     Tcp(Rounds),
+    /// 5,000 HTTPRoutes over 50 Gateways: compile, match, memory, time until a change serves.
+    Scale(scale::Scale),
 }
 
 /// How much of it.
@@ -61,6 +64,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Http(rounds) => http::run(rounds),
         Bench::Tcp(rounds) => tcp::run(rounds),
+        Bench::Scale(scale) => scale::run(scale),
     }
 }
 
