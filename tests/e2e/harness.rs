@@ -2,18 +2,15 @@
 
 use std::{
     io::{Read, Write},
-    net::{Shutdown, SocketAddr, TcpStream},
+    net::{SocketAddr, TcpStream},
 };
 
 use gateway_tests::{
-    agent::get,
     bpffs::BpfFs,
+    client::{self, Http},
     lab::{BACKEND4, BACKEND6, CLIENT4, CLIENT6, Lab},
     netns::NetNs,
-    peers::{
-        echo::{self, Echo},
-        raw,
-    },
+    peers::{echo, raw},
 };
 
 #[test]
@@ -24,22 +21,19 @@ fn peers_tell_who_answered_and_what_they_saw() {
     {
         lab.gateway.sysctl(forwarding, "1");
         let http = echo::http(&lab.backend, SocketAddr::new(backend, 8080), "one");
-        let (status, body) = get(&lab.client, http.address, "/a?b=c").expect("an answer");
-        let echo: Echo = serde_json::from_str(&body).expect("an echo");
-        assert_eq!((status, echo.name.as_str(), echo.path.as_str()), (200, "one", "/a?b=c"));
-        assert_eq!(echo.client.ip(), client);
-        assert_eq!((http.connections(), http.requests()), (1, 1));
+        let mut connection = Http::connect(&lab.client, http.address).expect("a connection");
+        for number in 1..=3 {
+            let answer = connection.get("example.com", "/a?b=c").expect("an answer");
+            let echo = answer.echo();
+            assert_eq!((answer.status, echo.name.as_str(), echo.path.as_str()), (200, "one", "/a?b=c"));
+            assert_eq!((answer.backend(), echo.client.ip()), ("one", client));
+            assert_eq!((http.connections(), http.requests()), (1, number));
+        }
 
         let tcp = echo::tcp(&lab.backend, SocketAddr::new(backend, 9000), "two");
-        let answer = lab.client.enter(|| {
-            let mut stream = TcpStream::connect(tcp.address).expect("a connection");
-            stream.write_all(b"hello").expect("a write");
-            stream.shutdown(Shutdown::Write).expect("a half-close");
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).expect("an answer");
-            answer
-        });
-        assert_eq!(answer, "two\nhello");
+        for size in [0, 1, 10_000_000] {
+            assert_eq!(client::tcp(&lab.client, tcp.address, size).expect("an echo"), "two");
+        }
     }
 }
 

@@ -2,8 +2,7 @@
 
 use std::{
     env, fs,
-    io::{Read, Write},
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::OnceLock,
@@ -18,7 +17,7 @@ use nix::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{bpffs::BpfFs, netns::NetNs};
+use crate::{bpffs::BpfFs, client, netns::NetNs};
 
 /// How long the harness waits for anything before it gives up.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -245,7 +244,8 @@ impl<'ns> Agent<'ns> {
     }
 
     fn get(&self, path: &str) -> Option<(u16, String)> {
-        get(self.ns, self.metrics, path)
+        let answer = client::get(self.ns, self.metrics, &self.metrics.to_string(), path).ok()?;
+        Some((answer.status, String::from_utf8_lossy(&answer.body).into_owned()))
     }
 
     fn log_path(&self) -> PathBuf {
@@ -291,33 +291,4 @@ pub fn sum(text: &str, name: &str, labels: &[&str]) -> f64 {
         .filter(|rest| labels.iter().all(|label| rest.contains(label)))
         .filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok())
         .sum()
-}
-
-/// A plain `GET` of something that closes afterwards: the status and the body; `None` if nobody answers.
-pub fn get(ns: &NetNs, at: SocketAddr, path: &str) -> Option<(u16, String)> {
-    let host = match at.ip() {
-        IpAddr::V4(ip) => format!("{ip}:{}", at.port()),
-        IpAddr::V6(ip) => format!("[{ip}]:{}", at.port()),
-    };
-    ns.enter(|| {
-        let mut stream = TcpStream::connect_timeout(&at, PATIENCE).ok()?;
-        stream.set_read_timeout(Some(PATIENCE)).ok()?;
-        write!(stream, "GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n").ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        let (head, body) = answer.split_once("\r\n\r\n")?;
-        let status = head.split(' ').nth(1)?.parse().ok()?;
-        let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
-        Some((status, if chunked { unchunk(body) } else { body.to_owned() }))
-    })
-}
-
-fn unchunk(mut body: &str) -> String {
-    let mut whole = String::new();
-    while let Some((size, rest)) = body.split_once("\r\n") {
-        let Ok(size @ 1..) = usize::from_str_radix(size, 16) else { break };
-        whole.push_str(rest.get(..size).unwrap_or(rest));
-        body = rest.get(size + 2..).unwrap_or("");
-    }
-    whole
 }

@@ -6,6 +6,8 @@
 
 pub mod agent;
 pub mod bpffs;
+pub mod client;
 pub mod lab;
 pub mod netns;
+pub mod objects;
 pub mod peers;

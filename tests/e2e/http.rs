@@ -1,0 +1,181 @@
+//! HTTP through the gateway: which backend answers, what is answered without one, and that it is counted.
+
+use std::{io::Write, net::TcpStream, thread, time::Duration};
+
+use gateway_tests::{
+    agent::Agent,
+    client::{self, Http},
+    lab::{BACKEND4, BACKEND6, CLIENT4, CLIENT6, GATEWAY4, Lab},
+    objects::{gateway, http_route, prefix, service},
+    peers::echo,
+};
+
+use super::{FAMILIES, WORKERS, at};
+
+#[test]
+fn hosts_and_prefixes_reach_their_backends() {
+    let lab = Lab::new("http");
+    let one = echo::http(&lab.backend, at(BACKEND4, 8001), "one");
+    let two = echo::http(&lab.backend, at(BACKEND6, 8002), "two");
+    let yaml = [
+        gateway("web", None, ["http HTTP 80"]),
+        service("one", &[one.address]),
+        service("two", &[two.address]),
+        http_route("a", &["web"], &["a.example"], &[prefix("/", &["one"]), prefix("/two", &["two"])]),
+        http_route("any", &["web"], &["*.wild.example"], &[prefix("/", &["two"])]),
+    ]
+    .concat();
+    let _agent = Agent::start(&lab.gateway, &yaml, WORKERS);
+    for (ip, client) in [(GATEWAY4, CLIENT4), (gateway_tests::lab::GATEWAY6, CLIENT6)] {
+        let mut connection = Http::connect(&lab.client, at(ip, 80)).expect("a connection");
+        for (host, path, status, backend) in [
+            ("a.example", "/", 200, "one"),
+            ("A.EXAMPLE:80", "/x?y=z", 200, "one"),
+            ("a.example", "/two", 200, "two"),
+            ("a.example", "/two/x", 200, "two"),
+            ("a.example", "/twofold", 200, "one"),
+            ("b.wild.example", "/", 200, "two"),
+            ("wild.example", "/", 404, ""),
+            ("b.example", "/", 404, ""),
+        ] {
+            let answer = connection.get(host, path).expect("an answer");
+            assert_eq!((answer.status, answer.backend()), (status, backend), "{ip}: {host}{path}");
+            if status == 200 {
+                let echo = answer.echo();
+                assert_eq!(echo.path, path);
+                assert_eq!(echo.headers["x-forwarded-for"], client.to_string());
+                assert_eq!(echo.headers["host"], host);
+            }
+        }
+    }
+}
+
+#[test]
+fn weights_are_kept_to() {
+    let lab = Lab::new("weights");
+    let one = echo::http(&lab.backend, at(BACKEND4, 8001), "one");
+    let two = echo::http(&lab.backend, at(BACKEND6, 8002), "two");
+    let yaml = [
+        gateway("web", None, ["http HTTP 80"]),
+        service("one", &[one.address]),
+        service("two", &[two.address]),
+        http_route("a", &["web"], &[], &[prefix("/", &["one 3", "two 1"])]),
+    ]
+    .concat();
+    let _agent = Agent::start(&lab.gateway, &yaml, WORKERS);
+    for (ip, _) in FAMILIES {
+        let before = (one.requests(), two.requests());
+        for _ in 0..4 {
+            let mut connection = Http::connect(&lab.client, at(ip, 80)).expect("a connection");
+            for _ in 0..100 {
+                assert_eq!(connection.get("a", "/").expect("an answer").status, 200);
+            }
+        }
+        let (one, two) = (one.requests() - before.0, two.requests() - before.1);
+        assert_eq!(one + two, 400);
+        assert!((280..=320).contains(&one), "{ip}: 3 to 1 is not {one} to {two}");
+    }
+}
+
+#[test]
+fn what_has_no_backend_gets_the_status_that_the_spec_names() {
+    let lab = Lab::new("answers");
+    let yaml = [
+        gateway("web", None, ["http HTTP 80"]),
+        service("empty", &[]),
+        service("refuses", &[at(BACKEND4, 9), at(BACKEND6, 9)]),
+        http_route(
+            "a",
+            &["web"],
+            &[],
+            &[
+                prefix("/missing", &["no-such"]),
+                prefix("/empty", &["empty"]),
+                prefix("/refuses", &["refuses"]),
+            ],
+        ),
+    ]
+    .concat();
+    let agent = Agent::start(&lab.gateway, &yaml, WORKERS);
+    for (round, (ip, _)) in (1..).zip(FAMILIES) {
+        for (path, status) in
+            [("/", 404), ("/missing", 500), ("/empty", 503), ("/refuses", 502), ("/a/../b", 400)]
+        {
+            let answer = client::get(&lab.client, at(ip, 80), "a", path).expect("an answer");
+            assert_eq!(answer.status, status, "{ip}: {path}");
+        }
+        agent.wait("requests to be counted", || {
+            agent.metric_with("sluice_http_requests_total", &["code=\"5xx\""]) == f64::from(3 * round)
+        });
+    }
+}
+
+#[test]
+fn counts_equal_what_was_sent() {
+    let lab = Lab::new("counts");
+    let one = echo::http(&lab.backend, at(BACKEND4, 8001), "one");
+    let two = echo::http(&lab.backend, at(BACKEND6, 8002), "two");
+    let yaml = [
+        gateway("web", None, ["http HTTP 80"]),
+        service("one", &[one.address]),
+        service("two", &[two.address]),
+        http_route("a", &["web"], &["a.example"], &[prefix("/", &["one"])]),
+        http_route("b", &["web"], &["b.example"], &[prefix("/", &["two"])]),
+    ]
+    .concat();
+    let agent = Agent::start(&lab.gateway, &yaml, WORKERS);
+    let requests = |labels: &[&str]| agent.metric_with("sluice_http_requests_total", labels);
+    for (round, (ip, _)) in (1..).zip(FAMILIES) {
+        let misses = agent.metric("sluice_lookup_misses_total");
+        // Keep-alive: two hostnames over the same connections.
+        for _ in 0..5 {
+            let mut connection = Http::connect(&lab.client, at(ip, 80)).expect("a connection");
+            for _ in 0..7 {
+                assert_eq!(connection.get("a.example", "/").expect("an answer").backend(), "one");
+                assert_eq!(connection.get("b.example", "/").expect("an answer").backend(), "two");
+                assert_eq!(connection.get("c.example", "/").expect("an answer").status, 404);
+            }
+        }
+        assert!(client::get(&lab.client, at(ip, 81), "a", "/").is_err(), "nothing listens on port 81");
+        let (sent, connections) = (f64::from(35 * round), f64::from(5 * round));
+        agent.wait("requests to be counted", || requests(&["listener=\"default/web/http\""]) == 3.0 * sent);
+        assert_eq!(requests(&["route=\"default/a\"", "backend=\"default/one:80\"", "code=\"2xx\""]), sent);
+        assert_eq!(requests(&["route=\"default/b\"", "backend=\"default/two:80\"", "code=\"2xx\""]), sent);
+        assert_eq!(requests(&["route=\"\"", "code=\"4xx\""]), sent);
+        assert_eq!(agent.metric_with("sluice_connections_total", &["binding=\"*:80/tcp\""]), connections);
+        let steered =
+            agent.metric_with("sluice_lookups_total", &["binding=\"*:80/tcp\"", "verdict=\"steered\""]);
+        assert!(steered >= connections, "{steered} lookups for {connections} connections");
+        assert!(agent.metric("sluice_lookup_misses_total") > misses, "a port without a binding is a miss");
+    }
+}
+
+#[test]
+fn a_client_that_is_slow_hurts_nobody() {
+    let lab = Lab::new("slow");
+    let one = echo::http(&lab.backend, at(BACKEND4, 8001), "one");
+    let yaml = [
+        gateway("web", None, ["http HTTP 80"]),
+        service("one", &[one.address]),
+        http_route("a", &["web"], &[], &[prefix("/", &["one"])]),
+    ]
+    .concat();
+    let _agent = Agent::start(&lab.gateway, &yaml, &["--workers", "1"]);
+    for (ip, _) in FAMILIES {
+        // One that dawdles over its header, one that asks for much and never reads it.
+        let connect = || lab.client.enter(|| TcpStream::connect(at(ip, 80))).expect("a connection");
+        let mut dawdler = connect();
+        dawdler.write_all(b"GET / HT").expect("a write");
+        let mut reader = connect();
+        reader.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nx-size: 100000000\r\n\r\n").expect("a write");
+        thread::sleep(Duration::from_millis(200));
+        let mut connection = Http::connect(&lab.client, at(ip, 80)).expect("a connection");
+        for _ in 0..100 {
+            assert_eq!(connection.get("a", "/").expect("an answer").status, 200);
+        }
+        dawdler.write_all(b"TP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").expect("a write");
+        let mut answer = String::new();
+        std::io::Read::read_to_string(&mut dawdler, &mut answer).expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+}

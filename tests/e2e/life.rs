@@ -1,0 +1,127 @@
+//! The agent's life: killed and started again, two at once, stopped, and gone without a trace.
+
+use std::{io::ErrorKind, net::SocketAddr, thread, time::Duration};
+
+use gateway_tests::{
+    agent::Agent,
+    client::{self, Http},
+    lab::{BACKEND4, Lab},
+    objects::{gateway, http_route, prefix, service},
+    peers::{echo, server::Server},
+};
+use http::Request;
+
+use super::{FAMILIES, WORKERS, at};
+
+fn yaml(backend: &Server) -> String {
+    [
+        gateway("web", None, ["http HTTP 80"]),
+        service("one", &[backend.address]),
+        http_route("a", &["web"], &[], &[prefix("/", &["one"])]),
+    ]
+    .concat()
+}
+
+fn works(lab: &Lab, what: &str) {
+    for (ip, _) in FAMILIES {
+        let answer =
+            client::get(&lab.client, at(ip, 80), "a", "/").unwrap_or_else(|e| panic!("{what}: {ip}: {e}"));
+        assert_eq!((answer.status, answer.backend()), (200, "one"), "{what}: {ip}");
+    }
+}
+
+#[test]
+fn a_killed_agent_fails_closed_and_a_new_one_takes_over() {
+    let lab = Lab::new("kill");
+    let one = echo::http(&lab.backend, at(BACKEND4, 8001), "one");
+    let mut agent = Agent::start(&lab.gateway, &yaml(&one), WORKERS);
+    works(&lab, "before");
+    let pins = agent.bpffs().pins();
+    let lookups = agent.metric("sluice_lookups_total");
+    for round in 0..3 {
+        agent.kill();
+        assert_eq!(agent.bpffs().pins(), pins, "the pins outlive the agent");
+        for (ip, _) in FAMILIES {
+            let refusal = Http::connect(&lab.client, at(ip, 80)).expect_err("no worker is there");
+            assert_eq!(refusal.kind(), ErrorKind::ConnectionRefused, "round {round}: {ip}");
+        }
+        agent.launch();
+        agent.wait_ready();
+        works(&lab, "after");
+        assert_eq!(agent.bpffs().pins(), pins, "round {round}");
+    }
+    assert!(agent.metric("sluice_lookups_total") >= lookups + 12.0, "counters outlive the agent");
+}
+
+#[test]
+fn a_second_agent_on_the_same_pins_is_refused() {
+    let lab = Lab::new("two");
+    let one = echo::http(&lab.backend, at(BACKEND4, 8001), "one");
+    let agent = Agent::start(&lab.gateway, &yaml(&one), WORKERS);
+    let config = agent.config().display().to_string();
+    let mut args =
+        vec!["run".to_owned(), "-f".to_owned(), config, "--metrics".to_owned(), "127.0.0.1:19902".to_owned()];
+    args.extend(agent.places());
+    let args: Vec<_> = args.iter().map(String::as_str).collect();
+    let second = agent.sluice(&args);
+    let message = String::from_utf8_lossy(&second.stderr);
+    assert_eq!(second.status.code(), Some(1), "{message}");
+    assert!(message.contains(&agent.pin_dir().display().to_string()), "names the place: {message}");
+    works(&lab, "the first serves on");
+}
+
+#[test]
+fn two_agents_live_side_by_side() {
+    let (left, right) = (Lab::new("left"), Lab::new("right"));
+    let one = echo::http(&left.backend, at(BACKEND4, 8001), "one");
+    let two = echo::http(&right.backend, at(BACKEND4, 8001), "one");
+    let _first = Agent::start(&left.gateway, &yaml(&one), WORKERS);
+    let second = Agent::start(&right.gateway, &yaml(&two), WORKERS);
+    works(&left, "left");
+    works(&right, "right");
+    assert_eq!((one.requests(), two.requests()), (2, 2));
+    drop(second);
+    works(&left, "left alone");
+}
+
+#[test]
+fn stopping_ends_requests_well_and_uninstalling_leaves_nothing() {
+    let lab = Lab::new("stop");
+    let one = echo::http(&lab.backend, at(BACKEND4, 8001), "one");
+    let before = traces(&lab);
+    let mut agent = Agent::start(&lab.gateway, &yaml(&one), WORKERS);
+    works(&lab, "before");
+    let slow = |to: SocketAddr| {
+        let mut connection = Http::connect(&lab.client, to).expect("a connection");
+        let request = Request::get("/").header("host", "a").header("x-delay", "700");
+        connection.send(request.body(bytes::Bytes::new()).expect("a request")).map(|answer| answer.status)
+    };
+    let statuses = thread::scope(|scope| {
+        let requests = FAMILIES.map(|(ip, _)| scope.spawn(move || slow(at(ip, 80))));
+        thread::sleep(Duration::from_millis(200));
+        assert!(agent.stop().success(), "{}", agent.log());
+        requests.map(|request| request.join().expect("no panic"))
+    });
+    for status in statuses {
+        assert_eq!(status.expect("a request under way ends well"), 200);
+    }
+    let mut args = vec!["uninstall".to_owned()];
+    args.extend(agent.places());
+    let args: Vec<_> = args.iter().map(String::as_str).collect();
+    let out = agent.sluice(&args);
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    assert!(agent.bpffs().pins().is_empty(), "{:?}", agent.bpffs().pins());
+    assert!(!agent.pin_dir().exists());
+    assert_eq!(traces(&lab), before);
+}
+
+/// Addresses, routes and listening sockets of the gateway's namespace.
+fn traces(lab: &Lab) -> String {
+    ["ip address show", "ip route show table all", "ip -6 route show table all", "ss -Hltn"]
+        .map(|command| {
+            let mut lines: Vec<_> = lab.gateway.run(command).lines().map(str::to_owned).collect();
+            lines.retain(|line| !line.contains("expires") && !line.contains("forever"));
+            lines.join("\n")
+        })
+        .join("\n")
+}

@@ -1,0 +1,184 @@
+//! Clients: HTTP/1.1 with keep-alive, and TCP that checks every byte.
+
+use std::{
+    io::{self, Read, Write},
+    net::{Shutdown, SocketAddr, TcpStream},
+    thread,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::runtime::Runtime;
+
+use crate::{
+    netns::{NetNs, runtime},
+    peers::echo::Echo,
+};
+
+/// How long a client waits for anything.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// One connection that requests go over one after the other.
+#[derive(Debug)]
+pub struct Http {
+    runtime: Runtime,
+    sender: SendRequest<Full<Bytes>>,
+    /// This end's address.
+    pub local: SocketAddr,
+}
+
+/// A whole answer.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// Its status.
+    pub status: u16,
+    /// Its header.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+}
+
+impl Answer {
+    /// The name of the echo that answered; empty if none did.
+    pub fn backend(&self) -> &str {
+        self.headers.get("x-backend").and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// What the echo saw.
+    ///
+    /// # Panics
+    /// If it was no echo that answered.
+    pub fn echo(&self) -> Echo {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|e| panic!("{e}: {} {}", self.status, String::from_utf8_lossy(&self.body)))
+    }
+}
+
+impl Http {
+    /// Connects from inside a namespace.
+    ///
+    /// # Errors
+    /// As the kernel says: a reset while connecting is what a rejected connection looks like.
+    pub fn connect(ns: &NetNs, to: SocketAddr) -> io::Result<Self> {
+        let stream = ns.enter(|| TcpStream::connect_timeout(&to, PATIENCE))?;
+        let local = stream.local_addr()?;
+        stream.set_nodelay(true)?;
+        stream.set_nonblocking(true)?;
+        let runtime = runtime();
+        let sender = runtime.block_on(async {
+            let io = TokioIo::new(tokio::net::TcpStream::from_std(stream)?);
+            let (sender, connection) = http1::handshake(io).await.map_err(io::Error::other)?;
+            // How it ends is seen by the request that is under way.
+            tokio::spawn(async move { drop(connection.await) });
+            io::Result::Ok(sender)
+        })?;
+        Ok(Self { runtime, sender, local })
+    }
+
+    /// `GET path` with a host; see [`Http::send`].
+    ///
+    /// # Errors
+    /// If the connection ends before the answer does.
+    pub fn get(&mut self, host: &str, path: &str) -> io::Result<Answer> {
+        self.send(Request::get(path).header("host", host).body(Bytes::new()).expect("a valid request"))
+    }
+
+    /// Sends a request and reads the whole answer.
+    ///
+    /// # Errors
+    /// If the connection ends before the answer does, or it takes too long.
+    pub fn send(&mut self, request: Request<Bytes>) -> io::Result<Answer> {
+        let sender = &mut self.sender;
+        self.runtime.block_on(async {
+            tokio::time::timeout(PATIENCE, async {
+                sender.ready().await.map_err(io::Error::other)?;
+                let answer = sender.send_request(request.map(Full::new)).await.map_err(io::Error::other)?;
+                let (head, body) = answer.into_parts();
+                let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+                Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
+            })
+            .await
+            .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no answer"))?
+        })
+    }
+}
+
+/// One `GET` over a connection of its own.
+///
+/// # Errors
+/// If there is no connection, or it ends before the answer does.
+pub fn get(ns: &NetNs, at: SocketAddr, host: &str, path: &str) -> io::Result<Answer> {
+    Http::connect(ns, at)?.get(host, path)
+}
+
+/// Talks to a [`tcp`](crate::peers::echo::tcp) echo: sends `size` bytes, closes its half, and checks what comes back.
+/// Returns the echo's name.
+///
+/// # Errors
+/// If the connection fails, or what came back is not what was sent.
+pub fn tcp(ns: &NetNs, at: SocketAddr, size: usize) -> io::Result<String> {
+    let mut reader = ns.enter(|| TcpStream::connect_timeout(&at, PATIENCE))?;
+    reader.set_read_timeout(Some(PATIENCE))?;
+    reader.set_write_timeout(Some(PATIENCE))?;
+    let mut writer = reader.try_clone()?;
+    let writing = thread::spawn(move || {
+        let mut sent = 0;
+        while sent < size {
+            let block = pattern(sent, (size - sent).min(PATTERN));
+            writer.write_all(block)?;
+            sent += block.len();
+        }
+        writer.shutdown(Shutdown::Write)
+    });
+    let mut name = Vec::new();
+    let mut byte = [0];
+    while byte != *b"\n" {
+        reader.read_exact(&mut byte)?;
+        name.push(byte[0]);
+    }
+    name.pop();
+    let mut buffer = vec![0; 256 * 1024];
+    let mut received = 0;
+    loop {
+        let n = reader.read(&mut buffer)?;
+        if n == 0 {
+            break;
+        }
+        let mut at = 0;
+        while at < n {
+            let block = pattern(received, n - at);
+            if buffer[at..at + block.len()] != *block {
+                return Err(io::Error::other(format!("wrong bytes at {received} of {size}")));
+            }
+            at += block.len();
+            received += block.len();
+        }
+    }
+    writing.join().expect("the writing half does not panic")?;
+    if received != size {
+        return Err(io::Error::other(format!("{received} of {size} bytes came back")));
+    }
+    String::from_utf8(name).map_err(io::Error::other)
+}
+
+const PATTERN: usize = 65_521;
+
+/// At most `length` bytes of the stream that is sent, from `offset` on. Its period is a prime, so that a lost or
+/// repeated block of any usual size shows.
+fn pattern(offset: usize, length: usize) -> &'static [u8] {
+    static BYTES: [u8; PATTERN] = {
+        let mut bytes = [0; PATTERN];
+        let mut i = 0;
+        while i < PATTERN {
+            bytes[i] = (i * 31 % 251) as u8;
+            i += 1;
+        }
+        bytes
+    };
+    let start = offset % PATTERN;
+    &BYTES[start..(start + length).min(PATTERN)]
+}
