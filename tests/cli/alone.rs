@@ -111,14 +111,17 @@ fn check_says_no_to_errors_and_shows_where() {
 #[test]
 fn negative_conditions_count_only_with_strict() {
     let input = web().replace("- {name: db, port: 5432}", "- {name: nobody, port: 5432}");
-    let input = input.replace("backendRefs: [{name: db, port: 5432}]", "backendRefs: [{name: nobody, port: 5432}]");
+    let input =
+        input.replace("backendRefs: [{name: db, port: 5432}]", "backendRefs: [{name: nobody, port: 5432}]");
     for (args, code) in [(&["check", "-f", "-"][..], 0), (&["check", "-f", "-", "--strict"], 1)] {
         let out = sluice(args, &input);
         let stdout = text(&out.stdout);
         assert_eq!(out.status.code(), Some(code), "{stdout}");
         assert!(stdout.contains("False (BackendNotFound)"), "{stdout}");
         assert!(
-            stdout.contains("TCPRoute default/db parent default/web/tcp: ResolvedRefs=False (BackendNotFound): "),
+            stdout.contains(
+                "TCPRoute default/db parent default/web/tcp: ResolvedRefs=False (BackendNotFound): "
+            ),
             "{stdout}"
         );
     }
@@ -197,7 +200,10 @@ fn without_rights_it_says_so() {
         .expect("sluice can be started");
     let stderr = text(&out.stderr);
     assert_eq!(out.status.code(), Some(1));
-    assert!(stderr.contains("state directory /nonexistent/state") && stderr.contains("run as root"), "{stderr}");
+    assert!(
+        stderr.contains("state directory /nonexistent/state") && stderr.contains("run as root"),
+        "{stderr}"
+    );
 }
 
 fn path(path: &Path) -> &str {

@@ -75,11 +75,7 @@ fn the_old_example_serves_as_it_stands() {
         for condition in route["parents"][0]["conditions"].as_array().expect("conditions") {
             assert_eq!(condition["status"], "True", "{condition}");
         }
-        let table = agent.sluice(&[
-            "status",
-            "--admin-socket",
-            agent.places()[3].as_str(),
-        ]);
+        let table = agent.sluice(&["status", "--admin-socket", agent.places()[3].as_str()]);
         let table = String::from_utf8(table.stdout).expect("text");
         for words in ["istio-system/my-gateway", "HTTPRoute  default/my-route  istio-system/my-gateway"] {
             assert!(table.contains(words), "no `{words}` in\n{table}");

@@ -84,7 +84,9 @@ fn changes_under_traffic_fail_no_request() {
     let (http, tcp) = peers(&lab);
     let yaml = |n: u32| {
         let mut all = objects::web(http.address, tcp.address, "/");
-        all.push_str(&objects::http_route(&format!("/n{n}")).replace("name: app}\n", &format!("name: n{n}}}\n")));
+        all.push_str(
+            &objects::http_route(&format!("/n{n}")).replace("name: app}\n", &format!("name: n{n}}}\n")),
+        );
         all
     };
     let agent = Agent::start(&lab.gateway, &yaml(0), &[]);
@@ -135,7 +137,16 @@ fn a_second_agent_is_refused_by_name() {
         (&fresh("state"), &fresh("c.sock"), &fresh("pins"), &metrics, "--metrics ADDRESS:PORT"),
     ] {
         let out = agent.sluice(&[
-            "run", "-f", &config, "--state-dir", state, "--admin-socket", socket, "--pin-dir", pins, "--metrics",
+            "run",
+            "-f",
+            &config,
+            "--state-dir",
+            state,
+            "--admin-socket",
+            socket,
+            "--pin-dir",
+            pins,
+            "--metrics",
             metrics,
         ]);
         assert_eq!(out.status.code(), Some(1), "{}", said(&out));
@@ -297,9 +308,8 @@ fn the_bpf_log_is_off_until_it_is_set() {
 fn a_process_of_the_host_keeps_its_port_and_takes_none() {
     let lab = Lab::new("ports");
     let (http, tcp) = peers(&lab);
-    let listen = |port: u16| {
-        lab.gateway.enter(|| std::net::TcpListener::bind(("0.0.0.0", port)).expect("a port"))
-    };
+    let listen =
+        |port: u16| lab.gateway.enter(|| std::net::TcpListener::bind(("0.0.0.0", port)).expect("a port"));
     let first = listen(9000);
     let agent = Agent::start(&lab.gateway, &objects::web(http.address, tcp.address, "/"), &[]);
     let accepted = |agent: &Agent<'_>, listener: usize| {

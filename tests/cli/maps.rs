@@ -51,7 +51,8 @@ fn counts(name: &str, gateway: IpAddr, backend: IpAddr) {
         assert_eq!(exchange(&lab.client, SocketAddr::new(gateway, 9000), "x").expect("an answer"), "db\nx");
     }
     for _ in 0..5 {
-        let refused = exchange(&lab.client, SocketAddr::new(gateway, 4711), "x").expect_err("nobody is there");
+        let refused =
+            exchange(&lab.client, SocketAddr::new(gateway, 4711), "x").expect_err("nobody is there");
         assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
     }
 
