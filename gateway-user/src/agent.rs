@@ -200,14 +200,16 @@ pub fn forget(state_dir: &Path) -> io::Result<Vec<PathBuf>> {
     memory::remove(state_dir)
 }
 
-/// The levels of the BPF programs' log, by name.
-pub const BPF_LOG_LEVELS: [(&str, LogLevel); 3] =
-    [("off", LogLevel::Off), ("warn", LogLevel::Warn), ("debug", LogLevel::Debug)];
-
-/// The level of this name.
-#[must_use]
-pub fn bpf_log_level(name: &str) -> Option<LogLevel> {
-    BPF_LOG_LEVELS.iter().find(|(known, _)| *known == name).map(|(_, level)| *level)
+/// An error with all of its causes, on one line.
+fn words(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        words.push_str(": ");
+        words.push_str(&error.to_string());
+        cause = error.source();
+    }
+    words
 }
 
 /// A problem of the input as it is shown to the outside.
@@ -244,7 +246,7 @@ impl Agent<'_> {
                 Event::Asked(Ask::BpfLogLevel(level, answer)) => {
                     let outcome = self.engine.set_log_level(level);
                     // Whoever asked may have gone.
-                    drop(answer.send(outcome.map_err(|e| e.to_string())));
+                    drop(answer.send(outcome.map_err(|error| words(&error))));
                 }
                 Event::Asked(Ask::Stop) => return self.stop("asked to").await,
                 Event::Signal(name) => return self.stop(name).await,

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant, SystemTime};
 use arc_swap::ArcSwap;
 use jiff::{Timestamp, Unit};
 
+use super::Config;
 use super::memory::Baselines;
-use super::{BPF_LOG_LEVELS, Config};
 use crate::admin::view::{AgentView, ConfigurationView, DiagnosticView, LoadErrorView, StatusView};
 use crate::core::snapshot::Snapshot;
-use crate::dataplane::{LogLevel, Reader};
+use crate::dataplane::Reader;
 use crate::metrics;
 use crate::proxy::Counters;
 
@@ -46,7 +46,7 @@ impl Board {
             started: now(),
             ready: false,
             workers,
-            bpf_log_level: level_name(config.bpf_log_level).to_owned(),
+            bpf_log_level: config.bpf_log_level.name().to_owned(),
             configuration: ConfigurationView {
                 sources: config.files.iter().map(|path| source_name(path)).collect(),
                 ..ConfigurationView::default()
@@ -132,10 +132,6 @@ impl Board {
             agent.configuration.error = Some(LoadErrorView { time, message, diagnostics });
         });
     }
-}
-
-pub(super) fn level_name(level: LogLevel) -> &'static str {
-    BPF_LOG_LEVELS.iter().find(|(_, known)| *known == level).map_or("unknown", |(name, _)| name)
 }
 
 fn source_name(path: &Path) -> String {

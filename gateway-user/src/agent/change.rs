@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use gateway_ebpf::abi::{ANY, BindingKey, TCP};
 use tracing::{error, info, warn};
 
-use super::board::{Board, epoch_seconds, level_name, now};
-use super::diagnostic_view;
+use super::board::{Board, epoch_seconds, now};
 use super::memory::Memory;
+use super::{diagnostic_view, words};
 use crate::admin::view::{StatusView, negative};
 use crate::core::compile::compile;
 use crate::core::host::Host;
@@ -158,8 +158,8 @@ impl Engine {
 
     pub(super) fn set_log_level(&mut self, level: LogLevel) -> Result<(), dataplane::Error> {
         self.dataplane.set_log_level(level)?;
-        info!(level = level_name(level), "the BPF programs' log level is set");
-        self.board.change_agent(|agent| agent.bpf_log_level = level_name(level).to_owned());
+        info!(%level, "the BPF programs' log level is set");
+        self.board.change_agent(|agent| agent.bpf_log_level = level.name().to_owned());
         Ok(())
     }
 
@@ -178,7 +178,7 @@ impl Engine {
         let result = self.switch().await;
         match &result {
             Ok(failed) => outcome.failed_addresses = failed.clone(),
-            Err(error) => outcome.failed = Some(error.to_string()),
+            Err(error) => outcome.failed = Some(words(error)),
         }
         self.show(&outcome);
         match result {
@@ -198,7 +198,8 @@ impl Engine {
                 self.pause();
             }
             Err(error) => {
-                error!(%error, "the configuration cannot be applied; it is tried again");
+                let error = words(&error);
+                error!(error, "the configuration cannot be applied; it is tried again");
                 self.board.change_numbers(|numbers| numbers.failed += 1);
                 self.board.fail(format!("the configuration cannot be applied: {error}"), Vec::new());
                 self.pause();

@@ -11,8 +11,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::board::Board;
 use super::events::Ask;
-use super::{BPF_LOG_LEVELS, bpf_log_level, figures};
+use super::{figures, words};
 use crate::admin::{self, Answer, Call, Handler, Socket};
+use crate::dataplane::LogLevel;
 use crate::metrics;
 
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -46,13 +47,12 @@ async fn answer_admin(call: &Call, board: &Board, asks: &mpsc::Sender<Ask>) -> A
         ("GET", "/status") => Answer::json(&**board.status.load()),
         ("GET", "/maps") => match figures::maps(board) {
             Ok(view) => Answer::json(&view),
-            Err(error) => Answer::text(500, error.to_string()),
+            Err(error) => Answer::text(500, words(&error)),
         },
         ("POST", "/bpf-log-level") => {
-            let name = String::from_utf8_lossy(&call.body);
-            let Some(level) = bpf_log_level(&name) else {
-                let known: Vec<&str> = BPF_LOG_LEVELS.iter().map(|(name, _)| *name).collect();
-                return Answer::text(400, format!("`{name}` is no level; use one of {}", known.join(", ")));
+            let level: LogLevel = match String::from_utf8_lossy(&call.body).parse() {
+                Ok(level) => level,
+                Err(error) => return Answer::text(400, words(&error)),
             };
             let (answer, answered) = oneshot::channel();
             if asks.send(Ask::BpfLogLevel(level, answer)).await.is_err() {

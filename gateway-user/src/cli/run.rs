@@ -13,7 +13,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::{Exit, InputArgs, PlaceArgs};
-use crate::agent::{self, BPF_LOG_LEVELS};
+use crate::agent;
 use crate::dataplane::LogLevel;
 
 /// Run the agent: serve the input, and follow its changes, until SIGTERM or SIGINT.
@@ -84,8 +84,7 @@ pub(super) fn run(args: Args) -> Result<Exit> {
 
 /// Parses a level of the BPF programs' log.
 pub(super) fn bpf_log_level() -> impl TypedValueParser<Value = LogLevel> {
-    PossibleValuesParser::new(BPF_LOG_LEVELS.map(|(name, _)| name))
-        .try_map(|name| agent::bpf_log_level(&name).ok_or_else(|| anyhow!("`{name}` is no level")))
+    PossibleValuesParser::new(LogLevel::ALL.map(LogLevel::name)).try_map(|name| name.parse::<LogLevel>())
 }
 
 /// Parses a duration such as `30s`.

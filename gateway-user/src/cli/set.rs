@@ -4,7 +4,6 @@ use anyhow::Result;
 
 use super::{Exit, SocketArgs, run};
 use crate::admin::client;
-use crate::agent::BPF_LOG_LEVELS;
 use crate::dataplane::LogLevel;
 
 /// Change a running agent, until it is started again.
@@ -18,10 +17,6 @@ pub(super) struct Args {
 }
 
 pub(super) fn set(args: &Args) -> Result<Exit> {
-    for (name, level) in BPF_LOG_LEVELS {
-        if level == args.bpf_log_level {
-            client::post(&args.socket.admin_socket, "/bpf-log-level", name)?;
-        }
-    }
+    client::post(&args.socket.admin_socket, "/bpf-log-level", args.bpf_log_level.name())?;
     Ok(Exit::Yes)
 }
