@@ -4,9 +4,21 @@
 //! [`core::model::Model`](crate::core::model::Model) and diagnostics that name file, line, column, object, field,
 //! value and remedy. Must not know what the objects are used for.
 
+mod check;
+mod coverage;
 mod diagnostic;
+mod dialect;
+mod duration;
 mod endpoint;
 mod file;
+mod kind;
+mod node;
+mod object;
+mod rules;
+mod schema;
+mod suggest;
+mod translate;
+mod yaml;
 
 pub use diagnostic::Diagnostic;
 pub use endpoint::{EndpointFlag, EndpointFlagError};

@@ -1,0 +1,210 @@
+//! What becomes of each field of each kind: the one place that says what is implemented.
+//!
+//! Owns the table. A field that is not implemented is refused where it is written, never passed over; a test holds
+//! the table against every field of the schemas. Must not know how a tree is walked.
+
+use super::kind::Kind;
+use super::schema::Schema;
+
+/// What becomes of a field and all that is in it, unless a longer path says otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cover {
+    /// It works.
+    Works,
+    /// The whole kind is not built, and its objects' status says so.
+    Unbuilt,
+    /// It is checked, and is nothing for a gateway to act upon.
+    Aside,
+    /// It has no effect here, which a warning explains.
+    Noted(&'static str),
+    /// It is refused unless it has its default or the value `unless`.
+    Refused {
+        /// What does not serve because of it.
+        level: Level,
+        /// The value that asks for nothing.
+        unless: &'static str,
+        /// What is refused.
+        message: &'static str,
+    },
+}
+
+/// What a refused field takes out of service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Level {
+    Class,
+    Gateway,
+    Listener,
+    Route,
+    Rule,
+    Backend,
+}
+
+type Row = (&'static [Kind], &'static str, Cover);
+
+const fn refused(level: Level, message: &'static str) -> Cover {
+    Cover::Refused { level, unless: "", message }
+}
+
+const ROUTES: &[Kind] = &[Kind::HttpRoute, Kind::GrpcRoute, Kind::TlsRoute, Kind::TcpRoute, Kind::UdpRoute];
+const UNBUILT: &[Kind] =
+    &[Kind::GrpcRoute, Kind::TlsRoute, Kind::UdpRoute, Kind::BackendTlsPolicy, Kind::ListenerSet];
+const DEFAULT_GATEWAYS: &str = "default Gateways are not built; name the Gateway in parentRefs";
+
+/// Paths as in the schema, `[]` for a list's items.
+pub(super) const TABLE: &[Row] = &[
+    (&[Kind::GatewayClass], "spec.controllerName", Cover::Works),
+    (&[Kind::GatewayClass], "spec.description", Cover::Works),
+    (
+        &[Kind::GatewayClass],
+        "spec.parametersRef",
+        refused(Level::Class, "parameters are not built; remove parametersRef"),
+    ),
+    (&[Kind::Gateway], "spec.gatewayClassName", Cover::Works),
+    (&[Kind::Gateway], "spec.addresses", Cover::Works),
+    (&[Kind::Gateway], "spec.listeners[].name", Cover::Works),
+    (&[Kind::Gateway], "spec.listeners[].hostname", Cover::Works),
+    (&[Kind::Gateway], "spec.listeners[].port", Cover::Works),
+    (&[Kind::Gateway], "spec.listeners[].protocol", Cover::Works),
+    (&[Kind::Gateway], "spec.listeners[].allowedRoutes", Cover::Works),
+    (&[Kind::Gateway], "spec.listeners[].tls", refused(Level::Listener, "TLS is not built; use HTTP or TCP")),
+    (
+        &[Kind::Gateway],
+        "spec.tls",
+        refused(Level::Gateway, "client certificates of and towards the Gateway are not built; remove spec.tls"),
+    ),
+    (
+        &[Kind::Gateway],
+        "spec.allowedListeners",
+        // The Gateway's own listeners do not depend on it; each ListenerSet is refused by itself.
+        Cover::Noted("ListenerSets are not built: none is attached"),
+    ),
+    (
+        &[Kind::Gateway],
+        "spec.defaultScope",
+        Cover::Refused {
+            level: Level::Gateway,
+            unless: "None",
+            message: "default Gateways are not built; remove it, or write None",
+        },
+    ),
+    // "Labels that SHOULD be applied to any resources created in response to this Gateway": none is created.
+    (
+        &[Kind::Gateway],
+        "spec.infrastructure.labels",
+        Cover::Noted("no resource is made for a Gateway that could carry labels"),
+    ),
+    (
+        &[Kind::Gateway],
+        "spec.infrastructure.annotations",
+        Cover::Noted("no resource is made for a Gateway that could carry annotations"),
+    ),
+    (
+        &[Kind::Gateway],
+        "spec.infrastructure.parametersRef",
+        refused(Level::Gateway, "parameters are not built; remove parametersRef"),
+    ),
+    (ROUTES, "spec.parentRefs", Cover::Works),
+    (
+        &[Kind::HttpRoute, Kind::TcpRoute],
+        "spec.useDefaultGateways",
+        Cover::Refused { level: Level::Route, unless: "None", message: DEFAULT_GATEWAYS },
+    ),
+    (&[Kind::HttpRoute], "spec.hostnames", Cover::Works),
+    (&[Kind::HttpRoute, Kind::TcpRoute], "spec.rules[].name", Cover::Works),
+    (&[Kind::HttpRoute], "spec.rules[].matches", Cover::Works),
+    (&[Kind::HttpRoute], "spec.rules[].timeouts", Cover::Works),
+    (&[Kind::HttpRoute], "spec.rules[].filters", refused(Level::Rule, "filters are not built; remove them")),
+    (&[Kind::HttpRoute], "spec.rules[].retry", refused(Level::Rule, "retries are not built; remove them")),
+    (
+        &[Kind::HttpRoute],
+        "spec.rules[].sessionPersistence",
+        refused(Level::Rule, "session persistence is not built; remove it"),
+    ),
+    (&[Kind::HttpRoute, Kind::TcpRoute], "spec.rules[].backendRefs[].group", Cover::Works),
+    (&[Kind::HttpRoute, Kind::TcpRoute], "spec.rules[].backendRefs[].kind", Cover::Works),
+    (&[Kind::HttpRoute, Kind::TcpRoute], "spec.rules[].backendRefs[].name", Cover::Works),
+    (&[Kind::HttpRoute, Kind::TcpRoute], "spec.rules[].backendRefs[].namespace", Cover::Works),
+    (&[Kind::HttpRoute, Kind::TcpRoute], "spec.rules[].backendRefs[].port", Cover::Works),
+    (&[Kind::HttpRoute, Kind::TcpRoute], "spec.rules[].backendRefs[].weight", Cover::Works),
+    (
+        &[Kind::HttpRoute],
+        "spec.rules[].backendRefs[].filters",
+        refused(Level::Backend, "filters of a backend are not built; remove them"),
+    ),
+    (UNBUILT, "spec", Cover::Unbuilt),
+    (&[Kind::BackendTlsPolicy], "spec.targetRefs", Cover::Works),
+    (&[Kind::ReferenceGrant], "spec", Cover::Works),
+    // A gateway goes to the endpoints itself: how a node or a cloud would reach a Service is not its business.
+    (&[Kind::Service], "spec", Cover::Aside),
+    (&[Kind::Service], "spec.type", Cover::Works),
+    (&[Kind::Service], "spec.externalName", Cover::Works),
+    (&[Kind::Service], "spec.ports", Cover::Works),
+    (
+        &[Kind::Service],
+        "spec.selector",
+        Cover::Noted("there are no pods to select here: endpoints come from EndpointSlices or `--endpoint`"),
+    ),
+    (&[Kind::Service], "spec.sessionAffinity", Cover::Noted("affinity by a Service is kube-proxy's, not a gateway's")),
+    (&[Kind::EndpointSlice], "addressType", Cover::Works),
+    (&[Kind::EndpointSlice], "endpoints", Cover::Works),
+    (&[Kind::EndpointSlice], "ports", Cover::Works),
+    // Nothing that is built refers to what these hold.
+    (&[Kind::Secret], "data", Cover::Aside),
+    (&[Kind::Secret], "stringData", Cover::Aside),
+    (&[Kind::Secret], "type", Cover::Aside),
+    (&[Kind::Secret], "immutable", Cover::Aside),
+    (&[Kind::ConfigMap], "data", Cover::Aside),
+    (&[Kind::ConfigMap], "binaryData", Cover::Aside),
+    (&[Kind::ConfigMap], "immutable", Cover::Aside),
+    (&[Kind::Namespace], "spec", Cover::Aside),
+];
+
+/// Notes in a kind's schema what becomes of its fields.
+pub(super) fn mark(kind: Kind, root: &mut Schema) {
+    for (kinds, path, cover) in TABLE {
+        if kinds.contains(&kind)
+            && let Some(schema) = root.at_mut(path)
+        {
+            schema.cover = Some(*cover);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Paths of all fields, and of those that neither they nor anything around them says what becomes of.
+    fn walk(schema: &Schema, path: &str, covered: bool, all: &mut Vec<String>, missing: &mut Vec<String>) {
+        all.push(path.to_owned());
+        let covered = covered || schema.cover.is_some();
+        for (name, field) in &schema.properties {
+            let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+            walk(field, &path, covered, all, missing);
+        }
+        if let Some(items) = &schema.items {
+            walk(items, &format!("{path}[]"), covered, all, missing);
+        } else if schema.properties.is_empty() && !covered {
+            missing.push(path.to_owned());
+        }
+    }
+
+    #[test]
+    fn every_field_is_implemented_or_refused() {
+        let (mut fields, mut missing, mut unknown) = (0, Vec::new(), Vec::new());
+        for kind in Kind::ALL.iter().copied() {
+            let (mut all, mut gaps) = (Vec::new(), Vec::new());
+            walk(&kind.file().root, "", false, &mut all, &mut gaps);
+            fields += all.len();
+            missing.extend(gaps.iter().map(|path| format!("{} {path}", kind.name())));
+            for (kinds, path, _) in TABLE {
+                if kinds.contains(&kind) && !all.iter().any(|field| field == path) {
+                    unknown.push(format!("{} {path}", kind.name()));
+                }
+            }
+        }
+        assert_eq!(missing, Vec::<String>::new(), "say in the table what becomes of these");
+        assert_eq!(unknown, Vec::<String>::new(), "the table names fields that no schema has");
+        assert!(fields > 500, "only {fields} fields were looked at");
+    }
+}

@@ -1,0 +1,122 @@
+//! The kinds that a file may hold.
+//!
+//! Owns their names, groups and schemas. Must not know what their fields mean.
+
+use std::sync::OnceLock;
+
+use serde::Deserialize;
+
+use super::coverage;
+use super::schema::Schema;
+use crate::core::model::GATEWAY_GROUP;
+
+/// A kind of object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Kind {
+    GatewayClass,
+    Gateway,
+    HttpRoute,
+    GrpcRoute,
+    TlsRoute,
+    TcpRoute,
+    UdpRoute,
+    ReferenceGrant,
+    BackendTlsPolicy,
+    ListenerSet,
+    Service,
+    Secret,
+    ConfigMap,
+    Namespace,
+    EndpointSlice,
+}
+
+/// A kind's schema file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    #[serde(default, rename = "generated")]
+    _generated: String,
+    #[serde(rename = "kind")]
+    _kind: String,
+    /// Whether objects of the kind live in a namespace.
+    pub(super) namespaced: bool,
+    /// Versions of the API besides v1 that its CRD knows.
+    #[serde(default)]
+    pub(super) old: Vec<String>,
+    /// What stands beside apiVersion, kind, metadata and status.
+    pub(super) root: Schema,
+}
+
+const EMBEDDED: &str = "the committed schemas are read by a test";
+
+macro_rules! kinds {
+    ($($kind:ident $name:literal $group:ident $file:literal;)*) => {
+        impl Kind {
+            /// Every kind.
+            pub(super) const ALL: &[Self] = &[$(Self::$kind),*];
+
+            /// Its name, as in `kind:`.
+            pub(super) fn name(self) -> &'static str {
+                match self { $(Self::$kind => $name),* }
+            }
+
+            /// Its API group; empty for core.
+            pub(super) fn group(self) -> &'static str {
+                match self { $(Self::$kind => $group),* }
+            }
+
+            fn text(self) -> &'static str {
+                match self { $(Self::$kind => include_str!(concat!("schema/", $file, ".json"))),* }
+            }
+        }
+    };
+}
+
+const CORE: &str = "";
+const DISCOVERY: &str = "discovery.k8s.io";
+
+kinds! {
+    GatewayClass "GatewayClass" GATEWAY_GROUP "gatewayclass";
+    Gateway "Gateway" GATEWAY_GROUP "gateway";
+    HttpRoute "HTTPRoute" GATEWAY_GROUP "httproute";
+    GrpcRoute "GRPCRoute" GATEWAY_GROUP "grpcroute";
+    TlsRoute "TLSRoute" GATEWAY_GROUP "tlsroute";
+    TcpRoute "TCPRoute" GATEWAY_GROUP "tcproute";
+    UdpRoute "UDPRoute" GATEWAY_GROUP "udproute";
+    ReferenceGrant "ReferenceGrant" GATEWAY_GROUP "referencegrant";
+    BackendTlsPolicy "BackendTLSPolicy" GATEWAY_GROUP "backendtlspolicy";
+    ListenerSet "ListenerSet" GATEWAY_GROUP "listenerset";
+    Service "Service" CORE "core/service";
+    Secret "Secret" CORE "core/secret";
+    ConfigMap "ConfigMap" CORE "core/configmap";
+    Namespace "Namespace" CORE "core/namespace";
+    EndpointSlice "EndpointSlice" DISCOVERY "core/endpointslice";
+}
+
+impl Kind {
+    /// The kind of that name.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.name() == name)
+    }
+
+    /// Today's apiVersion.
+    pub(super) fn api_version(self) -> String {
+        if self.group().is_empty() { "v1".to_owned() } else { format!("{}/v1", self.group()) }
+    }
+
+    /// Its schema, with what is implemented of it.
+    pub(super) fn file(self) -> &'static File {
+        static FILES: [OnceLock<File>; Kind::ALL.len()] = [const { OnceLock::new() }; Kind::ALL.len()];
+        FILES[self as usize].get_or_init(|| {
+            let mut file: File = serde_json::from_str(self.text()).expect(EMBEDDED);
+            coverage::mark(self, &mut file.root);
+            file
+        })
+    }
+
+    /// The schema of metadata, the same for all kinds.
+    pub(super) fn metadata() -> &'static Schema {
+        static METADATA: OnceLock<Schema> = OnceLock::new();
+        METADATA.get_or_init(|| serde_json::from_str(include_str!("schema/core/metadata.json")).expect(EMBEDDED))
+    }
+}

@@ -1,0 +1,233 @@
+//! Checked trees into the model's objects, kind by kind.
+//!
+//! Owns the meaning of each field. What a tree is checked for is taken as given: a part that is missing all the same
+//! is left out. Must not know files, nor what the objects do to one another.
+
+mod core;
+mod route;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::check::Findings;
+use super::coverage::Level;
+use super::kind::Kind;
+use super::node::Node;
+use crate::core::model::{
+    AllowedRoutes, BackendTlsPolicy, EndpointSlice, FromNamespaces, Gateway, GatewayAddress, GatewayClass, GroupKind,
+    HttpRoute, LabelSelector, Listener, Meta, Operator, PolicyTarget, Protocol, ReferenceGrant, Refusal, Requirement,
+    Service, TcpRoute, UnbuiltObject, UnbuiltRoute,
+};
+
+/// What an object is, of the kinds that the model knows.
+#[derive(Clone, Debug)]
+pub(super) enum Body {
+    Class(GatewayClass),
+    Gateway(Gateway),
+    Http(HttpRoute),
+    Tcp(TcpRoute),
+    Unbuilt(UnbuiltRoute),
+    ListenerSet(UnbuiltObject),
+    BackendTls(BackendTlsPolicy),
+    Grant(ReferenceGrant),
+    Service(Service),
+    Slice(EndpointSlice),
+    /// A Namespace: its labels are all that counts.
+    Namespace,
+    /// A kind that nothing built refers to.
+    Unused,
+}
+
+/// Translates an object; `None` if it says nothing, which a warning then explains.
+pub(super) fn body(
+    kind: Kind,
+    root: &Node,
+    meta: &Meta,
+    labels: &BTreeMap<String, String>,
+    findings: &mut Findings,
+) -> Option<Body> {
+    let meta = meta.clone();
+    let mut refusals = Refusals(std::mem::take(&mut findings.refusals));
+    let body = match kind {
+        Kind::GatewayClass => Body::Class(GatewayClass {
+            meta,
+            controller: root.str("spec.controllerName").unwrap_or_default().to_owned(),
+            refusals: refusals.of(Level::Class, ""),
+        }),
+        Kind::Gateway => Body::Gateway(gateway(root, meta, &mut refusals, findings)),
+        Kind::HttpRoute => Body::Http(route::http(root, meta, &mut refusals)),
+        Kind::TcpRoute => Body::Tcp(route::tcp(root, meta, &mut refusals)),
+        Kind::GrpcRoute | Kind::TlsRoute | Kind::UdpRoute => {
+            Body::Unbuilt(UnbuiltRoute { meta, parents: route::parents(root) })
+        }
+        Kind::ListenerSet => Body::ListenerSet(UnbuiltObject { meta }),
+        Kind::BackendTlsPolicy => Body::BackendTls(BackendTlsPolicy {
+            meta,
+            targets: root.list("spec.targetRefs").iter().map(policy_target).collect(),
+        }),
+        Kind::ReferenceGrant => Body::Grant(grant(root, meta)),
+        Kind::Service => Body::Service(core::service(root, meta)),
+        Kind::EndpointSlice => Body::Slice(core::slice(root, meta, labels, findings)?),
+        Kind::Namespace => Body::Namespace,
+        Kind::Secret | Kind::ConfigMap => Body::Unused,
+    };
+    debug_assert!(refusals.0.is_empty(), "a refusal that nothing carries: {refusals:?}");
+    Some(body)
+}
+
+/// What is refused of an object, to be handed to the parts that carry it.
+#[derive(Debug)]
+struct Refusals(Vec<(Level, Refusal)>);
+
+impl Refusals {
+    /// Takes those of a level within a path.
+    fn of(&mut self, level: Level, path: &str) -> Vec<Refusal> {
+        if self.0.is_empty() {
+            return Vec::new();
+        }
+        let within = |refusal: &Refusal| {
+            let rest = refusal.field.strip_prefix(path);
+            rest.is_some_and(|rest| path.is_empty() || rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        self.0.extract_if(.., |(l, refusal)| *l == level && within(refusal)).map(|(_, refusal)| refusal).collect()
+    }
+}
+
+fn gateway(root: &Node, meta: Meta, refusals: &mut Refusals, findings: &mut Findings) -> Gateway {
+    Gateway {
+        meta,
+        class: root.str("spec.gatewayClassName").unwrap_or_default().to_owned(),
+        addresses: root.list("spec.addresses").iter().map(address).collect(),
+        listeners: (root.list("spec.listeners").iter().enumerate())
+            .filter_map(|(i, node)| {
+                let path = format!("spec.listeners[{i}]");
+                check_selector(node.find("allowedRoutes.namespaces.selector"), &path, findings);
+                listener(node, refusals.of(Level::Listener, &path))
+            })
+            .collect(),
+        refusals: refusals.of(Level::Gateway, ""),
+    }
+}
+
+fn address(node: &Node) -> GatewayAddress {
+    let kind = node.str("type").unwrap_or("IPAddress");
+    let value = node.str("value").unwrap_or_default();
+    match (kind, value.parse()) {
+        ("IPAddress", Ok(address)) => GatewayAddress::Ip(address),
+        ("IPAddress", Err(_)) => GatewayAddress::FromPool,
+        _ => GatewayAddress::Unsupported(format!("{kind} {value}").trim_end().to_owned()),
+    }
+}
+
+fn listener(node: &Node, refusals: Vec<Refusal>) -> Option<Listener> {
+    Some(Listener {
+        name: node.str("name")?.into(),
+        hostname: node.str("hostname").filter(|hostname| !hostname.is_empty()).map(Arc::from),
+        port: port(node, "port")?,
+        protocol: match node.str("protocol")? {
+            "HTTP" => Protocol::Http,
+            "HTTPS" => Protocol::Https,
+            "TLS" => Protocol::Tls,
+            "TCP" => Protocol::Tcp,
+            "UDP" => Protocol::Udp,
+            other => Protocol::Other(other.to_owned()),
+        },
+        allowed: AllowedRoutes {
+            namespaces: match node.str("allowedRoutes.namespaces.from") {
+                Some("All") => FromNamespaces::All,
+                Some("None") => FromNamespaces::None,
+                Some("Selector") => {
+                    let written = node.find("allowedRoutes.namespaces.selector");
+                    // "This field is ignored for other values"; without it there is nothing that could fit.
+                    written.map_or(FromNamespaces::None, |written| FromNamespaces::Selector(selector(written)))
+                }
+                _ => FromNamespaces::Same,
+            },
+            kinds: node.list("allowedRoutes.kinds").iter().map(group_kind).collect(),
+            named: None,
+        },
+        refusals,
+    })
+}
+
+/// Group and kind, defaults filled in.
+fn group_kind(node: &Node) -> GroupKind {
+    let text = |field| node.str(field).unwrap_or_default().to_owned();
+    GroupKind { group: text("group"), kind: text("kind") }
+}
+
+fn port(node: &Node, field: &str) -> Option<u16> {
+    node.int(field).and_then(|port| u16::try_from(port).ok())
+}
+
+/// A map of text to text.
+pub(super) fn labels(node: &Node) -> BTreeMap<String, String> {
+    let text = |(key, value): &(super::node::Key, Node)| Some((key.name.clone(), value.as_str()?.to_owned()));
+    node.entries().iter().filter_map(text).collect()
+}
+
+/// A label selector; of an unknown operator, which [`check_selector`] refuses, nothing is made.
+pub(super) fn selector(node: &Node) -> LabelSelector {
+    LabelSelector {
+        labels: node.get("matchLabels").map(labels).unwrap_or_default(),
+        expressions: (node.list("matchExpressions").iter())
+            .filter_map(|node| {
+                Some(Requirement {
+                    key: node.str("key")?.to_owned(),
+                    operator: operator(node.str("operator")?)?,
+                    values: node.list("values").iter().filter_map(Node::as_str).map(str::to_owned).collect(),
+                })
+            })
+            .collect(),
+    }
+}
+
+fn operator(name: &str) -> Option<Operator> {
+    match name {
+        "In" => Some(Operator::In),
+        "NotIn" => Some(Operator::NotIn),
+        "Exists" => Some(Operator::Exists),
+        "DoesNotExist" => Some(Operator::DoesNotExist),
+        _ => None,
+    }
+}
+
+/// What Kubernetes demands of a label selector beyond the CRD's schema.
+fn check_selector(selector: Option<&Node>, path: &str, findings: &mut Findings) {
+    for (i, node) in selector.map_or(&[][..], |node| node.list("matchExpressions")).iter().enumerate() {
+        let values = node.list("values").len();
+        let problem = match node.str("operator").and_then(operator) {
+            None => "the operator must be In, NotIn, Exists or DoesNotExist",
+            Some(Operator::In | Operator::NotIn) if values == 0 => "the operator needs values",
+            Some(Operator::Exists | Operator::DoesNotExist) if values > 0 => "the operator takes no values",
+            Some(_) => continue,
+        };
+        findings.errors.push(super::Diagnostic {
+            line: node.at.line,
+            column: node.at.column,
+            field: format!("{path}.allowedRoutes.namespaces.selector.matchExpressions[{i}]"),
+            value: node.shown(),
+            message: problem.to_owned(),
+            ..super::Diagnostic::default()
+        });
+    }
+}
+
+fn policy_target(node: &Node) -> PolicyTarget {
+    PolicyTarget {
+        kind: group_kind(node),
+        name: node.str("name").unwrap_or_default().into(),
+        section: node.str("sectionName").map(Arc::from),
+    }
+}
+
+fn grant(root: &Node, meta: Meta) -> ReferenceGrant {
+    let text = |node: &Node, field| node.str(field).map(Arc::from);
+    ReferenceGrant {
+        meta,
+        from: (root.list("spec.from").iter())
+            .map(|node| (group_kind(node), text(node, "namespace").unwrap_or_default()))
+            .collect(),
+        to: root.list("spec.to").iter().map(|node| (group_kind(node), text(node, "name"))).collect(),
+    }
+}

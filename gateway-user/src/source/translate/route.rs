@@ -1,0 +1,108 @@
+//! Routes.
+//!
+//! Owns the meaning of HTTPRoute's and TCPRoute's fields. Must not know whether what they refer to exists.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Refusals, group_kind, port};
+use crate::core::model::{
+    BackendRef, HttpMatch, HttpRoute, HttpRule, Meta, ParentRef, PathMatch, TcpRoute, TcpRule, ValueMatch,
+};
+use crate::source::coverage::Level;
+use crate::source::duration;
+use crate::source::node::Node;
+
+pub(super) fn http(root: &Node, meta: Meta, refusals: &mut Refusals) -> HttpRoute {
+    HttpRoute {
+        meta,
+        parents: parents(root),
+        hostnames: root.list("spec.hostnames").iter().filter_map(Node::as_str).map(Arc::from).collect(),
+        rules: rules(root, |path, node| HttpRule {
+            name: node.str("name").map(Arc::from),
+            matches: node.list("matches").iter().map(http_match).collect(),
+            backends: backends(path, node, refusals),
+            request_timeout: timeout(node, "timeouts.request"),
+            backend_timeout: timeout(node, "timeouts.backendRequest"),
+            refusals: refusals.of(Level::Rule, path),
+        }),
+        refusals: refusals.of(Level::Route, ""),
+    }
+}
+
+pub(super) fn tcp(root: &Node, meta: Meta, refusals: &mut Refusals) -> TcpRoute {
+    TcpRoute {
+        meta,
+        parents: parents(root),
+        rules: rules(root, |path, node| TcpRule {
+            name: node.str("name").map(Arc::from),
+            backends: backends(path, node, refusals),
+            refusals: refusals.of(Level::Rule, path),
+        }),
+        refusals: refusals.of(Level::Route, ""),
+    }
+}
+
+fn rules<T>(root: &Node, mut rule: impl FnMut(&str, &Node) -> T) -> Vec<T> {
+    let rules = root.list("spec.rules").iter().enumerate();
+    rules.map(|(i, node)| rule(&format!("spec.rules[{i}]"), node)).collect()
+}
+
+pub(super) fn parents(root: &Node) -> Vec<ParentRef> {
+    let parent = |node: &Node| ParentRef {
+        kind: group_kind(node),
+        namespace: node.str("namespace").map(Arc::from),
+        name: node.str("name").unwrap_or_default().into(),
+        section: node.str("sectionName").filter(|section| !section.is_empty()).map(Arc::from),
+        port: port(node, "port"),
+    };
+    root.list("spec.parentRefs").iter().map(parent).collect()
+}
+
+fn backends(path: &str, node: &Node, refusals: &mut Refusals) -> Vec<BackendRef> {
+    (node.list("backendRefs").iter().enumerate())
+        .map(|(i, node)| BackendRef {
+            kind: group_kind(node),
+            namespace: node.str("namespace").map(Arc::from),
+            name: node.str("name").unwrap_or_default().into(),
+            port: port(node, "port"),
+            weight: node.int("weight").and_then(|weight| u32::try_from(weight).ok()).unwrap_or(1),
+            refusals: refusals.of(Level::Backend, &format!("{path}.backendRefs[{i}]")),
+        })
+        .collect()
+}
+
+fn timeout(node: &Node, path: &str) -> Option<Duration> {
+    node.str(path).and_then(duration::parse)
+}
+
+fn http_match(node: &Node) -> HttpMatch {
+    let path: Arc<str> = node.str("path.value").unwrap_or("/").into();
+    HttpMatch {
+        path: match node.str("path.type") {
+            Some("Exact") => PathMatch::Exact(path),
+            Some("RegularExpression") => PathMatch::Regex(path),
+            _ => PathMatch::Prefix(path),
+        },
+        method: node.str("method").map(Arc::from),
+        headers: values(node.list("headers"), str::to_lowercase),
+        query: values(node.list("queryParams"), str::to_owned),
+    }
+}
+
+/// "If multiple entries specify equivalent header names, only the first entry with an equivalent name MUST be
+/// considered for a match."
+fn values(nodes: &[Node], name_of: impl Fn(&str) -> String) -> Vec<ValueMatch> {
+    let mut values: Vec<ValueMatch> = Vec::with_capacity(nodes.len());
+    for node in nodes {
+        let name = name_of(node.str("name").unwrap_or_default());
+        if values.iter().all(|value| *value.name != *name) {
+            values.push(ValueMatch {
+                name: name.into(),
+                value: node.str("value").unwrap_or_default().into(),
+                regex: node.str("type") == Some("RegularExpression"),
+            });
+        }
+    }
+    values
+}
