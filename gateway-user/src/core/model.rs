@@ -203,6 +203,23 @@ pub struct LabelSelector {
     pub expressions: Vec<Requirement>,
 }
 
+impl LabelSelector {
+    /// Whether labels, looked up by `get`, fit.
+    pub fn selects<'a>(&self, get: impl Fn(&str) -> Option<&'a str>) -> bool {
+        self.labels.iter().all(|(key, value)| get(key) == Some(value))
+            && self.expressions.iter().all(|requirement| {
+                let value = get(&requirement.key);
+                let listed = value.is_some_and(|value| requirement.values.iter().any(|v| v == value));
+                match requirement.operator {
+                    Operator::In => listed,
+                    Operator::NotIn => !listed,
+                    Operator::Exists => value.is_some(),
+                    Operator::DoesNotExist => value.is_none(),
+                }
+            })
+    }
+}
+
 /// One of matchExpressions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Requirement {

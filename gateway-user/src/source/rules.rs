@@ -8,7 +8,6 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 
-use cel::common::types::{CelBool, CelString};
 use cel::objects::{Key, Map};
 use cel::{Context, Env, ExecutionError, Value as CelValue};
 use regex::Regex;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::condition::{Problem, problem};
 use super::gateways::{GatewayWork, Gateways, ListenerId, ListenerWork};
 use crate::core::model::{
-    FromNamespaces, GATEWAY_GROUP, LabelSelector, Meta, Model, ObjectName, Operator, ParentRef, Protocol,
+    FromNamespaces, GATEWAY_GROUP, LabelSelector, Meta, Model, ObjectName, ParentRef, Protocol,
 };
 use crate::core::route::intersect;
 
@@ -167,17 +167,7 @@ fn selects(selector: &LabelSelector, model: &Model, namespace: &Arc<str>) -> boo
         let implied = (key == NAME_LABEL).then_some(&**namespace);
         labels.get(key).map(String::as_str).or(implied)
     };
-    selector.labels.iter().all(|(key, value)| get(key) == Some(value))
-        && selector.expressions.iter().all(|e| {
-            let value = get(&e.key);
-            let listed = value.is_some_and(|value| e.values.iter().any(|v| v == value));
-            match e.operator {
-                Operator::In => listed,
-                Operator::NotIn => !listed,
-                Operator::Exists => value.is_some(),
-                Operator::DoesNotExist => value.is_none(),
-            }
-        })
+    selector.selects(get)
 }
 
 fn hostnames_meet(work: &ListenerWork<'_>, route: &[Arc<str>]) -> bool {

@@ -1,0 +1,227 @@
+//! Objects of all files into one model.
+//!
+//! Owns what holds across objects: nothing twice, generations, endpoints from flags, routes that a listener of the
+//! old dialect named by labels. Must not know YAML or the file system.
+
+use std::collections::BTreeSet;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::dialect::Named;
+use super::kind::Kind;
+use super::object::{Object, Read};
+use super::translate::Body;
+use super::{Diagnostic, EndpointFlag, Loaded};
+use crate::core::model::{
+    Endpoint, EndpointSlice, Gateway, Meta, Model, NamedRoute, ObjectName, Service, ServicePort,
+};
+
+/// A part of a file and where it begins.
+pub(super) struct Part {
+    pub(super) file: Arc<str>,
+    pub(super) lines_before: u32,
+    pub(super) read: Arc<Read>,
+}
+
+impl Part {
+    fn located(&self, diagnostic: &Diagnostic) -> Diagnostic {
+        let line = if diagnostic.line == 0 { 0 } else { diagnostic.line + self.lines_before };
+        Diagnostic { file: self.file.to_string(), line, ..diagnostic.clone() }
+    }
+}
+
+/// Which spec each object had last, and how often it has changed.
+#[derive(Debug, Default)]
+pub(super) struct Generations(FxHashMap<(Kind, ObjectName), (u64, i64)>);
+
+/// After so many problems the rest is only counted.
+const MOST_PROBLEMS: usize = 100;
+
+/// Puts everything together. Generations advance only if there is no error.
+pub(super) fn assemble(
+    parts: &[Part],
+    endpoints: &[EndpointFlag],
+    generations: &mut Generations,
+) -> Result<Loaded, Vec<Diagnostic>> {
+    let mut errors: Vec<Diagnostic> = Vec::new();
+    for part in parts {
+        errors.extend(part.read.errors.iter().map(|error| part.located(error)));
+    }
+    let mut seen: FxHashMap<(Kind, &ObjectName), (&Part, &Object)> = FxHashMap::default();
+    for part in parts {
+        for object in &part.read.objects {
+            match seen.entry((object.kind, &object.meta.name)) {
+                Entry::Vacant(place) => {
+                    place.insert((part, object));
+                }
+                Entry::Occupied(place) => {
+                    let (file, first) = place.get();
+                    errors.push(part.located(&Diagnostic {
+                        line: object.at.line,
+                        column: object.at.column,
+                        object: format!("{} {}", object.kind.name(), object.meta.name),
+                        message: format!("is there already, at {}:{}", file.file, first.at.line + file.lines_before),
+                        remedy: "keep one of them".to_owned(),
+                        ..Diagnostic::default()
+                    }));
+                }
+            }
+        }
+    }
+    let mut next = FxHashMap::with_capacity_and_hasher(seen.len(), rustc_hash::FxBuildHasher);
+    let mut model = Model::default();
+    for part in parts {
+        for object in &part.read.objects {
+            let key = (object.kind, object.meta.name.clone());
+            let generation = match generations.0.get(&key) {
+                Some((spec, generation)) if *spec == object.spec => *generation,
+                Some((_, generation)) => generation + 1,
+                None => 1,
+            };
+            next.insert(key, (object.spec, generation));
+            add(&mut model, object, generation, parts);
+        }
+    }
+    if !endpoints.is_empty() {
+        let written: BTreeSet<ObjectName> = model.services.keys().cloned().collect();
+        for flag in endpoints {
+            errors.extend(endpoint(&mut model, flag, !written.contains(&flag.service)).err());
+        }
+    }
+    if !errors.is_empty() {
+        if let Some(more) = errors.len().checked_sub(MOST_PROBLEMS).filter(|more| *more > 0) {
+            errors.truncate(MOST_PROBLEMS);
+            let message = format!("and {more} more problems");
+            errors.push(Diagnostic { message, ..Diagnostic::default() });
+        }
+        return Err(errors);
+    }
+    generations.0 = next;
+    let warnings = parts.iter().flat_map(|part| part.read.warnings.iter().map(|warning| part.located(warning)));
+    Ok(Loaded { model, warnings: warnings.collect() })
+}
+
+/// Adds an object to the model.
+fn add(model: &mut Model, object: &Object, generation: i64, parts: &[Part]) {
+    let name = object.meta.name.clone();
+    let with = |meta: &mut Meta| meta.generation = generation;
+    match object.body.clone() {
+        Body::Class(mut class) => {
+            with(&mut class.meta);
+            model.classes.insert(name.name, class);
+        }
+        Body::Gateway(mut gateway) => {
+            with(&mut gateway.meta);
+            allow_named(&mut gateway, &object.named, parts);
+            model.gateways.insert(name, gateway);
+        }
+        Body::Http(mut route) => {
+            with(&mut route.meta);
+            model.http_routes.insert(name, route);
+        }
+        Body::Tcp(mut route) => {
+            with(&mut route.meta);
+            model.tcp_routes.insert(name, route);
+        }
+        Body::Unbuilt(mut route) => {
+            with(&mut route.meta);
+            model.unbuilt_routes.insert((object.kind.name(), name), route);
+        }
+        Body::ListenerSet(mut set) => {
+            with(&mut set.meta);
+            model.listener_sets.insert(name, set);
+        }
+        Body::BackendTls(mut policy) => {
+            with(&mut policy.meta);
+            model.backend_tls.insert(name, policy);
+        }
+        Body::Grant(mut grant) => {
+            with(&mut grant.meta);
+            model.grants.insert(name, grant);
+        }
+        Body::Service(mut service) => {
+            with(&mut service.meta);
+            model.services.insert(name, service);
+        }
+        Body::Slice(mut slice) => {
+            with(&mut slice.meta);
+            model.slices.insert(name, slice);
+        }
+        Body::Namespace => {
+            let mut labels = object.labels.clone();
+            labels.insert("kubernetes.io/metadata.name".to_owned(), name.name.to_string());
+            model.namespaces.insert(name.name, labels);
+        }
+        Body::Unused => {}
+    }
+}
+
+/// Gives listeners the routes that they named, those named by labels looked up.
+fn allow_named(gateway: &mut Gateway, named: &[(usize, Named)], parts: &[Part]) {
+    for (index, named) in named {
+        let Some(listener) = gateway.listeners.get_mut(*index) else { continue };
+        let allowed = listener.allowed.named.get_or_insert_default();
+        match named {
+            Named::Route(route) => allowed.push(route.clone()),
+            Named::Labels(kind, selector) => {
+                let objects = parts.iter().flat_map(|part| &part.read.objects);
+                let fitting = objects.filter(|object| {
+                    object.kind.name() == kind && selector.selects(|key| object.labels.get(key).map(String::as_str))
+                });
+                allowed.extend(fitting.map(|object| NamedRoute {
+                    kind: kind.clone(),
+                    name: Some(object.meta.name.name.to_string()),
+                    namespace: Some(object.meta.name.namespace.to_string()),
+                }));
+            }
+        }
+    }
+}
+
+/// Adds what a flag says: a slice with the endpoint, and a Service and its port if flags `made` it.
+fn endpoint(model: &mut Model, flag: &EndpointFlag, made: bool) -> Result<(), Diagnostic> {
+    let service = model.services.entry(flag.service.clone()).or_insert_with(|| Service {
+        meta: Meta { name: flag.service.clone(), generation: 1, created: None },
+        external_name: None,
+        ports: Vec::new(),
+    });
+    let wanted = flag.port.or_else(|| (made && service.ports.is_empty()).then_some(flag.address.port()));
+    if let Some(port) = wanted
+        && made
+        && service.ports.iter().all(|have| have.port != port)
+    {
+        let name = Arc::from(format!("port-{port}"));
+        service.ports.push(ServicePort { name, port, protocol: "TCP".into(), app_protocol: None });
+    }
+    let ports: Vec<_> = (service.ports.iter())
+        .filter(|port| wanted.is_none_or(|wanted| port.port == wanted))
+        .map(|port| (port.name.clone(), Some(flag.address.port()), port.protocol.clone()))
+        .collect();
+    if ports.is_empty() {
+        let known: Vec<_> = service.ports.iter().map(|port| port.port.to_string()).collect();
+        return Err(Diagnostic {
+            file: "--endpoint".to_owned(),
+            object: format!("Service {}", flag.service),
+            value: flag.to_string(),
+            message: "the Service has no such port".to_owned(),
+            remedy: if known.is_empty() { "it has none".to_owned() } else { format!("it has {}", known.join(", ")) },
+            ..Diagnostic::default()
+        });
+    }
+    let name = (0..)
+        .map(|n| ObjectName::new(&flag.service.namespace, &format!("{}-endpoint-{n}", flag.service.name)))
+        .find(|name| !model.slices.contains_key(name));
+    let Some(name) = name else { return Ok(()) };
+    let address = flag.address.ip();
+    let endpoint = Endpoint { address, ready: true, serving: true, terminating: false };
+    let slice = EndpointSlice {
+        meta: Meta { name: name.clone(), generation: 1, created: None },
+        service: flag.service.name.clone(),
+        endpoints: vec![endpoint],
+        ports,
+    };
+    model.slices.insert(name, slice);
+    Ok(())
+}
