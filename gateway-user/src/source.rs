@@ -18,6 +18,8 @@ mod object;
 mod rules;
 mod schema;
 mod suggest;
+#[cfg(test)]
+mod tests;
 mod translate;
 mod yaml;
 

@@ -62,7 +62,11 @@ pub(super) fn assemble(
                         line: object.at.line,
                         column: object.at.column,
                         object: format!("{} {}", object.kind.name(), object.meta.name),
-                        message: format!("is there already, at {}:{}", file.file, first.at.line + file.lines_before),
+                        message: format!(
+                            "is there already, at {}:{}",
+                            file.file,
+                            first.at.line + file.lines_before
+                        ),
                         remedy: "keep one of them".to_owned(),
                         ..Diagnostic::default()
                     }));
@@ -99,7 +103,8 @@ pub(super) fn assemble(
         return Err(errors);
     }
     generations.0 = next;
-    let warnings = parts.iter().flat_map(|part| part.read.warnings.iter().map(|warning| part.located(warning)));
+    let warnings =
+        parts.iter().flat_map(|part| part.read.warnings.iter().map(|warning| part.located(warning)));
     Ok(Loaded { model, warnings: warnings.collect() })
 }
 
@@ -168,7 +173,8 @@ fn allow_named(gateway: &mut Gateway, named: &[(usize, Named)], parts: &[Part]) 
             Named::Labels(kind, selector) => {
                 let objects = parts.iter().flat_map(|part| &part.read.objects);
                 let fitting = objects.filter(|object| {
-                    object.kind.name() == kind && selector.selects(|key| object.labels.get(key).map(String::as_str))
+                    object.kind.name() == kind
+                        && selector.selects(|key| object.labels.get(key).map(String::as_str))
                 });
                 allowed.extend(fitting.map(|object| NamedRoute {
                     kind: kind.clone(),
@@ -206,7 +212,11 @@ fn endpoint(model: &mut Model, flag: &EndpointFlag, made: bool) -> Result<(), Di
             object: format!("Service {}", flag.service),
             value: flag.to_string(),
             message: "the Service has no such port".to_owned(),
-            remedy: if known.is_empty() { "it has none".to_owned() } else { format!("it has {}", known.join(", ")) },
+            remedy: if known.is_empty() {
+                "it has none".to_owned()
+            } else {
+                format!("it has {}", known.join(", "))
+            },
             ..Diagnostic::default()
         });
     }

@@ -4,7 +4,6 @@
 //! schema.
 
 use std::collections::HashSet;
-use std::fmt::Write as _;
 
 use super::Diagnostic;
 use super::coverage::{Cover, Level};
@@ -24,7 +23,13 @@ pub(super) struct Findings {
 
 /// Checks the tree and fills in defaults. `null_is_absent` is how Kubernetes' own kinds see it; in the others a null
 /// must have a default that takes its place.
-pub(super) fn check(root: &mut Node, schema: &Schema, path: &str, null_is_absent: bool, findings: &mut Findings) {
+pub(super) fn check(
+    root: &mut Node,
+    schema: &Schema,
+    path: &str,
+    null_is_absent: bool,
+    findings: &mut Findings,
+) {
     let mut check = Check { path: path.to_owned(), null_is_absent, findings, quiet: false };
     check.node(root, schema);
 }
@@ -44,7 +49,15 @@ impl Check<'_> {
 
     fn diagnostic(&self, at: Place, value: String, message: String, remedy: String) -> Diagnostic {
         let field = self.path.clone();
-        Diagnostic { line: at.line, column: at.column, field, value, message, remedy, ..Diagnostic::default() }
+        Diagnostic {
+            line: at.line,
+            column: at.column,
+            field,
+            value,
+            message,
+            remedy,
+            ..Diagnostic::default()
+        }
     }
 
     /// Does something with a field added to the path.
@@ -66,9 +79,13 @@ impl Check<'_> {
         match (schema.kind, &node.value) {
             (Some(Type::Object), Value::Map(_)) => self.map(node, schema),
             (Some(Type::Array), Value::List(_)) => self.list(node, schema),
+            (Some(Type::String | Type::Integer), value) if !allowed(value, schema) => {
+                self.not_allowed(node, schema)
+            }
             (Some(Type::String), Value::String(_)) => self.text(node, schema),
             (Some(Type::Integer), Value::Int(number)) => self.number(*number, node, schema),
-            (Some(Type::IntOrString), Value::Int(_) | Value::String(_)) | (Some(Type::Boolean), Value::Bool(_)) => {}
+            (Some(Type::IntOrString), Value::Int(_) | Value::String(_))
+            | (Some(Type::Boolean), Value::Bool(_)) => {}
             (Some(Type::Any) | None, _) => {}
             (Some(kind), _) => self.wrong_type(node, kind),
         }
@@ -109,7 +126,7 @@ impl Check<'_> {
         if let Some(values) = &schema.additional_properties {
             for (key, value) in entries {
                 let length = self.path.len();
-                drop(write!(self.path, "[{:?}]", key.name));
+                self.path.push_str(&format!("[{:?}]", key.name));
                 self.node(value, values);
                 self.path.truncate(length);
             }
@@ -160,7 +177,7 @@ impl Check<'_> {
         let mut seen = HashSet::new();
         for (i, item) in items.iter_mut().enumerate() {
             let length = self.path.len();
-            drop(write!(self.path, "[{i}]"));
+            self.path.push_str(&format!("[{i}]"));
             self.node(item, schema_of_item);
             if !schema.keys.is_empty() {
                 let key: Vec<_> = schema.keys.iter().map(|key| item.get(key).map(Node::shown)).collect();
@@ -176,15 +193,18 @@ impl Check<'_> {
         }
     }
 
+    fn not_allowed(&mut self, node: &Node, schema: &Schema) {
+        let values = schema.one_of_values.iter();
+        let values: Vec<_> =
+            values.map(|value| value.as_str().map_or(value.to_string(), str::to_owned)).collect();
+        let message = format!("is none of {}", values.join(", "));
+        let remedy = suggest::value(node.as_str().unwrap_or_default(), values.iter().map(String::as_str));
+        self.error(node.at, node.shown(), message, remedy);
+    }
+
     fn text(&mut self, node: &Node, schema: &Schema) {
         let Some(text) = node.as_str() else { return };
         let (at, shown) = (node.at, || node.shown());
-        if !schema.one_of_values.is_empty() && !schema.one_of_values.iter().any(|value| value == text) {
-            let message = format!("is none of {}", schema.one_of_values.join(", "));
-            let remedy = suggest::value(text, schema.one_of_values.iter().map(String::as_str));
-            self.error(at, shown(), message, remedy);
-            return;
-        }
         let length = text.chars().count();
         if schema.min_length.is_some_and(|least| length < least) {
             self.error(at, shown(), "must not be empty", "");
@@ -218,9 +238,15 @@ impl Check<'_> {
         };
         let (got, remedy) = match (&node.value, kind) {
             (Value::Null, _) => ("empty", "give it a value, or remove it"),
-            (Value::Bool(_) | Value::Int(_) | Value::Float(_), Type::String) => ("not text", "put it in quotes"),
-            (Value::String(text), Type::Integer) if text.parse::<i64>().is_ok() => ("text", "remove the quotes"),
-            (Value::String(text), Type::Boolean) if text == "true" || text == "false" => ("text", "remove the quotes"),
+            (Value::Bool(_) | Value::Int(_) | Value::Float(_), Type::String) => {
+                ("not text", "put it in quotes")
+            }
+            (Value::String(text), Type::Integer) if text.parse::<i64>().is_ok() => {
+                ("text", "remove the quotes")
+            }
+            (Value::String(text), Type::Boolean) if text == "true" || text == "false" => {
+                ("text", "remove the quotes")
+            }
             (Value::String(_), _) => ("text", ""),
             (Value::Bool(_), _) => ("true or false", ""),
             (Value::Int(_) | Value::Float(_), _) => ("a number", ""),
@@ -250,6 +276,11 @@ impl Check<'_> {
     }
 }
 
+/// Whether a value is one of those listed, if any are.
+fn allowed(value: &Value, schema: &Schema) -> bool {
+    schema.one_of_values.is_empty() || schema.one_of_values.iter().any(|allowed| same(allowed, value))
+}
+
 /// Whether a value fits a part of an alternative, without a word about why not.
 fn fits(node: &Node, schema: &Schema) -> bool {
     let text = node.as_str().unwrap_or_default();
@@ -259,7 +290,7 @@ fn fits(node: &Node, schema: &Schema) -> bool {
         Some(Format::Int32) | None => true,
     };
     format
-        && (schema.one_of_values.is_empty() || schema.one_of_values.iter().any(|value| value == text))
+        && allowed(&node.value, schema)
         && (schema.any_of.is_empty() || schema.any_of.iter().any(|one| fits(node, one)))
         && schema.not.as_ref().is_none_or(|not| !fits(node, not))
         && schema.properties.iter().all(|(name, field)| node.get(name).is_none_or(|value| fits(value, field)))
@@ -271,7 +302,9 @@ fn from_json(json: &serde_json::Value, at: Place) -> Node {
     let value = match json {
         Json::Null => Value::Null,
         Json::Bool(truth) => Value::Bool(*truth),
-        Json::Number(number) => number.as_i64().map_or_else(|| Value::Float(number.as_f64().unwrap_or_default()), Value::Int),
+        Json::Number(number) => {
+            number.as_i64().map_or_else(|| Value::Float(number.as_f64().unwrap_or_default()), Value::Int)
+        }
         Json::String(text) => Value::String(text.clone()),
         Json::Array(items) => Value::List(items.iter().map(|item| from_json(item, at)).collect()),
         Json::Object(fields) => Value::Map(
@@ -292,7 +325,9 @@ fn same(default: &serde_json::Value, value: &Value) -> bool {
         (Json::Bool(a), Value::Bool(b)) => a == b,
         (Json::Number(a), Value::Int(b)) => a.as_i64() == Some(*b),
         (Json::String(a), Value::String(b)) => a == b,
-        (Json::Array(a), Value::List(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, &b.value)),
+        (Json::Array(a), Value::List(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, &b.value))
+        }
         (Json::Object(a), Value::Map(b)) => {
             a.len() == b.len() && b.iter().all(|(key, b)| a.get(&key.name).is_some_and(|a| same(a, &b.value)))
         }

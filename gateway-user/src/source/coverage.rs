@@ -70,7 +70,10 @@ pub(super) const TABLE: &[Row] = &[
     (
         &[Kind::Gateway],
         "spec.tls",
-        refused(Level::Gateway, "client certificates of and towards the Gateway are not built; remove spec.tls"),
+        refused(
+            Level::Gateway,
+            "client certificates of and towards the Gateway are not built; remove spec.tls",
+        ),
     ),
     (
         &[Kind::Gateway],
@@ -144,7 +147,11 @@ pub(super) const TABLE: &[Row] = &[
         "spec.selector",
         Cover::Noted("there are no pods to select here: endpoints come from EndpointSlices or `--endpoint`"),
     ),
-    (&[Kind::Service], "spec.sessionAffinity", Cover::Noted("affinity by a Service is kube-proxy's, not a gateway's")),
+    (
+        &[Kind::Service],
+        "spec.sessionAffinity",
+        Cover::Noted("affinity by a Service is kube-proxy's, not a gateway's"),
+    ),
     (&[Kind::EndpointSlice], "addressType", Cover::Works),
     (&[Kind::EndpointSlice], "endpoints", Cover::Works),
     (&[Kind::EndpointSlice], "ports", Cover::Works),

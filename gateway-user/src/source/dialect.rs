@@ -69,7 +69,10 @@ pub(super) fn warning(kind: Kind, version: &str, converted: &Converted, root: &N
     } else {
         let note = if converted.named.is_empty() { "" } else { NAMED };
         (
-            format!("{} of {GATEWAY_GROUP}/{version}: an old form, which today is", converted.changes.join(", ")),
+            format!(
+                "{} of {GATEWAY_GROUP}/{version}: an old form, which today is",
+                converted.changes.join(", ")
+            ),
             format!("{note}{}", today(root)),
         )
     };
@@ -116,7 +119,9 @@ fn free_name(listener: &Node, taken: &[String]) -> String {
 
 /// `routes` of a listener: today's allowedRoutes, and the routes that it named.
 fn routes(index: usize, listener: &mut Node, converted: &mut Converted) {
-    let Some(routes) = listener.get("routes").filter(|_| listener.get("allowedRoutes").is_none()) else { return };
+    let Some(routes) = listener.get("routes").filter(|_| listener.get("allowedRoutes").is_none()) else {
+        return;
+    };
     let entries: Vec<&Node> = match &routes.value {
         Value::List(items) => items.iter().collect(),
         Value::Map(_) => vec![routes],
@@ -131,7 +136,8 @@ fn routes(index: usize, listener: &mut Node, converted: &mut Converted) {
     };
     let text = |text: &str| Node::new(Value::String(text.to_owned()), at);
     let map = |entries: Vec<(&str, Node)>| {
-        let entries = entries.into_iter().map(|(name, node)| (Key { name: name.to_owned(), at }, node)).collect();
+        let entries =
+            entries.into_iter().map(|(name, node)| (Key { name: name.to_owned(), at }, node)).collect();
         Node::new(Value::Map(entries), at)
     };
     let mut kinds: Vec<Node> = Vec::new();
@@ -140,8 +146,11 @@ fn routes(index: usize, listener: &mut Node, converted: &mut Converted) {
     for (i, entry) in entries.iter().enumerate() {
         // today's `kinds` was a list within `routes` for two weeks of 2021
         for (key, value) in entry.entries() {
-            if !["kind", "kinds", "group", "name", "namespace", "namespaces", "selector"].contains(&&*key.name) {
-                let list = if matches!(routes.value, Value::List(_)) { format!("[{i}]") } else { String::new() };
+            if !["kind", "kinds", "group", "name", "namespace", "namespaces", "selector"]
+                .contains(&&*key.name)
+            {
+                let list =
+                    if matches!(routes.value, Value::List(_)) { format!("[{i}]") } else { String::new() };
                 converted.errors.push(Diagnostic {
                     line: key.at.line,
                     column: key.at.column,
@@ -167,7 +176,9 @@ fn routes(index: usize, listener: &mut Node, converted: &mut Converted) {
             }
         }
         namespaces = namespaces.or_else(|| entry.get("namespaces").cloned());
-        let selector = entry.get("selector").filter(|selector| selector.entries().iter().any(|(_, part)| part.value != Value::Null));
+        let selector = entry
+            .get("selector")
+            .filter(|selector| selector.entries().iter().any(|(_, part)| part.value != Value::Null));
         named.push(match selector {
             Some(selector) => Named::Labels(kind, super::translate::selector(selector)),
             None => Named::Route(NamedRoute {
@@ -204,9 +215,10 @@ fn rule_of_route(rule: &mut Node, converted: &mut Converted) {
     }
     let mut backends = rule.get("backendRefs").map(|backends| backends.items().to_vec()).unwrap_or_default();
     let before = backends.len();
-    let Some(old) = ["forwardTo", "targetRefs", "targetRef"].into_iter().find(|old| {
-        rule.get(old).is_some_and(|node| matches!(node.value, Value::List(_) | Value::Map(_)))
-    }) else {
+    let Some(old) = ["forwardTo", "targetRefs", "targetRef"]
+        .into_iter()
+        .find(|old| rule.get(old).is_some_and(|node| matches!(node.value, Value::List(_) | Value::Map(_))))
+    else {
         return;
     };
     let Some(node) = rule.get(old).cloned() else { return };

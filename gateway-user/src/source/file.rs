@@ -145,7 +145,8 @@ fn unreadable(path: &Path, error: &io::Error) -> Part {
         io::ErrorKind::NotFound => "create it, or leave it out".to_owned(),
         _ => String::new(),
     };
-    let diagnostic = Diagnostic { message: format!("cannot be read: {error}"), remedy, ..Diagnostic::default() };
+    let diagnostic =
+        Diagnostic { message: format!("cannot be read: {error}"), remedy, ..Diagnostic::default() };
     let read = object::Read { errors: vec![diagnostic], ..object::Read::default() };
     Part { file: shown(path).into(), lines_before: 0, read: Arc::new(read) }
 }
@@ -162,7 +163,8 @@ fn files(paths: &[PathBuf]) -> Vec<io::Result<Vec<PathBuf>>> {
         for entry in fs::read_dir(path)? {
             let file = entry?.path();
             let hidden = file.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-            let fits = file.extension().is_some_and(|extension| EXTENSIONS.iter().any(|fits| extension == *fits));
+            let fits =
+                file.extension().is_some_and(|extension| EXTENSIONS.iter().any(|fits| extension == *fits));
             if fits && !hidden && !file.is_dir() {
                 files.push(file);
             }

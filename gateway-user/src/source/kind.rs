@@ -117,6 +117,7 @@ impl Kind {
     /// The schema of metadata, the same for all kinds.
     pub(super) fn metadata() -> &'static Schema {
         static METADATA: OnceLock<Schema> = OnceLock::new();
-        METADATA.get_or_init(|| serde_json::from_str(include_str!("schema/core/metadata.json")).expect(EMBEDDED))
+        METADATA
+            .get_or_init(|| serde_json::from_str(include_str!("schema/core/metadata.json")).expect(EMBEDDED))
     }
 }

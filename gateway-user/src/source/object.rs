@@ -52,7 +52,15 @@ pub(super) fn read(text: &str) -> Read {
 /// A diagnostic at a node, before it is known which object it is about.
 fn at(place: Place, field: &str, value: String, message: String, remedy: String) -> Diagnostic {
     let field = field.to_owned();
-    Diagnostic { line: place.line, column: place.column, field, value, message, remedy, ..Diagnostic::default() }
+    Diagnostic {
+        line: place.line,
+        column: place.column,
+        field,
+        value,
+        message,
+        remedy,
+        ..Diagnostic::default()
+    }
 }
 
 /// Takes a document, or an item of a list, for what it is.
@@ -66,14 +74,16 @@ fn take(mut root: Node, read: &mut Read) {
         read.errors.push(missing(&root, "kind", "such as `kind: HTTPRoute`"));
         return;
     };
-    if kind.ends_with("List") && root.get("items").is_some_and(|items| matches!(items.value, Value::List(_))) {
+    if kind.ends_with("List") && root.get("items").is_some_and(|items| matches!(items.value, Value::List(_)))
+    {
         if let Some((_, Node { value: Value::List(items), .. })) = root.take("items") {
             items.into_iter().for_each(|item| take(item, read));
         }
         return;
     }
     let Some(version) = root.str("apiVersion").map(str::to_owned) else {
-        let remedy = Kind::named(&kind).map_or(String::new(), |kind| format!("write `apiVersion: {}`", kind.api_version()));
+        let remedy = Kind::named(&kind)
+            .map_or(String::new(), |kind| format!("write `apiVersion: {}`", kind.api_version()));
         read.errors.push(Diagnostic { object: kind, ..missing(&root, "apiVersion", &remedy) });
         return;
     };
@@ -81,7 +91,8 @@ fn take(mut root: Node, read: &mut Read) {
         Identity::Known(kind, old) => object(kind, old.as_deref(), root, read),
         Identity::Foreign(message) => {
             let object = title(&kind, &root);
-            read.warnings.push(Diagnostic { object, ..at(root.at, "", String::new(), message, String::new()) });
+            read.warnings
+                .push(Diagnostic { object, ..at(root.at, "", String::new(), message, String::new()) });
         }
         Identity::Wrong { field, message, remedy } => {
             let node = root.get(field).unwrap_or(&root);
@@ -136,7 +147,11 @@ fn identify(name: &str, api_version: &str) -> Identity {
             }
         }
         // Istio's Gateway and others share a name with a kind of ours; these groups do not.
-        Some(kind) if group.is_empty() || group == "networking.x-k8s.io" || suggest::nearest(group, [kind.group()].into_iter()).is_some() => {
+        Some(kind)
+            if group.is_empty()
+                || group == "networking.x-k8s.io"
+                || suggest::nearest(group, [kind.group()].into_iter()).is_some() =>
+        {
             let message = format!("{name} does not belong to this API");
             Identity::Wrong { field: "apiVersion", message, remedy: remedy(kind) }
         }
@@ -149,7 +164,9 @@ fn identify(name: &str, api_version: &str) -> Identity {
             let message = "this kind is not built".to_owned();
             Identity::Wrong { field: "kind", message, remedy: "remove the object".to_owned() }
         }
-        Some(_) | None => Identity::Foreign(format!("Sluice has no use for {name} of {api_version}; the object is skipped")),
+        Some(_) | None => {
+            Identity::Foreign(format!("Sluice has no use for {name} of {api_version}; the object is skipped"))
+        }
     }
 }
 
@@ -169,7 +186,13 @@ fn object(kind: Kind, old: Option<&str>, mut root: Node, read: &mut Read) {
     let meta = if let Some((_, metadata)) = root.take("metadata") {
         meta(kind, metadata, &mut findings)
     } else {
-        findings.errors.push(at(place, "metadata.name", String::new(), "is required".to_owned(), "add it".to_owned()));
+        findings.errors.push(at(
+            place,
+            "metadata.name",
+            String::new(),
+            "is required".to_owned(),
+            "add it".to_owned(),
+        ));
         None
     };
     for common in ["apiVersion", "kind", "status"] {
@@ -199,18 +222,26 @@ fn meta(kind: Kind, mut node: Node, findings: &mut Findings) -> Option<(Meta, BT
     let namespaced = kind.file().namespaced;
     if let Some(namespace) = node.get("namespace").filter(|_| !namespaced) {
         let message = format!("a {} has no namespace", kind.name());
-        let diagnostic = at(namespace.at, "metadata.namespace", namespace.shown(), message, "remove it".to_owned());
+        let diagnostic =
+            at(namespace.at, "metadata.namespace", namespace.shown(), message, "remove it".to_owned());
         findings.warnings.push(diagnostic);
     }
-    let created = node.get("creationTimestamp").and_then(|written| match written.as_str()?.parse::<Timestamp>() {
-        Ok(time) => Some(time.as_nanosecond()),
-        Err(error) => {
-            let message = format!("is no time: {error}");
-            let remedy = "write it as 2026-01-31T12:00:00Z".to_owned();
-            findings.errors.push(at(written.at, "metadata.creationTimestamp", written.shown(), message, remedy));
-            None
-        }
-    });
+    let created =
+        node.get("creationTimestamp").and_then(|written| match written.as_str()?.parse::<Timestamp>() {
+            Ok(time) => Some(time.as_nanosecond()),
+            Err(error) => {
+                let message = format!("is no time: {error}");
+                let remedy = "write it as 2026-01-31T12:00:00Z".to_owned();
+                findings.errors.push(at(
+                    written.at,
+                    "metadata.creationTimestamp",
+                    written.shown(),
+                    message,
+                    remedy,
+                ));
+                None
+            }
+        });
     if findings.errors.len() > before {
         return None;
     }

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 
+use cel::extractors::This;
 use cel::objects::{Key, Map};
 use cel::{Context, Env, ExecutionError, Value as CelValue};
 use regex::Regex;
@@ -29,8 +30,26 @@ pub(super) enum Program {
 
 /// Field names that CEL reserves are escaped in rules (Kubernetes' documentation, "Validation rules").
 const RESERVED: [&str; 20] = [
-    "true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if", "import",
-    "let", "loop", "package", "namespace", "return", "var", "void",
+    "true",
+    "false",
+    "null",
+    "in",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
+    "var",
+    "void",
 ];
 
 static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| {
@@ -51,7 +70,8 @@ fn context() -> Context<'static, 'static> {
         .and_then(|()| context.add_function("fits", fits))
         .and_then(|()| {
             context.add_function("duration", |text: Arc<String>| {
-                let length = duration::parse(&text).ok_or_else(|| ExecutionError::function_error("duration", "no duration"))?;
+                let length = duration::parse(&text)
+                    .ok_or_else(|| ExecutionError::function_error("duration", "no duration"))?;
                 i64::try_from(length.as_nanos()).map_err(|e| ExecutionError::function_error("duration", e))
             })
         });
@@ -60,7 +80,7 @@ fn context() -> Context<'static, 'static> {
 }
 
 /// `matches`, with each expression compiled once.
-fn fits(text: Arc<String>, pattern: Arc<String>) -> Result<bool, ExecutionError> {
+fn fits(This(text): This<Arc<String>>, pattern: Arc<String>) -> Result<bool, ExecutionError> {
     thread_local! {
         static COMPILED: RefCell<FxHashMap<String, Regex>> = RefCell::default();
     }
@@ -97,7 +117,8 @@ pub(super) fn value(node: &Node) -> CelValue {
         Value::String(text) => CelValue::String(Arc::new(text.clone())),
         Value::List(items) => CelValue::List(Arc::new(items.iter().map(value).collect())),
         Value::Map(entries) => {
-            let map: HashMap<Key, CelValue> = entries.iter().map(|(key, node)| (escaped(&key.name), value(node))).collect();
+            let map: HashMap<Key, CelValue> =
+                entries.iter().map(|(key, node)| (escaped(&key.name), value(node))).collect();
             CelValue::Map(Map { map: Arc::new(map) })
         }
     }

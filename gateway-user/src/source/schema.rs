@@ -28,7 +28,7 @@ pub(super) struct Schema {
     /// Whether the items are unique.
     pub(super) set: bool,
     #[serde(rename = "enum")]
-    pub(super) one_of_values: Vec<String>,
+    pub(super) one_of_values: Vec<serde_json::Value>,
     pub(super) minimum: Option<i64>,
     pub(super) maximum: Option<i64>,
     pub(super) min_length: Option<usize>,

@@ -56,7 +56,8 @@ mod tests {
 
     #[test]
     fn the_nearest_is_meant() {
-        let known = ["hostname", "hostnames", "name", "port", "backendRefs", "Exact", "PathPrefix", "allowedRoutes"];
+        let known =
+            ["hostname", "hostnames", "name", "port", "backendRefs", "Exact", "PathPrefix", "allowedRoutes"];
         for (name, meant) in [
             ("hostnam", Some("hostname")),
             ("Hostname", Some("hostname")),

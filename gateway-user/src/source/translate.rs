@@ -14,9 +14,9 @@ use super::coverage::Level;
 use super::kind::Kind;
 use super::node::Node;
 use crate::core::model::{
-    AllowedRoutes, BackendTlsPolicy, EndpointSlice, FromNamespaces, Gateway, GatewayAddress, GatewayClass, GroupKind,
-    HttpRoute, LabelSelector, Listener, Meta, Operator, PolicyTarget, Protocol, ReferenceGrant, Refusal, Requirement,
-    Service, TcpRoute, UnbuiltObject, UnbuiltRoute,
+    AllowedRoutes, BackendTlsPolicy, EndpointSlice, FromNamespaces, Gateway, GatewayAddress, GatewayClass,
+    GroupKind, HttpRoute, LabelSelector, Listener, Meta, Operator, PolicyTarget, Protocol, ReferenceGrant,
+    Refusal, Requirement, Service, TcpRoute, UnbuiltObject, UnbuiltRoute,
 };
 
 /// What an object is, of the kinds that the model knows.
@@ -89,7 +89,10 @@ impl Refusals {
             let rest = refusal.field.strip_prefix(path);
             rest.is_some_and(|rest| path.is_empty() || rest.is_empty() || rest.starts_with(['.', '[']))
         };
-        self.0.extract_if(.., |(l, refusal)| *l == level && within(refusal)).map(|(_, refusal)| refusal).collect()
+        self.0
+            .extract_if(.., |(l, refusal)| *l == level && within(refusal))
+            .map(|(_, refusal)| refusal)
+            .collect()
     }
 }
 
@@ -139,7 +142,8 @@ fn listener(node: &Node, refusals: Vec<Refusal>) -> Option<Listener> {
                 Some("Selector") => {
                     let written = node.find("allowedRoutes.namespaces.selector");
                     // "This field is ignored for other values"; without it there is nothing that could fit.
-                    written.map_or(FromNamespaces::None, |written| FromNamespaces::Selector(selector(written)))
+                    written
+                        .map_or(FromNamespaces::None, |written| FromNamespaces::Selector(selector(written)))
                 }
                 _ => FromNamespaces::Same,
             },

@@ -29,7 +29,9 @@ pub(super) fn split(text: &str) -> Vec<(u32, &str)> {
         if line.starts_with('%') {
             return vec![(0, text)];
         }
-        let marker = line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']));
+        let marker = line
+            .strip_prefix("---")
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']));
         if marker && at > start {
             parts.push((start_line, &text[start..at]));
             (start, start_line) = (at, number);
@@ -112,15 +114,23 @@ impl Builder {
                 Ok(())
             }
             Event::Scalar(text, style, anchor, tag) => {
-                let value = scalar(&text, style, tag.as_deref()).map_err(|message| problem(at, &message, ""))?;
-                let is_key = self.open.last().is_some_and(|open| matches!(open.node.value, Value::Map(_)) && open.key.is_none());
+                let value =
+                    scalar(&text, style, tag.as_deref()).map_err(|message| problem(at, &message, ""))?;
+                let is_key = self
+                    .open
+                    .last()
+                    .is_some_and(|open| matches!(open.node.value, Value::Map(_)) && open.key.is_none());
                 if is_key && anchor == 0 {
                     return self.key(text.into_owned(), at);
                 }
                 self.place(Node::new(value, at), anchor)
             }
-            Event::SequenceStart(anchor, tag) => self.start(Value::List(Vec::new()), at, anchor, tag.as_deref()),
-            Event::MappingStart(anchor, tag) => self.start(Value::Map(Vec::new()), at, anchor, tag.as_deref()),
+            Event::SequenceStart(anchor, tag) => {
+                self.start(Value::List(Vec::new()), at, anchor, tag.as_deref())
+            }
+            Event::MappingStart(anchor, tag) => {
+                self.start(Value::Map(Vec::new()), at, anchor, tag.as_deref())
+            }
             Event::SequenceEnd | Event::MappingEnd => {
                 let open = self.open.pop().ok_or_else(|| problem(at, "this closes nothing", ""))?;
                 self.place(open.node, open.anchor)
@@ -140,7 +150,9 @@ impl Builder {
 
     fn start(&mut self, value: Value, at: Place, anchor: usize, tag: Option<&Tag>) -> Result<(), Diagnostic> {
         self.deeper(1, at)?;
-        if let Some(tag) = tag.filter(|tag| !(tag.is_yaml_core_schema() && ["map", "seq"].contains(&&*tag.suffix))) {
+        if let Some(tag) =
+            tag.filter(|tag| !(tag.is_yaml_core_schema() && ["map", "seq"].contains(&&*tag.suffix)))
+        {
             return Err(unknown_tag(tag)).map_err(|message| problem(at, &message, ""));
         }
         self.open.push(Open { node: Node::new(value, at), anchor, key: None, seen: HashSet::new() });
@@ -166,7 +178,9 @@ impl Builder {
 
     fn key(&mut self, name: String, at: Place) -> Result<(), Diagnostic> {
         const MANY: usize = 16;
-        let Some(Open { node: Node { value: Value::Map(entries), .. }, key, seen, .. }) = self.open.last_mut() else {
+        let Some(Open { node: Node { value: Value::Map(entries), .. }, key, seen, .. }) =
+            self.open.last_mut()
+        else {
             return Err(problem(at, "a key outside of a map", ""));
         };
         let duplicate = if entries.len() < MANY {
@@ -229,7 +243,9 @@ fn extent(node: &Node) -> Extent {
     let one = Extent { values: 1, levels: 0 };
     match &node.value {
         Value::List(items) => items.iter().map(extent).fold(Extent { levels: 1, ..one }, join),
-        Value::Map(entries) => entries.iter().map(|(_, node)| extent(node)).fold(Extent { levels: 1, ..one }, join),
+        Value::Map(entries) => {
+            entries.iter().map(|(_, node)| extent(node)).fold(Extent { levels: 1, ..one }, join)
+        }
         _ => one,
     }
 }

@@ -82,9 +82,9 @@ impl Watch {
 /// What an event says about the files around it.
 fn weigh(event: notify::Result<notify::Event>) -> Option<Seen> {
     match event.map(|event| event.kind) {
-        Ok(EventKind::Access(AccessKind::Close(AccessMode::Write)) | EventKind::Modify(ModifyKind::Name(_))) => {
-            Some(Seen::Settled)
-        }
+        Ok(
+            EventKind::Access(AccessKind::Close(AccessMode::Write)) | EventKind::Modify(ModifyKind::Name(_)),
+        ) => Some(Seen::Settled),
         Ok(EventKind::Access(_)) => None,
         // An error may mean that events were lost.
         Ok(_) | Err(_) => Some(Seen::Unsettled),

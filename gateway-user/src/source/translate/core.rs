@@ -64,9 +64,16 @@ pub(super) fn slice(
     for (i, node) in root.list("endpoints").iter().enumerate() {
         let Some(first) = node.list("addresses").first() else { continue };
         let address = first.as_str().and_then(|text| text.parse().ok());
-        let Some(address) = address.filter(|address: &std::net::IpAddr| address.is_ipv4() == (family == "IPv4")) else {
+        let Some(address) =
+            address.filter(|address: &std::net::IpAddr| address.is_ipv4() == (family == "IPv4"))
+        else {
             let field = format!("endpoints[{i}].addresses[0]");
-            findings.errors.push(diagnostic(first.at, field, first.shown(), format!("is no {family} address")));
+            findings.errors.push(diagnostic(
+                first.at,
+                field,
+                first.shown(),
+                format!("is no {family} address"),
+            ));
             continue;
         };
         let ready = node.bool("conditions.ready").unwrap_or(true);

@@ -1,0 +1,135 @@
+//! Every file of config/examples loads and means what it says.
+
+use super::{example, name};
+use crate::core::model::{FromNamespaces, GatewayAddress, NamedRoute, PathMatch, Protocol};
+
+#[test]
+fn every_example_loads() {
+    // The file's name, routes in it, warnings.
+    let examples = [
+        ("quickstart.yaml", 1, 0),
+        ("weighted.yaml", 1, 0),
+        ("tcp.yaml", 1, 0),
+        ("ipv6.yaml", 1, 0),
+        ("old-dialect.yaml", 1, 2),
+    ];
+    for (file, routes, warnings) in examples {
+        let loaded = example(file, &[]).load().unwrap_or_else(|errors| panic!("{file}: {errors:#?}"));
+        assert_eq!(loaded.model.http_routes.len() + loaded.model.tcp_routes.len(), routes, "{file}");
+        assert_eq!(loaded.warnings.len(), warnings, "{file}: {:#?}", loaded.warnings);
+    }
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/examples");
+    assert_eq!(
+        std::fs::read_dir(folder).unwrap().count(),
+        examples.len(),
+        "an example that is not in this list"
+    );
+}
+
+#[test]
+fn the_introductions_example_means_what_it_meant() {
+    let loaded = example("old-dialect.yaml", &["default/my-service:80=127.0.0.1:9000"]).load().unwrap();
+    let gateway = &loaded.model.gateways[&name("istio-system/my-gateway")];
+    let listener = &gateway.listeners[0];
+    assert_eq!((&*listener.name, listener.port, &listener.protocol), ("http", 80, &Protocol::Http));
+    assert_eq!(listener.allowed.namespaces, FromNamespaces::All);
+    let named = NamedRoute { kind: "HTTPRoute".into(), name: Some("my-route".into()), namespace: None };
+    assert_eq!(listener.allowed.named, Some(vec![named]));
+    let route = &loaded.model.http_routes[&name("default/my-route")];
+    assert_eq!(route.parents[0].namespace.as_deref(), Some("istio-system"));
+    assert_eq!(route.rules[0].matches[0].path, PathMatch::Prefix("/my-service".into()));
+    let backend = &route.rules[0].backends[0];
+    assert_eq!((&*backend.name, backend.port, backend.weight), ("my-service", Some(80), 1));
+    assert_eq!((&*backend.kind.group, &*backend.kind.kind), ("", "Service"));
+    assert_eq!(loaded.model.services[&name("default/my-service")].ports[0].port, 80);
+    let slice = loaded.model.slices.values().next().unwrap();
+    assert_eq!(slice.ports[0].1, Some(9000));
+}
+
+#[test]
+fn the_introductions_example_is_shown_in_todays_form() {
+    let mut source = example("old-dialect.yaml", &[]);
+    let loaded = source.load().unwrap();
+    let shown = |index: usize| {
+        loaded.warnings[index].to_string().split_once("old-dialect.yaml:").unwrap().1.to_owned()
+    };
+    assert_eq!(
+        shown(0),
+        "1:1: Gateway istio-system/my-gateway: `routes` of a listener of gateway.networking.k8s.io/v1alpha2: an old \
+         form, which today is
+    # Only the routes that the listeners name may attach, in whatever namespace they are;
+    # today's form has no such list, and this comes nearest:
+    apiVersion: gateway.networking.k8s.io/v1
+    kind: Gateway
+    metadata:
+      name: my-gateway
+      namespace: istio-system
+    spec:
+      gatewayClassName: istio
+      listeners:
+      - name: http
+        protocol: HTTP
+        port: 80
+        allowedRoutes:
+          namespaces:
+            from: All
+          kinds:
+          - kind: HTTPRoute"
+    );
+    assert_eq!(
+        shown(1),
+        "16:1: HTTPRoute default/my-route: the path type `Prefix`, `forwardTo` of \
+         gateway.networking.k8s.io/v1alpha2: an old form, which today is
+    apiVersion: gateway.networking.k8s.io/v1
+    kind: HTTPRoute
+    metadata:
+      name: my-route
+      namespace: default
+    spec:
+      parentRefs:
+      - name: my-gateway
+        namespace: istio-system
+      rules:
+      - matches:
+        - path:
+            type: PathPrefix
+            value: /my-service
+        backendRefs:
+        - kind: Service
+          name: my-service
+          namespace: default
+          port: 80"
+    );
+    // What is shown as today's form means the same, but for the list of names.
+    let today = loaded.warnings.iter().map(|warning| format!("---\n{}", warning.remedy)).collect::<String>();
+    let mut again = super::load(&today).unwrap();
+    assert_eq!(again.warnings, []);
+    for gateway in again.model.gateways.values_mut() {
+        let named = &loaded.model.gateways[&gateway.meta.name].listeners[0].allowed.named;
+        gateway.listeners[0].allowed.named.clone_from(named);
+    }
+    assert_eq!(again.model, loaded.model);
+}
+
+#[test]
+fn weights_prefixes_timeouts_and_addresses_arrive() {
+    let loaded = example("weighted.yaml", &[]).load().unwrap();
+    let route = &loaded.model.http_routes[&name("default/shop")];
+    let api = &route.rules[0];
+    assert_eq!(api.name.as_deref(), Some("api"));
+    assert_eq!(api.backends.iter().map(|backend| backend.weight).collect::<Vec<_>>(), [90, 10]);
+    assert_eq!(api.request_timeout, Some(std::time::Duration::from_secs(10)));
+    assert_eq!(route.rules[1].matches[0].path, PathMatch::Prefix("/".into()));
+    assert_eq!(loaded.model.slices.len(), 3);
+
+    let loaded = example("ipv6.yaml", &[]).load().unwrap();
+    let gateway = &loaded.model.gateways[&name("default/web6")];
+    assert_eq!(gateway.addresses, [GatewayAddress::Ip("2001:db8::80".parse().unwrap())]);
+    let ready: Vec<_> =
+        loaded.model.slices[&name("default/web-ipv6")].endpoints.iter().map(|e| e.ready).collect();
+    assert_eq!(ready, [true, false]);
+    let rule = &loaded.model.http_routes[&name("default/web6")].rules[0];
+    assert_eq!(rule.matches[0].method.as_deref(), Some("GET"));
+    assert!(rule.matches[1].headers[0].regex);
+    assert_eq!(&*rule.matches[1].headers[0].name, "x-tenant");
+}

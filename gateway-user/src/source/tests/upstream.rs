@@ -1,0 +1,102 @@
+//! The schemas and rules against upstream's own examples.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::{load, messages};
+use crate::source::kind::Kind;
+use crate::source::rules::{self, Program};
+use crate::source::schema::Schema;
+
+fn every_schema(schema: &Schema, see: &mut impl FnMut(&Schema)) {
+    see(schema);
+    let children = schema
+        .properties
+        .values()
+        .chain(schema.items.as_deref())
+        .chain(schema.additional_properties.as_deref());
+    children.for_each(|child| every_schema(child, see));
+}
+
+#[test]
+fn every_rule_and_pattern_compiles() {
+    let (mut rules, mut transitions, mut patterns, mut alternatives) = (0, Vec::new(), 0, 0);
+    for kind in Kind::ALL {
+        every_schema(&kind.file().root, &mut |schema| {
+            for rule in &schema.rules {
+                match rules::compile(&rule.rule) {
+                    Program::Ready(_) => rules += 1,
+                    Program::Transition => transitions.push(rule.rule.clone()),
+                    Program::Broken(error) => panic!("{}: {}: {error}", kind.name(), rule.rule),
+                }
+            }
+            if let Some(pattern) = &schema.pattern {
+                assert!(pattern.regex().is_some(), "{}", pattern.text);
+                patterns += 1;
+            }
+            alternatives += usize::from(!schema.one_of.is_empty());
+        });
+    }
+    assert_eq!(transitions, ["self == oldSelf"]);
+    assert!(rules > 180 && patterns > 160, "{rules} rules, {patterns} patterns");
+    assert_eq!(alternatives, 1, "the message for alternatives speaks of addresses alone");
+}
+
+/// The Gateway API's module, which `cargo xtask setup` has fetched.
+fn module() -> PathBuf {
+    let version =
+        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/source/schema/gateway.json")).unwrap();
+    let version = version.split("gateway-api@").nth(1).unwrap().split(',').next().unwrap();
+    let module = format!("sigs.k8s.io/gateway-api@{version}");
+    let output =
+        Command::new("go").args(["mod", "download", "-json", &module]).output().expect("go is installed");
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    answer["Dir"].as_str().expect("the module was downloaded").into()
+}
+
+fn files(folder: PathBuf) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(path));
+        } else if path.extension().is_some_and(|extension| extension == "yaml") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn upstreams_invalid_examples_are_refused() {
+    let files = files(module().join("hack/invalid-examples"));
+    assert!(files.len() >= 34, "{}", files.len());
+    for file in files {
+        let loaded = load(&fs::read_to_string(&file).unwrap());
+        assert!(loaded.is_err(), "{} was accepted: {}", file.display(), messages(loaded));
+    }
+}
+
+#[test]
+fn upstreams_valid_examples_are_accepted() {
+    // v1 demands hostnames of a TLSRoute, which this one of v1alpha2 lacks: its meaning is gone.
+    let mut files = files(module().join("examples"));
+    files.retain(|file| !file.ends_with("v1alpha2/tls-routing/tls-route.yaml"));
+    let mut objects = 0;
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        match load(&text) {
+            Ok(loaded) => objects += loaded.model.http_routes.len() + loaded.model.gateways.len(),
+            Err(errors) => {
+                let only = |error: &crate::source::Diagnostic| {
+                    // Some files write the same object twice, to show it before and after.
+                    error.message.starts_with("is there already")
+                };
+                assert!(errors.iter().all(only), "{}: {}", file.display(), messages(Err(errors)));
+            }
+        }
+    }
+    assert!(objects > 50, "{objects}");
+}
