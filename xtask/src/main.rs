@@ -3,6 +3,7 @@
 mod bench;
 mod ci;
 mod crds;
+mod demo;
 mod lint;
 mod setup;
 mod sh;
@@ -34,6 +35,8 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Show the main job in network namespaces: routes, a change under traffic, and the hit counts.
+    Demo,
     /// Run rustfmt, clippy and cargo-deny.
     Lint,
     /// Hold the sources against the house rules.
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Task::Bench(bench) => bench::run(&bench),
         Task::Crds { check } => setup::ensure(&[Part::Go]).and_then(|()| crds::run(check)),
         Task::Setup { check } => setup::run(check),
+        Task::Demo => demo::run(),
         Task::Lint => lint::run(),
         Task::Tidy => tidy::run(),
         Task::Test => test::run(),

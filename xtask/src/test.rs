@@ -56,13 +56,9 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// Builds the agent as the tests use it, and returns where it is.
+/// Builds the agent and nothing else, and returns where it is.
 pub(crate) fn sluice() -> Result<PathBuf> {
-    programs(&["build", "--workspace", "--bins"])?
-        .into_iter()
-        .find(|program| program.name == "sluice")
-        .map(|program| program.program)
-        .context("cargo built no sluice")
+    find_sluice(programs(&["build", "--package", "gateway-user", "--bin", "sluice"])?)
 }
 
 struct Built {
@@ -77,9 +73,15 @@ struct Program {
 }
 
 fn build() -> Result<Built> {
-    let sluice = sluice()?;
+    // With the same features as the tests, so that nothing is compiled twice.
+    let sluice = find_sluice(programs(&["build", "--workspace", "--bins"])?)?;
     let tests = programs(&["test", "--workspace", "--no-run"])?;
     Ok(Built { sluice, tests })
+}
+
+fn find_sluice(programs: Vec<Program>) -> Result<PathBuf> {
+    let sluice = programs.into_iter().find(|program| program.name == "sluice");
+    Ok(sluice.context("cargo built no sluice")?.program)
 }
 
 /// Runs a cargo command and lists the programs that it built.
