@@ -1,9 +1,13 @@
 //! Loads the real programs and holds them against the pure functions that kernel and agent share. Needs root.
 
+#[path = "kernel/addresses.rs"]
+mod addresses;
 #[path = "kernel/bed.rs"]
 mod bed;
 #[path = "kernel/differential.rs"]
 mod differential;
+#[path = "kernel/host.rs"]
+mod host;
 #[path = "kernel/pins.rs"]
 mod pins;
 #[path = "kernel/steering.rs"]

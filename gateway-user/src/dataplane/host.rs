@@ -1,14 +1,116 @@
-//! What the host has: its addresses and who listens on it.
+//! What the host has: its addresses and who listens on it, in the network namespace of the thread that asks.
 //!
 //! Owns the reading of interfaces and of /proc. Must not decide anything about it.
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use crate::core::host::Host;
+use nix::ifaddrs::getifaddrs;
+use procfs::net::{TcpNetEntries, TcpNetEntry, TcpState};
+use procfs::prelude::FromReadSI as _;
+use procfs::process::{FDTarget, Process, all_processes};
+use socket2::{Domain, Socket, Type};
 
-/// The host as it is now. `own` are the addresses that the agent itself brought up: they are left out.
+use crate::core::host::{Host, Listening};
+
+/// The host as it is now. `own` are the addresses that the agent itself brought up: they are left out. What cannot
+/// be read is taken as absent, with a warning.
 #[must_use]
-pub fn host(_own: &BTreeSet<IpAddr>) -> Host {
-    Host::default()
+pub fn host(own: &BTreeSet<IpAddr>) -> Host {
+    let mut addresses = addresses();
+    addresses.retain(|address| !own.contains(address));
+    Host { addresses, listening: listening() }
+}
+
+fn addresses() -> BTreeSet<IpAddr> {
+    let interfaces = match getifaddrs() {
+        Ok(interfaces) => interfaces,
+        Err(e) => {
+            tracing::warn!("cannot list the host's addresses: {e}");
+            return BTreeSet::new();
+        }
+    };
+    interfaces
+        .filter_map(|interface| interface.address)
+        .filter_map(|address| {
+            let v4 = address.as_sockaddr_in().map(|v4| v4.ip().into());
+            v4.or_else(|| address.as_sockaddr_in6().map(|v6| v6.ip().into()))
+        })
+        .collect()
+}
+
+fn listening() -> Vec<Listening> {
+    let mut found: Vec<(SocketAddr, u64)> = ["tcp", "tcp6"]
+        .into_iter()
+        .flat_map(entries)
+        .filter(|entry| entry.state == TcpState::Listen)
+        .map(|entry| (entry.local_address, entry.inode))
+        .collect();
+    let mine = Process::myself().map(|me| sockets(&me).collect::<BTreeSet<_>>()).unwrap_or_default();
+    found.retain(|(_, inode)| !mine.contains(inode));
+    if found.is_empty() {
+        return Vec::new();
+    }
+    let names = names(&found.iter().map(|(_, inode)| *inode).collect());
+    let mut listening: BTreeSet<_> =
+        found.into_iter().map(|(at, inode)| (at, names.get(&inode).cloned().unwrap_or_default())).collect();
+    // A socket on [::] listens on IPv4, too, unless it says otherwise, which /proc does not tell.
+    let both: Vec<_> = listening
+        .iter()
+        .filter(|(at, _)| at.ip() == IpAddr::from([0u16; 8]))
+        .map(|(at, process)| (SocketAddr::from((Ipv4Addr::UNSPECIFIED, at.port())), process.clone()))
+        .filter(|(v4, _)| !listening.iter().any(|(at, _)| at == v4) && is_taken(*v4))
+        .collect();
+    listening.extend(both);
+    listening.into_iter().map(|(at, process)| Listening { at, process }).collect()
+}
+
+/// /proc/net is the namespace of the process's first thread; this one may be in another.
+fn entries(table: &str) -> Vec<TcpNetEntry> {
+    let path = format!("/proc/thread-self/net/{table}");
+    match TcpNetEntries::from_file(&path, procfs::current_system_info()) {
+        Ok(TcpNetEntries(entries)) => entries,
+        // A host without IPv6 has no such file.
+        Err(procfs::ProcError::NotFound(_)) => Vec::new(),
+        Err(e) => {
+            tracing::warn!("cannot read {path}: {e}");
+            Vec::new()
+        }
+    }
+}
+
+/// Whether a listening socket holds an address: it cannot be bound, even by one that shares with TIME_WAIT. The
+/// attempt is over at once and never listens.
+fn is_taken(at: SocketAddr) -> bool {
+    let bind = || {
+        let socket = Socket::new(Domain::for_address(at), Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&at.into())
+    };
+    bind().is_err_and(|e| e.raw_os_error() == Some(libc::EADDRINUSE))
+}
+
+/// Inodes of a process's sockets.
+fn sockets(process: &Process) -> impl Iterator<Item = u64> {
+    let files = process.fd().into_iter().flatten().flatten();
+    files.filter_map(|file| if let FDTarget::Socket(inode) = file.target { Some(inode) } else { None })
+}
+
+/// Which process has a socket: the first that is found, as `name (pid N)`.
+fn names(wanted: &BTreeSet<u64>) -> BTreeMap<u64, String> {
+    let mut names = BTreeMap::new();
+    for process in all_processes().into_iter().flatten().flatten() {
+        let theirs: Vec<_> = sockets(&process).filter(|inode| wanted.contains(inode)).collect();
+        if theirs.is_empty() {
+            continue;
+        }
+        let name = process.stat().map_or_else(|_| "a process".into(), |stat| stat.comm);
+        for inode in theirs {
+            names.entry(inode).or_insert_with(|| format!("{name} (pid {})", process.pid()));
+        }
+        if names.len() == wanted.len() {
+            break;
+        }
+    }
+    names
 }
