@@ -244,8 +244,7 @@ impl<'ns> Agent<'ns> {
     }
 
     fn get(&self, path: &str) -> Option<(u16, String)> {
-        let answer = client::get(self.ns, self.metrics, &self.metrics.to_string(), path).ok()?;
-        Some((answer.status, String::from_utf8_lossy(&answer.body).into_owned()))
+        get(self.ns, self.metrics, path)
     }
 
     fn log_path(&self) -> PathBuf {
@@ -291,4 +290,10 @@ pub fn sum(text: &str, name: &str, labels: &[&str]) -> f64 {
         .filter(|rest| labels.iter().all(|label| rest.contains(label)))
         .filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok())
         .sum()
+}
+
+/// A `GET` over a connection of its own, the host being the address: status and body; `None` if nobody answers.
+pub fn get(ns: &NetNs, at: SocketAddr, path: &str) -> Option<(u16, String)> {
+    let answer = client::get(ns, at, &at.to_string(), path).ok()?;
+    Some((answer.status, String::from_utf8_lossy(&answer.body).into_owned()))
 }

@@ -65,7 +65,10 @@ pub(crate) fn ensure(parts: &[Part]) -> Result<()> {
     eprintln!("setup: missing: {}", names(&wanted));
     packages(&wanted)?;
     for need in &wanted {
-        if let Get::Do(get) = need.get {
+        // Unless the packages brought it.
+        if let Get::Do(get) = need.get
+            && !(need.has)()
+        {
             step(need.name, get)?;
         }
     }

@@ -75,6 +75,8 @@ fn show(command: &Command) -> String {
     std::iter::once(command.get_program())
         .chain(command.get_args())
         .map(|word| word.to_string_lossy())
+        // A whole script says what it does elsewhere.
+        .map(|word| if word.contains('\n') { "…".into() } else { word })
         .collect::<Vec<_>>()
         .join(" ")
 }

@@ -43,9 +43,6 @@ pub(super) fn has_compiler() -> bool {
 }
 
 pub(super) fn get_compiler() -> Result<()> {
-    if has_compiler() {
-        return Ok(()); // by the packages
-    }
     let line = "toolchain install nightly --profile minimal --component rust-src --component clippy";
     sh::run(Command::new("rustup").args(line.split(' ')))
 }
@@ -55,9 +52,6 @@ pub(super) fn has_clippy() -> bool {
 }
 
 pub(super) fn get_clippy() -> Result<()> {
-    if has_clippy() {
-        return Ok(()); // by the packages
-    }
     sh::run(Command::new("rustup").args(["component", "add", "--toolchain", "nightly", "clippy"]))
 }
 

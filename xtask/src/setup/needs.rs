@@ -67,9 +67,6 @@ fn sub(command: &str) -> bool {
 
 /// A part of the toolchain that runs this task. Debian's comes with the packages.
 fn component(name: &str) -> Result<()> {
-    if sub(name.strip_prefix("rust").unwrap_or(name)) {
-        return Ok(());
-    }
     sh::run(std::process::Command::new("rustup").args(["component", "add", name]))
 }
 
