@@ -15,3 +15,5 @@ pub mod route;
 pub mod snapshot;
 pub mod status;
 pub mod steer;
+#[cfg(test)]
+mod testing;

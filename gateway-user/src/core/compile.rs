@@ -13,6 +13,8 @@ mod listeners;
 mod report;
 mod routes;
 mod tcp;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 

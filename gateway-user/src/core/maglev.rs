@@ -103,3 +103,6 @@ fn fill(shares: &[Share], size: usize) -> Vec<u32> {
     }
     table.into_iter().map(|slot| slot.unwrap_or(gateway_ebpf::abi::REJECT_BACKEND)).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,8 @@ mod condition;
 mod host;
 mod path;
 mod pattern;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,1 +1,248 @@
-//! The plan on a pure model of the maps.
+//! The plan on a pure model of the maps, which complains about every step that the kernel's programs could see go
+//! wrong.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use gateway_ebpf::abi::{ANY, Action, BindingKey, REJECT_BACKEND, ServiceWord, TCP};
+use gateway_ebpf::names::{MAX_BINDINGS, MAX_SLOTS};
+use proptest::prelude::*;
+
+use super::{Full, Have, Op, Plan, plan};
+use crate::core::snapshot::{BackendKey, BindingImage, MapImage};
+
+/// The maps, with what programs that are still running may read.
+#[derive(Clone, Default)]
+struct Maps {
+    bindings: BTreeMap<BindingKey, BindingImage>,
+    words: BTreeMap<u32, ServiceWord>,
+    slots: BTreeMap<u32, u32>,
+    backends: BTreeMap<u32, BackendKey>,
+    /// Words that were replaced or cleared, and bindings that were: readable until a grace period.
+    old_words: Vec<ServiceWord>,
+    old_services: BTreeSet<u32>,
+}
+
+impl Maps {
+    fn range(word: ServiceWord) -> std::ops::Range<u32> {
+        word.offset()..word.offset() + (1 << word.size_class())
+    }
+
+    fn unbind(&mut self, old: Option<BindingImage>) {
+        self.old_services.extend(old.and_then(|b| b.service));
+    }
+
+    fn step(&mut self, op: &Op) {
+        match op {
+            Op::DeleteBinding(key) => {
+                let old = self.bindings.remove(key);
+                self.unbind(old);
+            }
+            Op::PutBackend(id, key) => drop(self.backends.insert(*id, *key)),
+            Op::WriteSlots { offset, slots } => {
+                let range = *offset..*offset + slots.len() as u32;
+                assert!(range.end <= MAX_SLOTS);
+                for word in self.words.values().chain(&self.old_words) {
+                    let used = Self::range(*word);
+                    assert!(used.end <= range.start || range.end <= used.start, "{range:?} is still read: {used:?}");
+                }
+                for (at, id) in range.zip(slots.iter()) {
+                    assert!(*id == REJECT_BACKEND || self.backends.contains_key(id), "backend {id} is missing");
+                    self.slots.insert(at, *id);
+                }
+            }
+            Op::PutService(id, word) => {
+                assert!(Self::range(*word).all(|at| self.slots.contains_key(&at)), "slots are missing");
+                self.old_words.extend(self.words.insert(*id, *word));
+            }
+            Op::PutBinding(key, image) => {
+                let old = self.bindings.insert(*key, *image);
+                self.unbind(old);
+            }
+            Op::GracePeriod => {
+                self.old_words.clear();
+                self.old_services.clear();
+            }
+            Op::DeleteService(id) => {
+                assert!(!self.old_services.contains(id), "service {id} may still be looked up");
+                self.words.remove(id);
+            }
+            Op::DeleteBackend(id) => {
+                let read = self.words.values().chain(&self.old_words).flat_map(|w| Self::range(*w));
+                assert!(read.map(|at| self.slots[&at]).all(|b| b != *id), "a slot still names backend {id}");
+                self.backends.remove(id);
+            }
+        }
+        for binding in self.bindings.values() {
+            assert!(binding.service.is_none_or(|id| self.words.contains_key(&id)), "{binding:?} without slots");
+        }
+    }
+
+    fn apply(&mut self, plan: &Plan) {
+        plan.withdraw.iter().chain(&plan.install).for_each(|op| self.step(op));
+        assert!(self.old_words.is_empty(), "the next plan would use ranges that are still read");
+    }
+
+    fn have(&self) -> Have {
+        let slots = |word: &ServiceWord| Self::range(*word).map(|at| self.slots[&at]).collect::<Arc<[u32]>>();
+        let services = self.words.iter().map(|(id, word)| (*id, slots(word))).collect();
+        let image = MapImage { bindings: self.bindings.clone(), services, backends: self.backends.clone() };
+        Have { image, words: self.words.clone() }
+    }
+}
+
+fn key(port: u16) -> BindingKey {
+    BindingKey { address: ANY, port, protocol: TCP, pad: 0 }
+}
+
+fn backend(n: u8) -> BackendKey {
+    BackendKey { at: ([10, 0, 0, n], 80).into(), protocol: TCP }
+}
+
+/// An image with the services given by id, size class and the id in their slots, each on the binding of its id.
+fn image(services: &[(u32, u8, u32)]) -> MapImage {
+    let mut image = MapImage::default();
+    for &(id, class, backend_id) in services {
+        image.services.insert(id, vec![backend_id; 1 << class].into());
+        if backend_id != REJECT_BACKEND {
+            image.backends.insert(backend_id, backend(backend_id as u8));
+        }
+        let binding = BindingImage { action: Action::Forward, id, service: Some(id) };
+        image.bindings.insert(key(id as u16), binding);
+    }
+    image
+}
+
+fn advance(maps: &mut Maps, want: &MapImage) -> Plan {
+    let plan = plan(&maps.have(), want).expect("it fits");
+    maps.apply(&plan);
+    assert_eq!(maps.have().image, *want);
+    assert!(super::plan(&maps.have(), want).expect("it fits").is_empty(), "a second plan does nothing");
+    plan
+}
+
+#[test]
+fn a_new_service_is_there_before_its_binding() {
+    let plan = advance(&mut Maps::default(), &image(&[(0, 2, 1)]));
+    let names: Vec<&str> = plan
+        .install
+        .iter()
+        .map(|op| match op {
+            Op::PutBackend(..) => "backend",
+            Op::WriteSlots { .. } => "slots",
+            Op::PutService(..) => "service",
+            Op::PutBinding(..) => "binding",
+            _ => "other",
+        })
+        .collect();
+    assert_eq!(names, ["backend", "slots", "service", "binding"]);
+    assert!(plan.withdraw.is_empty());
+}
+
+#[test]
+fn a_changed_service_gets_a_new_range_and_generation() {
+    let mut maps = Maps::default();
+    advance(&mut maps, &image(&[(0, 2, 1)]));
+    let before = maps.words[&0];
+    advance(&mut maps, &image(&[(0, 2, 2)]));
+    let after = maps.words[&0];
+    assert_ne!(before.offset(), after.offset());
+    assert_eq!(after.generation(), before.generation() + 1);
+    advance(&mut maps, &image(&[(0, 2, 1)]));
+    assert_eq!(maps.words[&0].offset(), before.offset(), "the old range is free again");
+}
+
+#[test]
+fn a_binding_that_goes_is_withdrawn_before_anything_is_installed() {
+    let mut maps = Maps::default();
+    advance(&mut maps, &image(&[(0, 0, 1), (1, 0, 2)]));
+    let plan = advance(&mut maps, &image(&[(1, 0, 2)]));
+    assert_eq!(plan.withdraw, [Op::DeleteBinding(key(0))]);
+    assert_eq!(plan.install, [Op::GracePeriod, Op::DeleteService(0), Op::DeleteBackend(1)]);
+}
+
+#[test]
+fn a_full_table_is_used_to_its_end_with_grace_periods_between() {
+    // 16 services of the largest class are all there is.
+    let full: Vec<_> = (0..16).map(|id| (id, 16, 1)).collect();
+    let mut maps = Maps::default();
+    advance(&mut maps, &image(&full));
+    // One goes, its range serves the next, whose range serves the next.
+    let mut changed: Vec<_> = (0..15).map(|id| (id, 16, 2)).collect();
+    let plan = advance(&mut maps, &image(&changed));
+    assert!(plan.install.iter().filter(|op| **op == Op::GracePeriod).count() >= 15);
+    // A smaller service and a gap.
+    changed[3].1 = 4;
+    advance(&mut maps, &image(&changed));
+    advance(&mut maps, &image(&full[..15]));
+}
+
+#[test]
+fn what_does_not_fit_is_said_with_numbers() {
+    let full: Vec<_> = (0..16).map(|id| (id, 16, 1)).collect();
+    let mut maps = Maps::default();
+    advance(&mut maps, &image(&full));
+    let mut more = image(&full);
+    more.services.insert(16, vec![1; 1024].into());
+    let error = plan(&maps.have(), &more).expect_err("it does not fit");
+    assert_eq!(error, Full::Slots { want: 1024, largest: 0, free: 0, capacity: MAX_SLOTS });
+    assert!(error.to_string().contains("1024 slots"), "{error}");
+    let mut bindings = MapImage::default();
+    for n in 0..=MAX_BINDINGS {
+        let key = BindingKey { address: (u128::from(n)).to_be_bytes(), ..key(80) };
+        bindings.bindings.insert(key, BindingImage { action: Action::Steer, id: n, service: None });
+    }
+    let error = plan(&Have::default(), &bindings).expect_err("it does not fit");
+    assert_eq!(error, Full::Table { table: "BINDINGS", want: MAX_BINDINGS as usize + 1, capacity: MAX_BINDINGS });
+}
+
+/// Images small enough to collide, with slots that may nearly fill the table.
+fn any_image() -> impl Strategy<Value = MapImage> {
+    let class = prop_oneof![Just(0u8), Just(1), Just(4), Just(15), Just(16)];
+    let service = (0..6u32, class, prop::collection::vec(0..5u32, 1..3));
+    let binding = (0..8u16, prop::option::of(0..6u32), 0..3u32);
+    (prop::collection::vec(service, 0..5), prop::collection::vec(binding, 0..6), 0..5u8).prop_map(
+        |(services, bindings, extra)| {
+            let mut image = MapImage::default();
+            for (id, class, ids) in services {
+                let slots: Arc<[u32]> = (0..1usize << class).map(|at| ids[at % ids.len()]).collect();
+                for id in slots.iter().take(2).filter(|id| **id != REJECT_BACKEND) {
+                    image.backends.insert(*id, backend(*id as u8));
+                }
+                image.services.insert(id, slots);
+            }
+            image.backends.insert(9, backend(extra));
+            for (port, service, id) in bindings {
+                let service = service.filter(|s| image.services.contains_key(s));
+                let action = if service.is_some() { Action::Forward } else { Action::Steer };
+                image.bindings.insert(key(port), BindingImage { action, id, service });
+            }
+            image
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn applying_a_plan_gives_what_is_wanted_and_no_step_shows_a_gap(images in prop::collection::vec(any_image(), 1..5)) {
+        let mut maps = Maps::default();
+        for want in &images {
+            advance(&mut maps, want);
+        }
+    }
+
+    #[test]
+    fn a_plan_cut_short_is_taken_up_again(first in any_image(), second in any_image(), cut in 0..20usize) {
+        let mut maps = Maps::default();
+        advance(&mut maps, &first);
+        let cut_short = plan(&maps.have(), &second).expect("it fits");
+        for op in cut_short.withdraw.iter().chain(&cut_short.install).take(cut) {
+            maps.step(op);
+        }
+        // The agent has died and come back: no program of that time still runs.
+        maps.step(&Op::GracePeriod);
+        advance(&mut maps, &second);
+    }
+}
