@@ -39,7 +39,9 @@ pub fn seed(key: &BackendKey) -> u64 {
 /// share of the slots but for less than one. Empty if there is no share.
 #[must_use]
 pub fn slots(shares: &[Share]) -> Vec<u32> {
-    let shares: Vec<Share> = shares.iter().copied().filter(|s| s.share > 0).collect();
+    let mut shares: Vec<Share> = shares.iter().copied().filter(|s| s.share > 0).collect();
+    // The order in which they were given must not matter.
+    shares.sort_unstable_by_key(|s| (s.seed, s.id));
     match &*shares {
         [] => Vec::new(),
         [only] => vec![only.id],
@@ -57,8 +59,7 @@ fn quotas(shares: &[Share], size: usize) -> Vec<usize> {
     let mut quotas: Vec<usize> = shares.iter().map(|s| exact(s.share).0 as usize).collect();
     let missing = size - quotas.iter().sum::<usize>();
     let mut order: Vec<usize> = (0..shares.len()).collect();
-    // The seed and not the position decides between equals, so that a newcomer shifts nothing.
-    order.sort_by_key(|&at| (std::cmp::Reverse(exact(shares[at].share).1), shares[at].seed, at));
+    order.sort_by_key(|&at| std::cmp::Reverse(exact(shares[at].share).1));
     for &at in order.iter().take(missing) {
         quotas[at] += 1;
     }

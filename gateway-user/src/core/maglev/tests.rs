@@ -23,7 +23,8 @@ fn count(table: &[u32], id: u32) -> usize {
 
 #[test]
 fn sizes() {
-    for (backends, size) in [(0, 0), (1, 1), (2, 1024), (16, 1024), (17, 2048), (500, 32_768), (3000, 65_536)] {
+    for (backends, size) in [(0, 0), (1, 1), (2, 1024), (16, 1024), (17, 2048), (500, 32_768), (3000, 65_536)]
+    {
         assert_eq!(slots(&shares(&vec![1; backends])).len(), size, "{backends}");
     }
 }

@@ -109,14 +109,19 @@ impl<'a> Services<'a> {
         unused
     }
 
-    /// Takes the smallest free range that is large enough.
+    /// Takes a part of the smallest free range that is large enough. It begins at a multiple of its size, a power of
+    /// two, so that small ranges do not come to lie across the places of large ones.
     fn take(&mut self, count: u32) -> Option<u32> {
-        let fitting = self.free.iter().filter(|(_, have)| **have >= count);
-        let (offset, have) =
-            fitting.min_by_key(|(offset, have)| (**have, **offset)).map(|(o, h)| (*o, *h))?;
-        self.free.remove(&offset);
-        if have > count {
-            self.free.insert(offset + count, have - count);
+        let aligned = |start: u32| start.next_multiple_of(count.max(1));
+        let fitting = self.free.iter().filter(|(start, have)| aligned(**start) + count <= **start + **have);
+        let (start, have) = fitting.min_by_key(|(start, have)| (**have, **start)).map(|(s, h)| (*s, *h))?;
+        let offset = aligned(start);
+        self.free.remove(&start);
+        if offset > start {
+            self.free.insert(start, offset - start);
+        }
+        if start + have > offset + count {
+            self.free.insert(offset + count, start + have - offset - count);
         }
         Some(offset)
     }

@@ -44,10 +44,16 @@ impl Maps {
                 assert!(range.end <= MAX_SLOTS);
                 for word in self.words.values().chain(&self.old_words) {
                     let used = Self::range(*word);
-                    assert!(used.end <= range.start || range.end <= used.start, "{range:?} is still read: {used:?}");
+                    assert!(
+                        used.end <= range.start || range.end <= used.start,
+                        "{range:?} is still read: {used:?}"
+                    );
                 }
                 for (at, id) in range.zip(slots.iter()) {
-                    assert!(*id == REJECT_BACKEND || self.backends.contains_key(id), "backend {id} is missing");
+                    assert!(
+                        *id == REJECT_BACKEND || self.backends.contains_key(id),
+                        "backend {id} is missing"
+                    );
                     self.slots.insert(at, *id);
                 }
             }
@@ -74,7 +80,10 @@ impl Maps {
             }
         }
         for binding in self.bindings.values() {
-            assert!(binding.service.is_none_or(|id| self.words.contains_key(&id)), "{binding:?} without slots");
+            assert!(
+                binding.service.is_none_or(|id| self.words.contains_key(&id)),
+                "{binding:?} without slots"
+            );
         }
     }
 
@@ -193,7 +202,10 @@ fn what_does_not_fit_is_said_with_numbers() {
         bindings.bindings.insert(key, BindingImage { action: Action::Steer, id: n, service: None });
     }
     let error = plan(&Have::default(), &bindings).expect_err("it does not fit");
-    assert_eq!(error, Full::Table { table: "BINDINGS", want: MAX_BINDINGS as usize + 1, capacity: MAX_BINDINGS });
+    assert_eq!(
+        error,
+        Full::Table { table: "BINDINGS", want: MAX_BINDINGS as usize + 1, capacity: MAX_BINDINGS }
+    );
 }
 
 /// Images small enough to collide, with slots that may nearly fill the table.

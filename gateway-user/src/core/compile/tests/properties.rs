@@ -77,12 +77,11 @@ fn listener() -> impl Strategy<Value = Listener> {
 fn gateway() -> impl Strategy<Value = Gateway> {
     let listeners = prop::collection::vec(listener(), 0..5);
     let addresses = prop_oneof![2 => Just(Vec::new()), 1 => prop::collection::vec(address(), 1..3)];
-    (meta(), listeners, addresses, refusals()).prop_map(|(meta, listeners, addresses, refusals)| Gateway {
-        meta,
-        class: "c".into(),
-        addresses,
-        listeners,
-        refusals,
+    (meta(), listeners, addresses, refusals()).prop_map(|(meta, mut listeners, addresses, refusals)| {
+        // Their names are the keys of a map: no source lets equal ones through.
+        let mut names = std::collections::BTreeSet::new();
+        listeners.retain(|l| names.insert(l.name.clone()));
+        Gateway { meta, class: "c".into(), addresses, listeners, refusals }
     })
 }
 
@@ -92,7 +91,13 @@ fn parents() -> impl Strategy<Value = Vec<ParentRef>> {
         1 => group_kind(),
     ];
     let section = prop::option::of(word(["l", "m"]));
-    let parent = (kind, prop::option::of(word(["default", "x"])), word(["a", "b", "c"]), section, prop::option::of(79..83u16));
+    let parent = (
+        kind,
+        prop::option::of(word(["default", "x"])),
+        word(["a", "b", "c"]),
+        section,
+        prop::option::of(79..83u16),
+    );
     let parent = parent.prop_map(|(kind, namespace, name, section, port)| ParentRef {
         kind,
         namespace: namespace.map(Into::into),
@@ -124,7 +129,8 @@ fn backends() -> impl Strategy<Value = Vec<BackendRef>> {
 
 fn values() -> impl Strategy<Value = Vec<ValueMatch>> {
     let one = (word(["x", "", "bad name", "X-A"]), word(["1", "", "(", ".*"]), any::<bool>());
-    let one = one.prop_map(|(name, value, regex)| ValueMatch { name: name.into(), value: value.into(), regex });
+    let one =
+        one.prop_map(|(name, value, regex)| ValueMatch { name: name.into(), value: value.into(), regex });
     prop::collection::vec(one, 0..2)
 }
 
@@ -142,14 +148,16 @@ fn http_route() -> impl Strategy<Value = HttpRoute> {
         query,
     });
     let timeout = || prop::option::of((0..2u64).prop_map(Duration::from_secs));
-    let rule = (prop::option::of(word(["0", "n"])), prop::collection::vec(matches, 0..3), backends(), timeout(), timeout(), refusals());
-    let rule = rule.prop_map(|(name, matches, backends, request_timeout, backend_timeout, refusals)| HttpRule {
-        name: name.map(Into::into),
-        matches,
-        backends,
-        request_timeout,
-        backend_timeout,
-        refusals,
+    let rule = (
+        prop::option::of(word(["0", "n"])),
+        prop::collection::vec(matches, 0..3),
+        backends(),
+        timeout(),
+        timeout(),
+        refusals(),
+    );
+    let rule = rule.prop_map(|(name, matches, backends, request_timeout, backend_timeout, refusals)| {
+        HttpRule { name: name.map(Into::into), matches, backends, request_timeout, backend_timeout, refusals }
     });
     let rules = prop::collection::vec(rule, 0..3);
     (meta(), parents(), prop::collection::vec(hostname(), 0..3), rules, refusals()).prop_map(
@@ -164,7 +172,8 @@ fn http_route() -> impl Strategy<Value = HttpRoute> {
 }
 
 fn tcp_route() -> impl Strategy<Value = TcpRoute> {
-    let rule = (backends(), refusals()).prop_map(|(backends, refusals)| TcpRule { name: None, backends, refusals });
+    let rule =
+        (backends(), refusals()).prop_map(|(backends, refusals)| TcpRule { name: None, backends, refusals });
     (meta(), parents(), prop::collection::vec(rule, 0..3), refusals())
         .prop_map(|(meta, parents, rules, refusals)| TcpRoute { meta, parents, rules, refusals })
 }
@@ -185,16 +194,28 @@ fn service() -> impl Strategy<Value = Service> {
 }
 
 fn slice() -> impl Strategy<Value = EndpointSlice> {
-    let endpoint = (0..5u8, any::<[bool; 3]>(), any::<bool>()).prop_map(|(n, [ready, serving, terminating], v6)| Endpoint {
-        address: if v6 { [0xfd00, 0, 0, 0, 0, 0, 0, u16::from(n)].into() } else { [10, 1, 0, n].into() },
-        ready,
-        serving,
-        terminating,
-    });
+    let endpoint =
+        (0..5u8, any::<[bool; 3]>(), any::<bool>()).prop_map(|(n, [ready, serving, terminating], v6)| {
+            Endpoint {
+                address: if v6 {
+                    [0xfd00, 0, 0, 0, 0, 0, 0, u16::from(n)].into()
+                } else {
+                    [10, 1, 0, n].into()
+                },
+                ready,
+                serving,
+                terminating,
+            }
+        });
     let port = (word(["", "n"]), prop::option::of(1..3u16), word(["TCP", "UDP"]));
     let port = port.prop_map(|(name, port, protocol)| (name.into(), port, protocol.into()));
     (meta(), word(["a", "b", "c"]), prop::collection::vec(endpoint, 0..4), prop::collection::vec(port, 0..2))
-        .prop_map(|(meta, service, endpoints, ports)| EndpointSlice { meta, service: service.into(), endpoints, ports })
+        .prop_map(|(meta, service, endpoints, ports)| EndpointSlice {
+            meta,
+            service: service.into(),
+            endpoints,
+            ports,
+        })
 }
 
 fn by_name<T>(list: Vec<T>, name: impl Fn(&T) -> &Meta) -> BTreeMap<ObjectName, T> {
