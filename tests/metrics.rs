@@ -1,108 +1,41 @@
 //! The metrics of the real agent: equal to what was sent, proper in form, scraped by a real Prometheus.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::Write;
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use gateway_tests::agent::{Agent, get};
+use gateway_tests::agent::Agent;
+use gateway_tests::client::{self, Http};
 use gateway_tests::lab::{BACKEND4, BACKEND6, GATEWAY4, GATEWAY6, Lab};
 use gateway_tests::netns::NetNs;
+use gateway_tests::objects::{gateway, http_route, prefix, service, tcp_route};
 use gateway_tests::peers::echo;
 
-/// Two hostnames on one port, each with its route, one with two rules; a TCP listener.
-fn yaml(one: SocketAddr, two: SocketAddr, tcp: SocketAddr) -> String {
-    let service = |name: &str, port: u16, at: SocketAddr| {
-        let family = if at.is_ipv6() { "IPv6" } else { "IPv4" };
-        let (ip, target) = (at.ip(), at.port());
-        format!(
-            "---
-apiVersion: v1
-kind: Service
-metadata: {{name: {name}}}
-spec: {{ports: [{{port: {port}}}]}}
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {{name: {name}-1, labels: {{kubernetes.io/service-name: {name}}}}}
-addressType: {family}
-ports: [{{port: {target}}}]
-endpoints: [{{addresses: [\"{ip}\"]}}]
-"
-        )
-    };
-    let objects = "---
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {name: web}
-spec:
-  gatewayClassName: sluice
-  listeners:
-  - {name: one, protocol: HTTP, port: 80, hostname: one.example.com}
-  - {name: two, protocol: HTTP, port: 80, hostname: two.example.com}
-  - {name: tcp, protocol: TCP, port: 9000}
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: HTTPRoute
-metadata: {name: one}
-spec:
-  parentRefs: [{name: web, sectionName: one}]
-  rules:
-  - backendRefs: [{name: one, port: 80}]
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: HTTPRoute
-metadata: {name: two}
-spec:
-  parentRefs: [{name: web, sectionName: two}]
-  rules:
-  - matches: [{path: {type: PathPrefix, value: /a}}]
-    backendRefs: [{name: two, port: 80}]
-  - name: exact
-    matches: [{path: {type: Exact, value: /b}}]
-    backendRefs: [{name: one, port: 80}]
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: TCPRoute
-metadata: {name: db}
-spec:
-  parentRefs: [{name: web, sectionName: tcp}]
-  rules:
-  - backendRefs: [{name: db, port: 5432}]
-";
-    [objects.to_owned(), service("one", 80, one), service("two", 80, two), service("db", 5432, tcp)].concat()
+/// Two hostnames on one port, each with its route, one of them with two rules; a TCP listener.
+fn yaml(one: SocketAddr, two: SocketAddr, db: SocketAddr) -> String {
+    let exact =
+        "{name: exact, matches: [{path: {type: Exact, value: /b}}], backendRefs: [{name: one, port: 80}]}";
+    [
+        gateway("web", None, ["one HTTP 80", "two HTTP 80", "tcp TCP 9000"])
+            .replace("{name: one,", "{name: one, hostname: one.example.com,")
+            .replace("{name: two,", "{name: two, hostname: two.example.com,"),
+        http_route("one", &["web/one"], &[], &[prefix("/", &["one"])]),
+        http_route("two", &["web/two"], &[], &[prefix("/a", &["two"]), exact.to_owned()]),
+        tcp_route("db", &["web/tcp"], &["db"]),
+        service("one", &[one]),
+        service("two", &[two]),
+        service("db", &[db]),
+    ]
+    .concat()
 }
 
 /// Requests on one connection that is kept alive: host, path, and the status that comes back.
 fn keep_alive(ns: &NetNs, at: SocketAddr, requests: &[(&str, &str, u16)]) {
-    ns.enter(|| {
-        let mut stream = TcpStream::connect(at).expect("a connection");
-        let mut reader = BufReader::new(stream.try_clone().expect("a clone"));
-        for (host, path, expected) in requests {
-            write!(stream, "GET {path} HTTP/1.1\r\nhost: {host}\r\n\r\n").expect("a write");
-            let mut head = String::new();
-            while !head.ends_with("\r\n\r\n") {
-                assert!(reader.read_line(&mut head).expect("a line") > 0, "closed after {head:?}");
-            }
-            let status: u16 = head.split(' ').nth(1).and_then(|s| s.parse().ok()).expect("a status");
-            assert_eq!(status, *expected, "{host}{path}");
-            let head = head.to_ascii_lowercase();
-            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-            let length = length.and_then(|n| n.trim().parse().ok()).expect("a length");
-            reader.read_exact(&mut vec![0; length]).expect("a body");
-        }
-    });
-}
-
-fn tcp(ns: &NetNs, at: SocketAddr, words: &str) {
-    ns.enter(|| {
-        let mut stream = TcpStream::connect(at).expect("a connection");
-        stream.write_all(words.as_bytes()).expect("a write");
-        stream.shutdown(std::net::Shutdown::Write).expect("a half-close");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("an answer");
-        assert_eq!(answer, format!("db\n{words}"));
-    });
+    let mut connection = Http::connect(ns, at).expect("a connection");
+    for (host, path, status) in requests {
+        assert_eq!(connection.get(host, path).expect("an answer").status, *status, "{host}{path}");
+    }
 }
 
 #[test]
@@ -133,7 +66,7 @@ fn metrics_equal_what_was_sent() {
             );
         }
         for _ in 0..4 {
-            tcp(&lab.client, SocketAddr::new(gateway, 9000), "hello");
+            assert_eq!(client::tcp(&lab.client, SocketAddr::new(gateway, 9000), 500).expect("bytes"), "db");
         }
         // Connections are counted when they are accepted, bytes and latencies when they have ended.
         agent.wait("the connections to be over", || agent.metric("sluice_connections_open") == 0.0);
@@ -164,12 +97,12 @@ fn metrics_equal_what_was_sent() {
             "binding=\"*:9000/tcp\"",
             "listener=\"default/web/tcp\"",
             "route=\"default/db\"",
-            "service=\"default/db:5432\"",
+            "service=\"default/db:80\"",
             &format!("backend=\"{}\"", db.address),
         ];
         assert_eq!(agent.metric_with("sluice_tcp_connections_total", &labels), 4.0);
-        assert_eq!(agent.metric_with("sluice_tcp_received_bytes_total", &labels), 4.0 * 5.0);
-        assert_eq!(agent.metric_with("sluice_tcp_sent_bytes_total", &labels), 4.0 * 8.0);
+        assert_eq!(agent.metric_with("sluice_tcp_received_bytes_total", &labels), 4.0 * 500.0);
+        assert_eq!(agent.metric_with("sluice_tcp_sent_bytes_total", &labels), 4.0 * 503.0);
         assert_eq!(agent.metric_with("sluice_connections_closed_total", &["reason=\"done\""]), 7.0);
 
         let steered = ["binding=\"*:80/tcp\"", "verdict=\"steered\""];
@@ -235,9 +168,12 @@ fn a_real_prometheus_scrapes_it() {
     let _prometheus = Prometheus { child: lab.gateway.spawn(&mut command), _directory: directory };
 
     let query = |query: &str| -> Vec<serde_json::Value> {
-        let answer = get(&lab.gateway, listen, &format!("/api/v1/query?query={query}"));
-        let Some((200, body)) = answer else { return Vec::new() };
-        let json: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+        let path = format!("/api/v1/query?query={query}");
+        let Ok(answer) = client::get(&lab.gateway, listen, "prometheus", &path) else { return Vec::new() };
+        if answer.status != 200 {
+            return Vec::new();
+        }
+        let json: serde_json::Value = serde_json::from_slice(&answer.body).expect("JSON");
         json["data"]["result"].as_array().cloned().unwrap_or_default()
     };
     let begin = Instant::now();
@@ -260,11 +196,15 @@ fn health_and_readiness() {
     let one = echo::http(&lab.backend, SocketAddr::new(BACKEND4, 8081), "one");
     let db = echo::tcp(&lab.backend, SocketAddr::new(BACKEND4, 5432), "db");
     let agent = Agent::start(&lab.gateway, &yaml(one.address, one.address, db.address), &[]);
-    let ask = |path: &str| get(&lab.gateway, agent.metrics_address(), path).expect("an answer");
+    let ask = |path: &str| {
+        let answer = client::get(&lab.gateway, agent.metrics_address(), "a", path).expect("an answer");
+        (answer.status, String::from_utf8(answer.body.to_vec()).expect("text"))
+    };
     assert_eq!(ask("/healthz"), (200, "ok\n".to_owned()));
     assert_eq!(ask("/readyz"), (200, "ready\n".to_owned()));
     assert_eq!(ask("/").0, 404);
     // By default the port is on loopback alone: the client does not reach it.
     let outside = SocketAddr::new(GATEWAY4, agent.metrics_address().port());
-    assert_eq!(get(&lab.client, outside, "/metrics"), None);
+    let refused = Http::connect(&lab.client, outside).expect_err("nobody listens there");
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
 }

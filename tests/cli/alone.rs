@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use gateway_tests::agent::binary;
 use serde_json::Value;
 
-use super::objects;
+use super::web;
 
 fn sluice(args: &[&str], input: &str) -> Output {
     let mut child = Command::new(binary())
@@ -26,9 +26,9 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("text")
 }
 
-fn web() -> String {
+fn good() -> String {
     let at = |port| std::net::SocketAddr::from(([127, 0, 0, 1], port));
-    objects::web(at(8080), at(5432), "/app")
+    web(at(8080), at(5432))
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn a_reader_that_leaves_is_no_error() {
 
 #[test]
 fn check_says_yes_to_good_input() {
-    let out = sluice(&["check", "-f", "-", "--strict"], &web());
+    let out = sluice(&["check", "-f", "-", "--strict"], &good());
     let stdout = text(&out.stdout);
     assert_eq!((out.status.code(), text(&out.stderr).as_str()), (Some(0), ""), "{stdout}");
     for line in [
@@ -93,26 +93,24 @@ fn check_says_yes_to_good_input() {
 
 #[test]
 fn check_says_no_to_errors_and_shows_where() {
-    let input = web().replace("port: 80}\n  - {name: tcp", "port: 0}\n  - {name: tcp");
+    let input = good().replace("protocol: HTTP, port: 80", "protocol: HTTP, port: 0");
     let out = sluice(&["check", "-f", "-"], &input);
     assert_eq!(out.status.code(), Some(1));
     let stdout = text(&out.stdout);
-    assert!(stdout.starts_with("error: <stdin>:9:"), "{stdout}");
+    assert!(stdout.starts_with("error: <stdin>:8:"), "{stdout}");
     assert!(stdout.contains("Gateway default/web") && stdout.contains("spec.listeners[0].port"), "{stdout}");
 
     let out = sluice(&["check", "-f", "-", "-o", "json"], &input);
     let json: Value = serde_json::from_slice(&out.stdout).expect("JSON");
     assert_eq!(out.status.code(), Some(1));
     assert_eq!(json["errors"][0]["field"], "spec.listeners[0].port");
-    assert_eq!(json["errors"][0]["line"], 9);
+    assert_eq!(json["errors"][0]["line"], 8);
     assert_eq!(json["status"], Value::Null);
 }
 
 #[test]
 fn negative_conditions_count_only_with_strict() {
-    let input = web().replace("- {name: db, port: 5432}", "- {name: nobody, port: 5432}");
-    let input =
-        input.replace("backendRefs: [{name: db, port: 5432}]", "backendRefs: [{name: nobody, port: 5432}]");
+    let input = good().replace("backendRefs: [{name: db,", "backendRefs: [{name: nobody,");
     for (args, code) in [(&["check", "-f", "-"][..], 0), (&["check", "-f", "-", "--strict"], 1)] {
         let out = sluice(args, &input);
         let stdout = text(&out.stdout);
@@ -129,8 +127,8 @@ fn negative_conditions_count_only_with_strict() {
 
 #[test]
 fn json_and_yaml_say_the_same() {
-    let json = sluice(&["check", "-f", "-", "-o", "json"], &web());
-    let yaml = sluice(&["check", "-f", "-", "-o", "yaml"], &web());
+    let json = sluice(&["check", "-f", "-", "-o", "json"], &good());
+    let yaml = sluice(&["check", "-f", "-", "-o", "yaml"], &good());
     let json: Value = serde_json::from_slice(&json.stdout).expect("JSON");
     let yaml: Value = serde_yaml::from_slice(&yaml.stdout).expect("YAML");
     assert_eq!(json, yaml);
@@ -161,7 +159,7 @@ fn check_needs_no_privilege() {
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(directory.path(), mode).expect("a mode");
     let file = directory.path().join("web.yaml");
-    std::fs::write(&file, web()).expect("a file");
+    std::fs::write(&file, good()).expect("a file");
     let as_nobody = |args: &[&str]| {
         use std::os::unix::process::CommandExt;
         Command::new(&copy).args(args).uid(65534).gid(65534).output().expect("sluice can be started")

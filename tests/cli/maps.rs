@@ -1,27 +1,15 @@
 //! `sluice maps`: what the kernel counted against what was sent.
 
-use std::io::{Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
 
-use gateway_tests::agent::{Agent, get};
+use gateway_tests::agent::Agent;
+use gateway_tests::client;
 use gateway_tests::lab::{BACKEND4, BACKEND6, GATEWAY4, GATEWAY6, Lab};
-use gateway_tests::netns::NetNs;
 use gateway_tests::peers::echo;
 use serde_json::Value;
 
-use super::objects;
-
-/// Sends a line over a connection of its own and returns what came back.
-pub(crate) fn exchange(ns: &NetNs, at: SocketAddr, words: &str) -> std::io::Result<String> {
-    ns.enter(|| {
-        let mut stream = TcpStream::connect(at)?;
-        stream.write_all(words.as_bytes())?;
-        stream.shutdown(Shutdown::Write)?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    })
-}
+use super::{WORKERS, web};
 
 /// The hits of the binding of a port.
 pub(crate) fn hits(maps: &Value, port: u16) -> u64 {
@@ -40,20 +28,23 @@ fn counts(name: &str, gateway: IpAddr, backend: IpAddr) {
     let lab = Lab::new(name);
     let http = echo::http(&lab.backend, SocketAddr::new(backend, 8080), "app");
     let tcp = echo::tcp(&lab.backend, SocketAddr::new(backend, 5432), "db");
-    let agent = Agent::start(&lab.gateway, &objects::web(http.address, tcp.address, "/"), &[]);
+    let agent = Agent::start(&lab.gateway, &web(http.address, tcp.address), WORKERS);
     let before = agent.ask("maps");
     assert_eq!((hits(&before, 80), hits(&before, 9000)), (0, 0));
 
     for _ in 0..20 {
-        assert_eq!(get(&lab.client, SocketAddr::new(gateway, 80), "/").expect("an answer").0, 200);
+        assert_eq!(
+            client::get(&lab.client, SocketAddr::new(gateway, 80), "a", "/").expect("an answer").status,
+            200
+        );
     }
     for _ in 0..10 {
-        assert_eq!(exchange(&lab.client, SocketAddr::new(gateway, 9000), "x").expect("an answer"), "db\nx");
+        assert_eq!(client::tcp(&lab.client, SocketAddr::new(gateway, 9000), 1000).expect("an answer"), "db");
     }
     for _ in 0..5 {
         let refused =
-            exchange(&lab.client, SocketAddr::new(gateway, 4711), "x").expect_err("nobody is there");
-        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+            client::tcp(&lab.client, SocketAddr::new(gateway, 4711), 1).expect_err("nobody is there");
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
     }
 
     let after = agent.ask("maps");
