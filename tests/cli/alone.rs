@@ -84,7 +84,7 @@ fn check_says_yes_to_good_input() {
         "default/web/tcp   TCP       9000  *              1  True      True        True",
         "HTTPRoute  default/app  default/web/http  True      True",
         "TCPRoute   default/db   default/web/tcp   True      True",
-        "0 errors, 0 warnings, 0 conditions not as they should be",
+        "errors: 0, warnings: 0, conditions not as they should be: 0",
     ] {
         assert!(stdout.lines().any(|found| found == line), "no line `{line}` in\n{stdout}");
     }

@@ -62,7 +62,10 @@ pub(super) fn check(env: &mut Env<'_>, args: Args) -> Result<Exit> {
             output::status(env, status)?;
         }
         let (errors, warnings) = (diagnostics.len(), warnings.len());
-        writeln!(env.stdout, "{errors} errors, {warnings} warnings, {bad} conditions not as they should be")?;
+        writeln!(
+            env.stdout,
+            "errors: {errors}, warnings: {warnings}, conditions not as they should be: {bad}"
+        )?;
     }
     Ok(if view.errors.is_empty() && !(args.strict && bad > 0) { Exit::Yes } else { Exit::No })
 }

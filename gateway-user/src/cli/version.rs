@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::output::{self, Form};
 use super::{Env, Exit};
 
-/// Show the version, that of the contract with the kernel's maps, and that of the Gateway API.
+/// Show the versions of the program, of its map contract, and of the Gateway API.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The form of the answer
