@@ -140,9 +140,8 @@ pub fn run(config: Config) -> Result<(), Error> {
         .build()
         .map_err(start("the control plane's threads"))?;
     runtime.block_on(async {
-        let watch = source.watch()?;
         let loaded = source.load().map_err(Error::Input)?;
-
+        let watch = source.watch()?;
         let workers = workers(config.workers);
         let access_log = match &config.access_log {
             Some(path) => Some(

@@ -129,7 +129,7 @@ pub struct Requests {
 /// The configuration.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Configuration {
-    /// The snapshot that serves.
+    /// The input that serves; the first good one since the agent's start is 1.
     pub generation: u64,
     /// Inputs that were refused.
     pub refused: u64,

@@ -155,7 +155,7 @@ fn check_needs_no_privilege() {
     // `nobody` must be able to reach the program.
     let directory = tempfile::Builder::new().prefix("sluice-cli-").tempdir_in("/tmp").expect("a folder");
     let copy = directory.path().join("sluice");
-    std::fs::copy(binary(), &copy).expect("a copy");
+    copied(&copy);
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(directory.path(), mode).expect("a mode");
     let file = directory.path().join("web.yaml");
@@ -176,7 +176,7 @@ fn without_rights_it_says_so() {
     let mode = |mode| std::os::unix::fs::PermissionsExt::from_mode(mode);
     std::fs::set_permissions(directory.path(), mode(0o755)).expect("a mode");
     let copy = directory.path().join("sluice");
-    std::fs::copy(binary(), &copy).expect("a copy");
+    copied(&copy);
     let socket = directory.path().join("admin.sock");
     let _listener = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
     std::fs::set_permissions(&socket, mode(0o600)).expect("a mode");
@@ -202,6 +202,12 @@ fn without_rights_it_says_so() {
         stderr.contains("state directory /nonexistent/state") && stderr.contains("run as root"),
         "{stderr}"
     );
+}
+
+/// Copies the program by a process of its own: a descriptor of ours that is open for writing could be inherited by
+/// what another test starts at this moment, and then the copy cannot be executed.
+fn copied(to: &Path) {
+    assert!(Command::new("cp").arg(binary()).arg(to).status().expect("cp").success());
 }
 
 fn path(path: &Path) -> &str {

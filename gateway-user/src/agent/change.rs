@@ -37,8 +37,9 @@ pub(super) struct Engine {
     board: Arc<Board>,
     /// Bindings that the kernel has from us.
     bound: BTreeSet<BindingKey>,
-    /// The newest good input.
+    /// The newest good input, and how many there were since the start.
     input: Loaded,
+    inputs: u64,
     /// The host that `snapshot` was compiled for.
     host: Host,
     /// The newest snapshot, applied or not.
@@ -79,6 +80,7 @@ impl Engine {
             board,
             bound: have.bindings.into_keys().collect(),
             input,
+            inputs: 1,
             host: Host::default(),
             snapshot: Arc::default(),
             retry: None,
@@ -91,6 +93,7 @@ impl Engine {
     pub(super) fn take(&mut self, input: Loaded) {
         let same = self.input.warnings == input.warnings;
         self.input = input;
+        self.inputs += 1;
         if !same {
             self.warn_input();
         }
@@ -185,7 +188,7 @@ impl Engine {
             Ok(failed) if failed.is_empty() => {
                 self.retry = None;
                 info!(
-                    generation = self.snapshot.generation,
+                    generation = self.inputs,
                     bindings = self.snapshot.image.bindings.len(),
                     took_ms = begin.elapsed().as_millis(),
                     "configuration applied"
@@ -220,13 +223,13 @@ impl Engine {
         self.bound = self.snapshot.image.bindings.keys().copied().collect();
         let failed = self.addresses.sync(&self.snapshot.addresses).await;
         self.board.change_numbers(|numbers| {
-            numbers.generation = self.snapshot.generation;
+            numbers.generation = self.inputs;
             numbers.current = true;
             numbers.last_success = epoch_seconds();
         });
         self.board.change_agent(|agent| {
             let configuration = &mut agent.configuration;
-            configuration.generation = self.snapshot.generation;
+            configuration.generation = self.inputs;
             configuration.applied = Some(now());
             configuration.error = None;
             configuration.warnings = self.input.warnings.iter().map(diagnostic_view).collect();

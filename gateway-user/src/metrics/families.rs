@@ -216,7 +216,7 @@ impl Out<'_> {
         for (name, help, value) in [
             (
                 "config_generation",
-                "The configuration that serves, counted from the agent's start",
+                "The input that serves: the first good one since the agent's start is 1",
                 configuration.generation as f64,
             ),
             (

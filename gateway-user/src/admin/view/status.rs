@@ -47,9 +47,9 @@ pub struct AgentView {
 pub struct ConfigurationView {
     /// Files and directories.
     pub sources: Vec<String>,
-    /// The snapshot that serves; it counts from the agent's start.
+    /// The input that serves; the first good one since the agent's start is 1.
     pub generation: u64,
-    /// When that snapshot was applied, RFC 3339.
+    /// When it was applied last, RFC 3339: again, if addresses or listening processes of the host had changed.
     pub applied: Option<String>,
     /// Why the newest input is not what serves, or why it could not be applied.
     pub error: Option<LoadErrorView>,
