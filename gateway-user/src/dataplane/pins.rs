@@ -82,7 +82,7 @@ impl Pins {
     pub(super) fn remove(self) -> Result<Vec<String>, Error> {
         let mut removed = Vec::new();
         let list = Error::io(format!("cannot list {}", self.path.display()));
-        let entries: Vec<_> = fs::read_dir(&self.path).and_then(|entries| entries.collect()).map_err(list)?;
+        let entries: Vec<_> = fs::read_dir(&self.path).and_then(Iterator::collect).map_err(list)?;
         for entry in entries {
             let path = entry.path();
             if let Ok(fd) = sys::open_pin(&path) {
