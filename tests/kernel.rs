@@ -10,5 +10,7 @@ mod differential;
 mod host;
 #[path = "kernel/pins.rs"]
 mod pins;
+#[path = "kernel/plans.rs"]
+mod plans;
 #[path = "kernel/steering.rs"]
 mod steering;

@@ -19,13 +19,13 @@ const SERVICES: u32 = 6;
 
 const ADDRESSES: [&str; 8] =
     ["192.0.2.1", "192.0.2.2", "10.0.0.1", "127.0.0.1", "2001:db8::1", "2001:db8::2", "fe80::1", "::1"];
-const PORTS: [u16; 4] = [1, 80, 443, 65535];
+pub(crate) const PORTS: [u16; 4] = [1, 80, 443, 65535];
 
-fn pick<T: Copy>(rng: &mut Rng, from: &[T]) -> T {
+pub(crate) fn pick<T: Copy>(rng: &mut Rng, from: &[T]) -> T {
     from[rng.usize(..from.len())]
 }
 
-fn ip(rng: &mut Rng) -> IpAddr {
+pub(crate) fn ip(rng: &mut Rng) -> IpAddr {
     pick(rng, &ADDRESSES).parse().unwrap()
 }
 
@@ -50,7 +50,7 @@ fn random_image(rng: &mut Rng) -> MapImage {
 }
 
 /// The client and what it asks for, of one family.
-fn random_packet(rng: &mut Rng) -> (SocketAddr, SocketAddr, u8) {
+pub(crate) fn random_packet(rng: &mut Rng) -> (SocketAddr, SocketAddr, u8) {
     let asked = ip(rng);
     let client = loop {
         let client = if asked.is_ipv4() { IpAddr::from(rng.u32(..).to_be_bytes()) } else { ip(rng) };
