@@ -34,7 +34,7 @@ fn a_hundred_changes_under_traffic_fail_no_request() {
         ]
         .concat();
         // Things around it come and go.
-        if change % 3 == 0 {
+        if change.is_multiple_of(3) {
             yaml += &gateway("other", None, ["http HTTP 8080", "tcp TCP 5000"]);
             yaml += &http_route("b", &["web"], &["b.example"], &[prefix("/b", &["two 1", "one 2"])]);
         }

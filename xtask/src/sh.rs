@@ -58,9 +58,9 @@ pub(crate) fn as_root(program: &str) -> Result<Command> {
         return Ok(Command::new(program));
     }
     if !succeeds(Command::new("sudo").arg("--version")) {
-        bail!("`{program}` needs root, and there is no sudo here: run this task as root");
+        bail!("the next step needs root, and there is no sudo here: run this task as root");
     }
-    eprintln!("this needs root: running `{program}` by sudo");
+    eprintln!("the next step needs root: sudo runs it");
     let mut command = Command::new("sudo");
     command.args(["--", program]);
     Ok(command)

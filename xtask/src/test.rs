@@ -44,11 +44,9 @@ pub(crate) fn run() -> Result<()> {
         step(&test.name, || {
             let mut command = sh::as_root("env")?;
             command.arg(format!("SLUICE_BIN={}", built.sluice.display()));
-            for key in ["PATH", "RUST_BACKTRACE"] {
-                if let Some(value) = std::env::var_os(key) {
-                    command.arg(format!("{key}={}", value.display()));
-                }
-            }
+            // Where the tools are, which an ordinary user's path may lack.
+            let path = std::env::var("PATH").unwrap_or_default();
+            command.arg(format!("PATH={path}:/usr/sbin:/sbin"));
             sh::run(command.arg(&test.program).current_dir(&test.folder))
         })?;
     }
