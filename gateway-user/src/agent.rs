@@ -157,7 +157,7 @@ pub fn run(config: Config) -> Result<(), Error> {
         let addresses = Addresses::open().await?;
         let proxy = Proxy::bind(proxy::Config {
             workers: workers as usize,
-            access_log: access_log.clone().map(|log| Box::new(log) as Box<dyn io::Write + Send>),
+            access_log: access_log.clone().map(|log| Box::new(log) as Box<dyn io::Write + Send + Sync>),
             ..proxy::Config::default()
         })
         .map_err(start("the workers"))?;

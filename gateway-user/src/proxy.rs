@@ -5,10 +5,20 @@
 //! swapped atomically, and every counter has a single writer.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::{mpsc, watch};
+
+use self::counters::Registry;
+use self::log::Log;
+use self::view::View;
+use self::worker::{Phase, Shared};
 use crate::core::load::Loads;
 use crate::core::snapshot::Snapshot;
 
@@ -16,68 +26,182 @@ pub use config::Config;
 pub use totals::{BindingLabel, CloseReason, HttpTotals, LATENCY_BOUNDS, Latency, TcpKey, TcpTotals, Totals};
 
 mod config;
+mod connection;
+mod counters;
+mod http;
+mod log;
+mod relay;
 mod totals;
+mod upstream;
+mod view;
+mod worker;
 
 /// Listening sockets, bound and listening, not served yet.
 pub struct Proxy {
     config: Config,
-    sockets: Vec<(u32, bool, OwnedFd)>,
+    sockets: Vec<(u32, bool, TcpListener)>,
 }
 
 impl Proxy {
     /// Binds a socket for each worker and family on loopback, port 0, those of a family as one SO_REUSEPORT group.
     /// A host without IPv6 gets none for it.
     pub fn bind(config: Config) -> io::Result<Self> {
-        Ok(Self { config, sockets: Vec::new() })
+        let mut sockets = Vec::new();
+        for v6 in [false, true] {
+            match group(&config, v6) {
+                Ok(group) => sockets.extend((0..).zip(group).map(|(worker, socket)| (worker, v6, socket))),
+                Err(error) if v6 && is_no_ipv6(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Self { config, sockets })
     }
 
     /// The sockets: worker, whether IPv6, descriptor.
     #[must_use]
     pub fn sockets(&self) -> Vec<(u32, bool, BorrowedFd<'_>)> {
-        self.sockets.iter().map(|(worker, v6, fd)| (*worker, *v6, fd.as_fd())).collect()
+        self.sockets.iter().map(|(worker, v6, socket)| (*worker, *v6, socket.as_fd())).collect()
     }
 
-    /// Starts the workers; they refuse every connection until a snapshot is published. `loads` must have a counter
+    /// Where the sockets of a family listen.
+    #[must_use]
+    pub fn address(&self, v6: bool) -> Option<SocketAddr> {
+        self.sockets.iter().find(|(_, family, _)| *family == v6).and_then(|(.., s)| s.local_addr().ok())
+    }
+
+    /// Starts the workers; they reset every connection until a snapshot is published. `loads` must have a counter
     /// for each worker.
     pub fn start(self, loads: Arc<dyn Loads>) -> io::Result<Running> {
-        drop((self, loads));
-        Ok(Running { counters: Counters {} })
+        let Self { mut config, sockets } = self;
+        let workers = config.workers.max(1);
+        let shared = Arc::new(Shared {
+            log: config.access_log.take().map(Log::start).transpose()?,
+            view: ArcSwap::from_pointee(View::default()),
+            registry: Registry::new(workers),
+            loads,
+            config,
+        });
+        let (phase, phases) = watch::channel(Phase::Serve);
+        let (done, cut) = mpsc::unbounded_channel();
+        let mut groups: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
+        for (worker, _, socket) in sockets {
+            groups[worker as usize].push(socket);
+        }
+        let mut threads = Vec::with_capacity(workers);
+        for (id, listeners) in groups.into_iter().enumerate() {
+            let (shared, phases, done) = (shared.clone(), phases.clone(), done.clone());
+            threads.push(
+                std::thread::Builder::new()
+                    .name(format!("worker-{id}"))
+                    .spawn(move || worker::run(id, listeners, shared, phases, &done))?,
+            );
+        }
+        Ok(Running { shared, phase, cut, threads })
     }
 }
 
-/// Workers that serve. Dropped, they stop at once; see [`Running::drain`].
+/// Workers that serve. Dropped, they cut their connections and stop; see [`Running::drain`].
 pub struct Running {
-    counters: Counters,
+    shared: Arc<Shared>,
+    phase: watch::Sender<Phase>,
+    /// How many connections each worker cut; ends when all have.
+    cut: mpsc::UnboundedReceiver<u64>,
+    threads: Vec<JoinHandle<io::Result<()>>>,
 }
 
 impl Running {
     /// Makes a snapshot the one by which connections accepted and requests read from now on are served.
     pub fn publish(&self, snapshot: Arc<Snapshot>) {
-        drop(snapshot);
+        let view = View::new(&snapshot, &mut self.shared.registry.known(), Instant::now());
+        self.shared.view.store(Arc::new(view));
     }
 
     /// The counters, to be read from any thread, also after the workers have gone.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        self.counters.clone()
+        Counters(self.shared.clone())
     }
 
     /// Stops accepting, lets connections end (`Connection: close` on those kept alive), and cuts what is left after
     /// `deadline`. Returns how many were cut.
-    pub async fn drain(self, deadline: Duration) -> u64 {
-        drop(deadline);
-        0
+    pub async fn drain(mut self, deadline: Duration) -> u64 {
+        let mut total = 0;
+        self.phase.send_replace(Phase::Drain);
+        let ended = async {
+            while let Some(cut) = self.cut.recv().await {
+                total += cut;
+            }
+        };
+        if tokio::time::timeout(deadline, ended).await.is_err() {
+            self.phase.send_replace(Phase::Cut);
+            while let Some(cut) = self.cut.recv().await {
+                total += cut;
+            }
+        }
+        for thread in std::mem::take(&mut self.threads) {
+            // They have ended; one that panicked has said so.
+            let _panicked = thread.join();
+        }
+        total
     }
 }
 
 /// Handle to the counters.
 #[derive(Clone)]
-pub struct Counters {}
+pub struct Counters(Arc<Shared>);
 
 impl Counters {
     /// Sums over the workers, each counter read once.
     #[must_use]
     pub fn read(&self) -> Totals {
-        Totals::default()
+        self.0.registry.read()
+    }
+}
+
+/// A listening socket for each worker, all on one port of loopback.
+fn group(config: &Config, v6: bool) -> io::Result<Vec<TcpListener>> {
+    let (domain, loopback) = if v6 {
+        (Domain::IPV6, Ipv6Addr::LOCALHOST.into())
+    } else {
+        (Domain::IPV4, Ipv4Addr::LOCALHOST.into())
+    };
+    let mut at = SocketAddr::new(loopback, 0);
+    let mut group = Vec::new();
+    for _ in 0..config.workers.max(1) {
+        let socket = Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+        if v6 {
+            socket.set_only_v6(true)?;
+        }
+        socket.set_reuse_port(true)?;
+        // Accepted sockets inherit it: a system call less for each.
+        socket.set_tcp_nodelay(true)?;
+        socket.bind(&at.into())?;
+        socket.listen(config.backlog)?;
+        let listener = TcpListener::from(socket);
+        at = listener.local_addr()?;
+        group.push(listener);
+    }
+    Ok(group)
+}
+
+fn is_no_ipv6(error: &io::Error) -> bool {
+    let none = [libc::EAFNOSUPPORT, libc::EADDRNOTAVAIL];
+    error.raw_os_error().is_some_and(|e| none.contains(&e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_shares_a_port_and_hands_down_its_options() {
+        let config = Config { workers: 3, ..Config::default() };
+        let proxy = Proxy::bind(config).unwrap();
+        let at = proxy.address(false).unwrap();
+        assert!(proxy.sockets.iter().filter(|s| !s.1).all(|s| s.2.local_addr().unwrap() == at));
+        assert_eq!(proxy.sockets().iter().filter(|s| !s.1).count(), 3);
+        let _client = std::net::TcpStream::connect(at).unwrap();
+        let accepted = proxy.sockets.iter().filter(|s| !s.1).find_map(|s| s.2.accept().ok());
+        assert!(accepted.unwrap().0.nodelay().unwrap());
     }
 }

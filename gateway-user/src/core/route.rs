@@ -136,6 +136,13 @@ impl HttpTable {
         Self { label, no_listener, listeners: HostIndex::default() }
     }
 
+    /// Index into `Snapshot::series` for a request that is refused before it is routed, and for one whose host fits no
+    /// listener.
+    #[must_use]
+    pub fn unrouted(&self) -> u32 {
+        self.no_listener
+    }
+
     /// Adds a listener under its hostname; the first of equal ones stays.
     pub(crate) fn add(&mut self, hostname: Option<&Arc<str>>, listener: &Arc<ListenerTable>) {
         self.listeners.entry(hostname, || listener.clone());

@@ -1,0 +1,331 @@
+//! Counting: a cell for each worker, written by that worker alone with relaxed stores, read by anyone.
+//!
+//! Owns how counters survive a change of configuration: by their labels. What left the configuration is kept for a
+//! while, so that it is scraped a last time, but never without bound. The one lock is taken when a snapshot is
+//! published and when counters are read, never by a worker.
+
+use std::hash::Hash;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustc_hash::FxHashMap;
+
+use super::totals::{
+    BindingLabel, CloseReason, HttpTotals, LATENCY_BOUNDS, Latency, TcpKey, TcpTotals, Totals,
+};
+use crate::core::snapshot::SeriesKey;
+
+/// How long counters that left the configuration are kept.
+const KEEP: Duration = Duration::from_secs(300);
+/// How many of them at most, of each kind.
+const KEEP_MOST: usize = 4_096;
+
+/// A counter with a single writer.
+#[derive(Debug, Default)]
+pub(super) struct Cell(AtomicU64);
+
+impl Cell {
+    /// Adds. Only the worker that owns the cell may.
+    #[inline]
+    pub(super) fn add(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+    /// Takes away. Only the worker that owns the cell may.
+    #[inline]
+    pub(super) fn sub(&self, n: u64) {
+        self.add(n.wrapping_neg());
+    }
+    /// Adds one and returns what was there before.
+    #[inline]
+    pub(super) fn next(&self) -> u64 {
+        let n = self.get();
+        self.add(1);
+        n
+    }
+    /// The value.
+    #[inline]
+    pub(super) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// One worker's share of a request series. Aligned so that no two workers write to one cache line.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub(super) struct HttpCells {
+    status: [Cell; 5],
+    buckets: [Cell; LATENCY_BOUNDS.len() + 1],
+    sum_micros: Cell,
+    bytes_in: Cell,
+    bytes_out: Cell,
+    /// Requests that chose a backend by weight: argument of `RuleEntry::choose`.
+    pub(super) choices: Cell,
+    /// Requests that chose an endpoint of a backend.
+    pub(super) turns: Cell,
+}
+
+impl HttpCells {
+    /// Counts a request that has ended.
+    pub(super) fn record(&self, status: u16, took: Duration, bytes_in: u64, bytes_out: u64) {
+        self.status[usize::from((status / 100).clamp(1, 5)) - 1].add(1);
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.buckets[LATENCY_BOUNDS.partition_point(|bound| *bound < micros)].add(1);
+        self.sum_micros.add(micros);
+        self.bytes_in.add(bytes_in);
+        self.bytes_out.add(bytes_out);
+    }
+}
+
+/// One worker's share of a TCP backend's connections.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub(super) struct TcpCells {
+    pub(super) connections: Cell,
+    pub(super) bytes_in: Cell,
+    pub(super) bytes_out: Cell,
+}
+
+/// One worker's share of a binding's accepted connections.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub(super) struct AcceptCells(pub(super) Cell);
+
+/// What a worker counts whatever the configuration.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub(super) struct WorkerCells {
+    pub(super) open: Cell,
+    closed: [Cell; CloseReason::ALL.len()],
+    pub(super) connects: Cell,
+    pub(super) reuses: Cell,
+    pub(super) failures: Cell,
+    pub(super) retries: Cell,
+    pub(super) accept_errors: Cell,
+    pub(super) log_dropped: Cell,
+}
+
+impl WorkerCells {
+    /// Counts the end of a connection.
+    pub(super) fn close(&self, reason: CloseReason) {
+        self.closed[reason as usize].add(1);
+    }
+}
+
+/// The cells of all workers for one set of labels.
+pub(super) type Cells<C> = Arc<[C]>;
+
+/// Every counter there is.
+#[derive(Debug)]
+pub(super) struct Registry {
+    /// By worker.
+    pub(super) workers: Box<[WorkerCells]>,
+    known: Mutex<Known>,
+}
+
+/// Counters by label: held while a snapshot is published.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) http: Family<SeriesKey, HttpCells>,
+    pub(super) tcp: Family<TcpKey, TcpCells>,
+    pub(super) accepted: Family<BindingLabel, AcceptCells>,
+}
+
+impl Registry {
+    pub(super) fn new(workers: usize) -> Self {
+        let known =
+            Known { http: Family::new(workers), tcp: Family::new(workers), accepted: Family::new(workers) };
+        Self { workers: cells(workers), known: Mutex::new(known) }
+    }
+
+    /// The counters by label. Panicking while holding it leaves nothing half done: poison is ignored.
+    pub(super) fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn read(&self) -> Totals {
+        let mut known = self.known();
+        known.expire(Instant::now());
+        let sum = |pick: fn(&WorkerCells) -> &Cell| self.workers.iter().map(|w| pick(w).get()).sum();
+        Totals {
+            http: known.http.read(sum_http),
+            tcp: known.tcp.read(sum_tcp),
+            accepted: known.accepted.read(|cells| cells.iter().map(|c| c.0.get()).sum()),
+            open: self.workers.iter().map(|w| w.open.get()).collect(),
+            closed: CloseReason::ALL
+                .iter()
+                .map(|r| (*r, self.workers.iter().map(|w| w.closed[*r as usize].get()).sum()))
+                .collect(),
+            upstream_connects: sum(|w| &w.connects),
+            upstream_reuses: sum(|w| &w.reuses),
+            upstream_failures: sum(|w| &w.failures),
+            upstream_retries: sum(|w| &w.retries),
+            accept_errors: sum(|w| &w.accept_errors),
+            log_dropped: sum(|w| &w.log_dropped),
+        }
+    }
+}
+
+impl Known {
+    /// Begins a publication: what is not asked for until [`Known::expire`] has left the configuration.
+    pub(super) fn begin(&mut self, now: Instant) {
+        self.http.begin(now);
+        self.tcp.begin(now);
+        self.accepted.begin(now);
+    }
+
+    /// Forgets what left the configuration long ago, and the oldest of what is too much.
+    pub(super) fn expire(&mut self, now: Instant) {
+        self.http.expire(now);
+        self.tcp.expire(now);
+        self.accepted.expire(now);
+    }
+}
+
+/// Counters of one kind.
+#[derive(Debug)]
+pub(super) struct Family<K, C> {
+    workers: usize,
+    entries: FxHashMap<K, Entry<C>>,
+}
+
+#[derive(Debug)]
+struct Entry<C> {
+    cells: Cells<C>,
+    gone: Option<Instant>,
+}
+
+impl<K: Clone + Eq + Hash + Ord, C: Default> Family<K, C> {
+    fn new(workers: usize) -> Self {
+        Self { workers, entries: FxHashMap::default() }
+    }
+
+    fn begin(&mut self, now: Instant) {
+        for entry in self.entries.values_mut() {
+            entry.gone.get_or_insert(now);
+        }
+    }
+
+    /// The cells for these labels, the same as before if there were some.
+    pub(super) fn cells(&mut self, key: &K) -> Cells<C> {
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.gone = None;
+            return entry.cells.clone();
+        }
+        let cells: Cells<C> = cells(self.workers).into();
+        self.entries.insert(key.clone(), Entry { cells: cells.clone(), gone: None });
+        cells
+    }
+
+    fn expire(&mut self, now: Instant) {
+        self.entries.retain(|_, e| e.gone.is_none_or(|gone| now.duration_since(gone) < KEEP));
+        let mut gone: Vec<(Instant, K)> =
+            self.entries.iter().filter_map(|(k, e)| Some((e.gone?, k.clone()))).collect();
+        if gone.len() > KEEP_MOST {
+            gone.sort_unstable();
+            for (_, key) in &gone[..gone.len() - KEEP_MOST] {
+                self.entries.remove(key);
+            }
+        }
+    }
+
+    fn read<T>(&self, sum: impl Fn(&[C]) -> T) -> Vec<(K, T)> {
+        let mut all: Vec<(K, T)> = self.entries.iter().map(|(k, e)| (k.clone(), sum(&e.cells))).collect();
+        all.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        all
+    }
+}
+
+fn cells<C: Default>(workers: usize) -> Box<[C]> {
+    std::iter::repeat_with(C::default).take(workers).collect()
+}
+
+fn sum_http(cells: &[HttpCells]) -> HttpTotals {
+    let mut total = HttpTotals::default();
+    for cell in cells {
+        for (sum, part) in total.status.iter_mut().zip(&cell.status) {
+            *sum += part.get();
+        }
+        let Latency { buckets, sum_micros } = &mut total.latency;
+        for (sum, part) in buckets.iter_mut().zip(&cell.buckets) {
+            *sum += part.get();
+        }
+        *sum_micros += cell.sum_micros.get();
+        total.bytes_in += cell.bytes_in.get();
+        total.bytes_out += cell.bytes_out.get();
+    }
+    total
+}
+
+fn sum_tcp(cells: &[TcpCells]) -> TcpTotals {
+    cells.iter().fold(TcpTotals::default(), |sum, cell| TcpTotals {
+        connections: sum.connections + cell.connections.get(),
+        bytes_in: sum.bytes_in + cell.bytes_in.get(),
+        bytes_out: sum.bytes_out + cell.bytes_out.get(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn family() -> Family<u32, AcceptCells> {
+        Family::new(2)
+    }
+
+    #[test]
+    fn labels_keep_their_cells_across_publications() {
+        let mut f = family();
+        let t = Instant::now();
+        f.cells(&7)[1].0.add(3);
+        f.begin(t);
+        f.cells(&7)[0].0.add(2);
+        f.expire(t + KEEP * 2);
+        assert_eq!(f.read(|c| c.iter().map(|c| c.0.get()).sum::<u64>()), [(7, 5)]);
+    }
+
+    #[test]
+    fn what_left_is_kept_for_a_while_and_then_forgotten() {
+        let mut f = family();
+        let t = Instant::now();
+        f.cells(&1);
+        f.begin(t);
+        f.expire(t + KEEP / 2);
+        assert_eq!(f.read(|_| ()).len(), 1);
+        f.begin(t + KEEP / 2); // another publication does not lengthen its stay
+        f.expire(t + KEEP);
+        assert_eq!(f.read(|_| ()).len(), 0);
+    }
+
+    #[test]
+    fn what_left_is_bounded_and_the_oldest_goes_first() {
+        let mut f = family();
+        let t = Instant::now();
+        for key in 0..10 {
+            f.cells(&key);
+        }
+        f.begin(t);
+        for key in 10..10 + KEEP_MOST as u32 {
+            f.cells(&key);
+        }
+        f.begin(t + Duration::from_secs(1));
+        f.expire(t + Duration::from_secs(1));
+        let left = f.read(|_| ());
+        assert_eq!((left.len(), left[0].0), (KEEP_MOST, 10));
+    }
+
+    #[test]
+    fn status_classes_and_buckets() {
+        let cells = HttpCells::default();
+        for (status, micros) in [(204, 500), (404, 501), (599, 20_000_000), (0, 1)] {
+            cells.record(status, Duration::from_micros(micros), 1, 2);
+        }
+        let total = sum_http(&[cells]);
+        assert_eq!(total.status, [1, 1, 0, 1, 1]);
+        assert_eq!(
+            (total.latency.buckets[0], total.latency.buckets[1], total.latency.buckets[12]),
+            (2, 1, 1)
+        );
+        assert_eq!((total.bytes_in, total.bytes_out), (4, 8));
+    }
+}

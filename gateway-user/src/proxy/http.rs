@@ -1,0 +1,141 @@
+//! HTTP/1.1: hyper reads requests and writes answers; what lies between is ours.
+//!
+//! Owns a client connection from its acceptance to its end. Routes are `core`'s, endpoints are `upstream`'s.
+//! Upgrade is not passed on: a request for one is served as if it had not asked.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+
+use self::client::{Client, Doing};
+use self::io::Watched;
+use super::connection::{Connection, Order};
+use super::totals::CloseReason;
+use super::worker::reset;
+
+mod answer;
+mod body;
+mod client;
+mod forward;
+mod io;
+mod record;
+mod request;
+mod watch;
+
+/// How long what a client still sends is read and dropped after an answer that ends the connection, so that a reset
+/// does not overtake that answer (RFC 9112, 9.6).
+const LINGER: Duration = Duration::from_secs(2);
+/// As many bytes at most.
+const LINGER_BYTES: usize = 1 << 20;
+/// The answer to a header that does not arrive.
+const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+/// How a connection is to be closed.
+enum Close {
+    /// Nothing is left to say or to hear.
+    Plainly,
+    /// The client may still be sending.
+    Lingering,
+    /// An answer broke off: the client must not take it for complete.
+    Reset,
+}
+
+/// Serves a client's connection until it ends.
+pub(super) async fn serve(connection: Connection, stream: TcpStream) {
+    let client = Rc::new(Client::new(connection));
+    let io = TokioIo::new(Watched { stream, client: client.clone() });
+    let service = {
+        let client = client.clone();
+        service_fn(move |request| answer::answer(client.clone(), request))
+    };
+    let mut http = http1::Builder::new()
+        .header_read_timeout(None)
+        .max_buf_size(client.connection.worker.config().max_header_bytes)
+        .serve_connection(io, service);
+    let mut draining = false;
+    let (reason, close) = poll_fn(|cx| {
+        match client.connection.order(cx) {
+            Order::Serve => {}
+            Order::Drain if draining => {}
+            Order::Drain => {
+                draining = true;
+                if client.is_fresh() {
+                    // Its first request may be on the way: wait for that a little.
+                    client.connection.expire_in(2);
+                } else {
+                    Pin::new(&mut http).graceful_shutdown();
+                }
+            }
+            Order::Expire => match client.doing() {
+                Doing::Idle => return Poll::Ready((CloseReason::Idle, Close::Plainly)),
+                Doing::Head => return Poll::Ready((CloseReason::BadRequest, Close::Lingering)),
+                Doing::Answering => return Poll::Ready((CloseReason::Idle, Close::Reset)),
+                Doing::Waiting => {} // the request sees it and is answered with 504
+            },
+        }
+        Pin::new(&mut http).poll(cx).map(|result| end(&client, result))
+    })
+    .await;
+    let slow =
+        reason == CloseReason::BadRequest && client.doing() == Doing::Head && client.connection.is_expired();
+    client.connection.ends(reason);
+    let stream = http.into_parts().io.into_inner().stream;
+    if slow {
+        // As much as goes: the client may not read either.
+        let _sent = stream.try_write(TOO_SLOW);
+    }
+    match close {
+        Close::Plainly => {}
+        Close::Reset => reset(stream),
+        Close::Lingering => linger(stream).await,
+    }
+}
+
+fn end(client: &Client, result: hyper::Result<()>) -> (CloseReason, Close) {
+    if let Some(reason) = client.broken() {
+        return (reason, Close::Reset);
+    }
+    match result {
+        Ok(()) if client.has_unread() => (CloseReason::Done, Close::Lingering),
+        Ok(()) => (CloseReason::Done, Close::Plainly),
+        Err(error) if error.is_parse() => (CloseReason::BadRequest, Close::Lingering),
+        // It went away within a request, or does not take the answer.
+        Err(error) if error.is_incomplete_message() || error.is_body_write_aborted() => {
+            (CloseReason::ClientReset, Close::Plainly)
+        }
+        Err(error) if is_gone(&error) => (CloseReason::ClientReset, Close::Plainly),
+        Err(_) => (CloseReason::Error, Close::Reset),
+    }
+}
+
+fn is_gone(error: &hyper::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionReset, NotConnected, UnexpectedEof};
+    std::error::Error::source(error)
+        .and_then(|source| source.downcast_ref::<std::io::Error>())
+        .is_some_and(|e| matches!(e.kind(), BrokenPipe | ConnectionReset | NotConnected | UnexpectedEof))
+}
+
+async fn linger(mut stream: TcpStream) {
+    // If it fails the connection is gone already.
+    let _gone = socket2::SockRef::from(&stream).shutdown(std::net::Shutdown::Write);
+    let drain = async {
+        let mut sink = vec![0; 16 * 1024];
+        let mut read = 0;
+        while read < LINGER_BYTES {
+            match stream.read(&mut sink).await {
+                Ok(n) if n > 0 => read += n,
+                _ => break,
+            }
+        }
+    };
+    // Whether it ends or the time is up, the socket is closed.
+    let _in_time = tokio::time::timeout(LINGER, drain).await;
+}

@@ -1,0 +1,94 @@
+//! From a request to its answer: checked, routed, counted.
+//!
+//! Owns the statuses that the gateway gives by itself: 400, 404, 500, 501, 503. What endpoints do is `forward`'s.
+
+use std::convert::Infallible;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+
+use super::body::AnswerBody;
+use super::client::Client;
+use super::forward;
+use super::record::Record;
+use super::request::{Refused, check};
+use crate::core::route::{RequestView, Target};
+use crate::core::snapshot::BoundService;
+
+/// Answers a request. Never fails: what goes wrong has a status.
+pub(super) async fn answer(
+    client: Rc<Client>,
+    request: Request<Incoming>,
+) -> Result<Response<AnswerBody>, Infallible> {
+    let ambiguous = client.request_begins();
+    let draining = client.connection.worker.is_draining();
+    let (parts, body) = request.into_parts();
+    let view = client.connection.worker.view();
+    let mut record = Record::new(client.clone(), view.clone(), &parts);
+    let bound = view.bound(client.connection.local).map(|bound| &bound.listeners.service);
+    let Some(BoundService::Http(table)) = bound else {
+        // The listener has gone since the client connected.
+        return Ok(closing(own(StatusCode::NOT_FOUND, "no listener is here any more", record)));
+    };
+    record.belongs_to(table.unrouted());
+    if ambiguous {
+        let why = "both Content-Length and Transfer-Encoding";
+        return Ok(closing(own(StatusCode::BAD_REQUEST, why, record)));
+    }
+    let host = match check(&parts) {
+        Ok(host) => host,
+        Err(Refused(status, why)) => return Ok(closing(own(status, why, record))),
+    };
+    let found = table.find(&RequestView {
+        host: host.name,
+        path: parts.uri.path(),
+        query: parts.uri.query(),
+        method: parts.method.as_str(),
+        headers: &parts.headers,
+    });
+    record.belongs_to(found.series);
+    record.listener(found.listener);
+    let Some(rule) = found.rule else {
+        return Ok(own(StatusCode::NOT_FOUND, "no route fits", record));
+    };
+    record.rule(rule);
+    if rule.refused {
+        return Ok(own(StatusCode::INTERNAL_SERVER_ERROR, "the rule asks for what is not built", record));
+    }
+    let choice = record.cells(rule.series).map_or(0, |cells| cells.choices.next());
+    let Some(backend) = rule.choose(choice) else {
+        return Ok(own(StatusCode::INTERNAL_SERVER_ERROR, "the rule has no backend", record));
+    };
+    record.backend(backend);
+    let mut answer = match &backend.target {
+        Target::Invalid => own(StatusCode::INTERNAL_SERVER_ERROR, "the backend is invalid", record),
+        Target::Unavailable => own(StatusCode::SERVICE_UNAVAILABLE, "the backend has no endpoint", record),
+        Target::Endpoints(endpoints) => {
+            let replaced = host.from_target.then(|| host.authority.to_owned());
+            let call = forward::Call { rule, endpoints, series: backend.series, host: replaced };
+            forward::forward(call, parts, body, record).await
+        }
+    };
+    if draining || client.connection.worker.is_draining() {
+        answer = closing(answer);
+    }
+    Ok(answer)
+}
+
+/// An answer of the gateway's own.
+pub(super) fn own(status: StatusCode, why: &'static str, mut record: Record) -> Response<AnswerBody> {
+    record.answered(status.as_u16());
+    record.because(|| why.to_owned());
+    let mut response = Response::new(AnswerBody::whole(Bytes::from_static(why.as_bytes()), record));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+fn closing(mut response: Response<AnswerBody>) -> Response<AnswerBody> {
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}

@@ -1,0 +1,217 @@
+//! TCP: a client's connection is relayed to the backend that the slots name.
+//!
+//! Owns the choice (the same pure function as in the kernel), what happens if a backend does not answer, and how
+//! the connection ends: as the one side ended it, so it ends for the other.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use gateway_ebpf::abi::{REJECT_BACKEND, TCP};
+use gateway_ebpf::select::{Tuple, backend, hash, slot};
+use tokio::net::TcpStream;
+
+use self::copy::{Ended, Pair};
+use super::connection::Connection;
+use super::counters::{Cells, TcpCells};
+use super::log::TcpLine;
+use super::totals::CloseReason;
+use super::upstream::dial;
+use super::view::{Bound, normal};
+use super::worker::{Worker, reset};
+use crate::core::snapshot::TcpService;
+
+mod copy;
+
+/// Backends that are tried for one connection.
+const MAX_TRIES: usize = 5;
+
+/// A connection that is relayed; dropped, it is written down.
+pub(super) struct Relayed {
+    connection: Connection,
+    service: Arc<TcpService>,
+    backend: Cell<u32>,
+    cells: RefCell<Option<Cells<TcpCells>>>,
+    bytes_in: Cell<u64>,
+    bytes_out: Cell<u64>,
+}
+
+/// Decides what becomes of a connection: `None` if the slot refuses it, and it has been reset.
+pub(super) fn begin(
+    bound: &Bound,
+    service: &Arc<TcpService>,
+    connection: Connection,
+    stream: TcpStream,
+) -> Option<impl Future<Output = ()> + use<>> {
+    let hash = hash(&tuple(&connection));
+    let relayed = Relayed {
+        connection,
+        service: service.clone(),
+        backend: Cell::new(REJECT_BACKEND),
+        cells: RefCell::new(None),
+        bytes_in: Cell::new(0),
+        bytes_out: Cell::new(0),
+    };
+    let chosen = backend(hash, &service.slots);
+    if !service.backends.contains_key(&chosen) {
+        relayed.goes_to(REJECT_BACKEND, bound.tcp.get(&REJECT_BACKEND));
+        relayed.connection.ends(CloseReason::Refused);
+        reset(stream);
+        return None;
+    }
+    let order = order(service, hash);
+    let cells: Vec<_> = order.iter().map(|id| (*id, bound.tcp.get(id).cloned())).collect();
+    Some(relay(relayed, cells, stream))
+}
+
+fn tuple(connection: &Connection) -> Tuple {
+    Tuple {
+        source: normal(connection.peer.ip()),
+        destination: normal(connection.local.ip()),
+        source_port: connection.peer.port(),
+        destination_port: connection.local.port(),
+        protocol: TCP,
+    }
+}
+
+/// Backends to try: the one that the slots name, then those in the slots after it.
+fn order(service: &TcpService, hash: u64) -> Vec<u32> {
+    let slots = &service.slots;
+    let first = slot(hash, slots.len().trailing_zeros() as u8) as usize;
+    let mut order = Vec::with_capacity(1);
+    for at in 0..slots.len() {
+        let id = slots[(first + at) % slots.len()];
+        if service.backends.contains_key(&id) && !order.contains(&id) {
+            order.push(id);
+        }
+        if order.len() == MAX_TRIES.min(service.backends.len()) {
+            break;
+        }
+    }
+    order
+}
+
+async fn relay(relayed: Relayed, order: Vec<(u32, Option<Cells<TcpCells>>)>, client: TcpStream) {
+    let Some(backend) = connect(&relayed, order).await else {
+        relayed.connection.ends(CloseReason::NoEndpoint);
+        return reset(client);
+    };
+    let mut pair = Pair::new(client, backend);
+    let ended = pair.run(&relayed).await;
+    relayed.connection.ends(match ended {
+        Ended::Done => CloseReason::Done,
+        Ended::ClientReset => CloseReason::ClientReset,
+        Ended::BackendReset => CloseReason::BackendReset,
+        Ended::Idle => CloseReason::Idle,
+    });
+}
+
+async fn connect(relayed: &Relayed, order: Vec<(u32, Option<Cells<TcpCells>>)>) -> Option<TcpStream> {
+    let worker = &relayed.connection.worker;
+    let endpoint = |id: &u32| relayed.service.backends[id].at;
+    let healthy = order.iter().any(|(id, _)| !worker.pool.is_failing(endpoint(id)));
+    for (id, cells) in &order {
+        if healthy && worker.pool.is_failing(endpoint(id)) {
+            continue;
+        }
+        if let Ok(stream) = dial(worker, endpoint(id), worker.config().connect_timeout).await {
+            relayed.goes_to(*id, cells.as_ref());
+            return Some(stream);
+        }
+        if !healthy {
+            break;
+        }
+    }
+    None
+}
+
+impl Relayed {
+    fn worker(&self) -> &Rc<Worker> {
+        &self.connection.worker
+    }
+
+    fn goes_to(&self, backend: u32, cells: Option<&Cells<TcpCells>>) {
+        self.backend.set(backend);
+        *self.cells.borrow_mut() = cells.cloned();
+        self.count(|cells| cells.connections.add(1));
+    }
+
+    fn count(&self, count: impl FnOnce(&TcpCells)) {
+        if let Some(cells) = &*self.cells.borrow() {
+            count(&cells[self.worker().id]);
+        }
+    }
+
+    /// Bytes that have arrived from the client and from the backend: progress.
+    fn moved(&self, from_client: u64, from_backend: u64) {
+        self.bytes_in.set(self.bytes_in.get() + from_client);
+        self.bytes_out.set(self.bytes_out.get() + from_backend);
+        self.count(|cells| {
+            cells.bytes_in.add(from_client);
+            cells.bytes_out.add(from_backend);
+        });
+        self.alive();
+    }
+
+    /// Something has moved.
+    fn alive(&self) {
+        self.connection.expire_in(self.worker().ticks.tcp);
+    }
+}
+
+impl Drop for Relayed {
+    fn drop(&mut self) {
+        let Some(log) = &self.worker().shared.log else { return };
+        let backend = self.service.backends.get(&self.backend.get());
+        let line = TcpLine {
+            listener: &self.service.listener,
+            route: &self.service.route,
+            backend: backend.map(|b| &*b.name),
+            endpoint: backend.map(|b| b.at),
+            bytes_in: self.bytes_in.get(),
+            bytes_out: self.bytes_out.get(),
+        };
+        if !log.tcp(&line, &self.connection) {
+            self.worker().cells().log_dropped.add(1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::core::snapshot::TcpBackend;
+
+    fn service(slots: &[u32]) -> TcpService {
+        let at = |id: u32| TcpBackend { at: ([127, 0, 0, 1], id as u16).into(), name: "a/b:1".into() };
+        let backends: BTreeMap<_, _> = slots.iter().filter(|id| **id > 0).map(|id| (*id, at(*id))).collect();
+        TcpService { id: 0, route: "a/r".into(), listener: "a/g/l".into(), slots: slots.into(), backends }
+    }
+
+    #[test]
+    fn the_hashed_backend_comes_first_and_each_once() {
+        let service = service(&[1, 2, 0, 3, 1, 2, 4, 3]);
+        for hash in (0..64u64).map(|n| n << 32) {
+            let order = order(&service, hash);
+            let chosen = backend(hash, &service.slots);
+            if chosen != REJECT_BACKEND {
+                assert_eq!(order[0], chosen);
+            }
+            let mut sorted = order.clone();
+            sorted.sort_unstable();
+            assert_eq!(sorted, [1, 2, 3, 4]);
+        }
+    }
+
+    #[test]
+    fn futures_stay_small() {
+        fn size<F: Future>(
+            _: impl Fn(Relayed, Vec<(u32, Option<Cells<TcpCells>>)>, TcpStream) -> F,
+        ) -> usize {
+            size_of::<F>()
+        }
+        assert!(size(relay) <= 1_200, "{}", size(relay));
+    }
+}

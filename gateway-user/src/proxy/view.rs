@@ -1,0 +1,142 @@
+//! A snapshot as the workers use it: beside each thing that serves, the cells that count it.
+//!
+//! Owns the way from an accepted socket's local address to what is served there. Immutable once published.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use gateway_ebpf::abi::{ANY, Address, BindingKey, TCP, mapped};
+use rustc_hash::FxHashMap;
+
+use super::counters::{AcceptCells, Cells, HttpCells, Known, TcpCells};
+use super::totals::{BindingLabel, TcpKey};
+use crate::core::snapshot::{BoundListeners, BoundService, Snapshot, TcpService};
+
+/// A snapshot with its counters.
+#[derive(Debug, Default)]
+pub(super) struct View {
+    /// By the index that the HTTP tables refer to.
+    pub(super) series: Vec<Cells<HttpCells>>,
+    bindings: FxHashMap<BindingKey, Bound>,
+}
+
+/// A binding with its counters.
+#[derive(Debug)]
+pub(super) struct Bound {
+    pub(super) listeners: Arc<BoundListeners>,
+    pub(super) accepted: Cells<AcceptCells>,
+    /// By backend id, 0 for refused connections; empty unless the service is TCP.
+    pub(super) tcp: FxHashMap<u32, Cells<TcpCells>>,
+}
+
+impl View {
+    pub(super) fn new(snapshot: &Snapshot, known: &mut Known, now: Instant) -> Self {
+        known.begin(now);
+        let view = Self {
+            series: snapshot.series.iter().map(|key| known.http.cells(key)).collect(),
+            bindings: snapshot
+                .bindings
+                .iter()
+                .map(|(key, listeners)| (*key, Bound::new(listeners.clone(), known)))
+                .collect(),
+        };
+        known.expire(now);
+        view
+    }
+
+    /// What is served at a local address: the exact address first, then any.
+    pub(super) fn bound(&self, local: SocketAddr) -> Option<&Bound> {
+        let mut key = BindingKey { address: normal(local.ip()), port: local.port(), protocol: TCP, pad: 0 };
+        self.bindings.get(&key).or_else(|| {
+            key.address = ANY;
+            self.bindings.get(&key)
+        })
+    }
+}
+
+impl Bound {
+    fn new(listeners: Arc<BoundListeners>, known: &mut Known) -> Self {
+        let binding = label(&listeners);
+        let tcp = match &listeners.service {
+            BoundService::Tcp(service) => tcp_cells(service, &binding, known),
+            BoundService::Http(_) | BoundService::Reject => FxHashMap::default(),
+        };
+        Self { accepted: known.accepted.cells(&binding), tcp, listeners }
+    }
+}
+
+fn tcp_cells(
+    service: &TcpService,
+    binding: &BindingLabel,
+    known: &mut Known,
+) -> FxHashMap<u32, Cells<TcpCells>> {
+    let key = |backend: Arc<str>, endpoint| TcpKey {
+        binding: binding.clone(),
+        route: service.route.clone(),
+        backend,
+        endpoint,
+    };
+    let refused = (0, known.tcp.cells(&key("".into(), None)));
+    let backends =
+        service.backends.iter().map(|(id, b)| (*id, known.tcp.cells(&key(b.name.clone(), Some(b.at)))));
+    backends.chain([refused]).collect()
+}
+
+fn label(listeners: &BoundListeners) -> BindingLabel {
+    let BindingKey { address, port, .. } = listeners.key;
+    let at = if address == ANY {
+        format!("*:{port}")
+    } else {
+        SocketAddr::new(IpAddr::from(address).to_canonical(), port).to_string()
+    };
+    BindingLabel { listener: listeners.label.clone(), at: at.into() }
+}
+
+/// An address as the maps hold it; IPv4 seen through an IPv6 socket is IPv4.
+pub(super) fn normal(address: IpAddr) -> Address {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => mapped(v4.octets()),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::counters::Registry;
+
+    fn listeners(address: Address, port: u16, label: &str) -> (BindingKey, Arc<BoundListeners>) {
+        let key = BindingKey { address, port, protocol: TCP, pad: 0 };
+        (key, Arc::new(BoundListeners { id: 0, key, label: label.into(), service: BoundService::Reject }))
+    }
+
+    #[test]
+    fn exact_address_first_then_any_and_mapped_is_v4() {
+        let snapshot = Snapshot {
+            bindings: [
+                listeners(mapped([10, 0, 0, 1]), 80, "exact"),
+                listeners(ANY, 80, "any"),
+                listeners(normal("2001:db8::1".parse().unwrap()), 81, "six"),
+            ]
+            .into_iter()
+            .collect(),
+            ..Snapshot::default()
+        };
+        let registry = Registry::new(1);
+        let view = View::new(&snapshot, &mut registry.known(), Instant::now());
+        for (local, want) in [
+            ("10.0.0.1:80", Some("exact")),
+            ("[::ffff:10.0.0.1]:80", Some("exact")),
+            ("10.0.0.2:80", Some("any")),
+            ("[2001:db8::2]:80", Some("any")),
+            ("[2001:db8::1]:81", Some("six")),
+            ("10.0.0.1:81", None),
+        ] {
+            let found = view.bound(local.parse().unwrap()).map(|b| &*b.listeners.label);
+            assert_eq!(found, want, "{local}");
+        }
+        let labels: Vec<_> = registry.read().accepted.into_iter().map(|(l, _)| l.at.to_string()).collect();
+        assert_eq!(labels, ["*:80", "10.0.0.1:80", "[2001:db8::1]:81"]);
+    }
+}
