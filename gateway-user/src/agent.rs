@@ -124,7 +124,7 @@ fn join(diagnostics: &[Diagnostic]) -> String {
 ///
 /// # Errors
 /// Whatever keeps it from starting; once it runs, it goes on.
-pub fn run(config: Config) -> Result<(), Error> {
+pub fn run(config: &Config) -> Result<(), Error> {
     let mut source = FileSource::new(config.files.clone(), config.endpoints.clone());
     let memory = Memory::open(&config.state_dir)?;
     // While there is one thread: the socket's mode is set by umask.
@@ -166,7 +166,7 @@ pub fn run(config: Config) -> Result<(), Error> {
         dataplane.attach()?;
 
         let (asks, asked) = mpsc::channel(16);
-        let board = Arc::new(Board::new(&config, workers, dataplane.reader(), running.counters()));
+        let board = Arc::new(Board::new(config, workers, dataplane.reader(), running.counters()));
         outputs::serve(&socket, metrics, &board, asks).map_err(start("the outputs"))?;
         let events = Events::new(watch, asked).map_err(start("the signal handlers"))?;
         info!(
@@ -177,7 +177,7 @@ pub fn run(config: Config) -> Result<(), Error> {
             "agent started"
         );
         let engine = Engine::new(dataplane, running, addresses, memory, Arc::clone(&board), loaded)?;
-        Agent { config: &config, source, events, engine, access_log, board }.serve().await;
+        Agent { config, source, events, engine, access_log, board }.serve().await;
         drop(socket);
         Ok(())
     })

@@ -3,13 +3,13 @@
 //! Owns the order: maps lose what goes, workers switch, maps get what comes, addresses follow. Must not know why an
 //! input was read.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gateway_ebpf::abi::{ANY, BindingKey, TCP};
-use tracing::{error, info, warn};
+use gateway_ebpf::abi::{ANY, Address, BindingKey, TCP, mapped};
+use tracing::{debug, error, info, warn};
 
 use super::board::{Board, epoch_seconds, now};
 use super::memory::Memory;
@@ -151,7 +151,7 @@ impl Engine {
 
     /// Whether connections to a socket of the host come to us already.
     pub(super) fn is_bound(&self, socket: SocketAddr) -> bool {
-        let address = gateway_ebpf_address(socket.ip());
+        let address = wire(socket.ip());
         self.bound.iter().any(|key| {
             key.protocol == TCP
                 && key.port == socket.port()
@@ -211,17 +211,27 @@ impl Engine {
     }
 
     /// The steps, in their order. Returns the addresses that could not be brought up.
-    async fn switch(&mut self) -> Result<std::collections::BTreeMap<IpAddr, String>, ApplyError> {
+    async fn switch(&mut self) -> Result<BTreeMap<IpAddr, String>, ApplyError> {
+        let mut begin = Instant::now();
+        let mut step = |step| {
+            debug!(step, took_us = begin.elapsed().as_micros());
+            begin = Instant::now();
+        };
         let plan = plan(&self.dataplane.have()?, &self.snapshot.image)?;
+        step("plan");
         self.dataplane.apply(&plan.withdraw)?;
-        let counts = self.dataplane.reader().counts()?;
-        self.memory.adopt(&self.snapshot.ids, &counts.lookups);
+        step("withdraw");
+        let reader = self.dataplane.reader();
+        self.memory.adopt(&self.snapshot.ids, || reader.counts().map(|counts| counts.lookups))?;
         self.board.baselines.store(self.memory.baselines.clone().into());
         self.running.publish(Arc::clone(&self.snapshot));
         self.board.snapshot.store(Arc::clone(&self.snapshot));
+        step("publish");
         self.dataplane.apply(&plan.install)?;
         self.bound = self.snapshot.image.bindings.keys().copied().collect();
+        step("install");
         let failed = self.addresses.sync(&self.snapshot.addresses).await;
+        step("addresses");
         self.board.change_numbers(|numbers| {
             numbers.generation = self.inputs;
             numbers.current = true;
@@ -278,9 +288,9 @@ impl Engine {
 }
 
 /// An address as the maps hold it.
-fn gateway_ebpf_address(address: IpAddr) -> gateway_ebpf::abi::Address {
+fn wire(address: IpAddr) -> Address {
     match address {
-        IpAddr::V4(v4) => gateway_ebpf::abi::mapped(v4.octets()),
+        IpAddr::V4(v4) => mapped(v4.octets()),
         IpAddr::V6(v6) => v6.octets(),
     }
 }

@@ -67,7 +67,7 @@ enum Format {
 
 pub(super) fn run(args: Args) -> Result<Exit> {
     log(args.log_level, args.log_format);
-    agent::run(agent::Config {
+    agent::run(&agent::Config {
         files: args.input.files,
         endpoints: args.input.endpoints,
         state_dir: args.places.state_dir,
