@@ -21,8 +21,9 @@ use crate::proxy::Counters;
 const STUCK: Duration = Duration::from_secs(30);
 
 pub(super) struct Board {
-    /// The agent's status, without what changes with time.
-    pub(super) status: ArcSwap<StatusView>,
+    agent: ArcSwap<AgentView>,
+    /// The status of the objects; that of the agent is put in when somebody asks.
+    pub(super) objects: ArcSwap<StatusView>,
     /// The snapshot that serves.
     pub(super) snapshot: ArcSwap<Snapshot>,
     pub(super) baselines: ArcSwap<Baselines>,
@@ -53,7 +54,8 @@ impl Board {
             },
         };
         Self {
-            status: ArcSwap::from_pointee(StatusView { agent: Some(agent), ..StatusView::default() }),
+            agent: ArcSwap::from_pointee(agent),
+            objects: ArcSwap::default(),
             snapshot: ArcSwap::default(),
             baselines: ArcSwap::default(),
             configuration: ArcSwap::default(),
@@ -104,11 +106,15 @@ impl Board {
 
     /// Changes what is said about the agent. Called by the loop alone.
     pub(super) fn change_agent(&self, change: impl FnOnce(&mut AgentView)) {
-        let mut status = StatusView::clone(&self.status.load());
-        if let Some(agent) = &mut status.agent {
-            change(agent);
-        }
-        self.status.store(status.into());
+        let mut agent = AgentView::clone(&self.agent.load());
+        change(&mut agent);
+        self.agent.store(agent.into());
+    }
+
+    /// The status of agent and objects.
+    pub(super) fn status(&self) -> StatusView {
+        let agent = Some(AgentView::clone(&self.agent.load()));
+        StatusView { agent, ..StatusView::clone(&self.objects.load()) }
     }
 
     /// Changes the numbers of the configuration. Called by the loop alone.

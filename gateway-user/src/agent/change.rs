@@ -251,9 +251,8 @@ impl Engine {
     /// Shows the conditions as they are after applying, and logs those that turned bad.
     fn show(&self, outcome: &Outcome) {
         let report = finish(&self.snapshot.report, outcome);
-        let before = self.board.status.load();
-        let mut view = StatusView::new(&report, &self.input.model, Some((&before, &now())));
-        view.agent.clone_from(&before.agent);
+        let before = self.board.objects.load();
+        let view = StatusView::new(&report, &self.input.model, Some((&before, &now())));
         let known: BTreeSet<_> =
             before.conditions().into_iter().map(|(p, c)| (p, c.kind, c.message)).collect();
         for (place, condition) in view.conditions() {
@@ -263,7 +262,7 @@ impl Engine {
                 warn!(
                     object = place,
                     condition = format!("{}={}", condition.kind, condition.status),
-                    reason = condition.reason,
+                    reason = &*condition.reason,
                     "{}",
                     condition.message
                 );
@@ -272,7 +271,7 @@ impl Engine {
         for note in view.notes.iter().filter(|note| !before.notes.contains(note)) {
             warn!("{note}");
         }
-        self.board.status.store(view.into());
+        self.board.objects.store(view.into());
     }
 
     fn warn_input(&self) {

@@ -44,7 +44,7 @@ pub(super) fn serve(
 
 async fn answer_admin(call: &Call, board: &Board, asks: &mpsc::Sender<Ask>) -> Answer {
     match (call.method.as_str(), call.path.as_str()) {
-        ("GET", "/status") => Answer::json(&**board.status.load()),
+        ("GET", "/status") => Answer::json(&board.status()),
         ("GET", "/maps") => match figures::maps(board) {
             Ok(view) => Answer::json(&view),
             Err(error) => Answer::text(500, words(&error)),

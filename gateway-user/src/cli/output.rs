@@ -126,6 +126,6 @@ fn conditions<'a>(all: &'a [ConditionView], kinds: &'a [&str]) -> impl Iterator<
     kinds.iter().map(|kind| match all.iter().find(|condition| condition.kind == *kind) {
         None => Cell::new("-"),
         Some(c) if negative(c) => Cell::new(format!("{} ({})", c.status, c.reason)).fg(Color::Red),
-        Some(c) => Cell::new(&c.status).fg(Color::Green),
+        Some(c) => Cell::new(&*c.status).fg(Color::Green),
     })
 }

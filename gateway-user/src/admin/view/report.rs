@@ -13,7 +13,7 @@ use crate::core::status::{Condition, GatewayStatus, ListenerStatus, ParentStatus
 /// Whether a condition says that something is not as it should be.
 #[must_use]
 pub fn negative(condition: &ConditionView) -> bool {
-    let bad_when = match condition.kind.as_str() {
+    let bad_when = match &*condition.kind {
         "Conflicted" | "PartiallyInvalid" | "OverlappingTLSConfig" => "True",
         _ => "False",
     };
@@ -179,12 +179,86 @@ fn views(conditions: &[Condition]) -> Vec<ConditionView> {
     conditions
         .iter()
         .map(|c| ConditionView {
-            kind: c.kind.to_owned(),
-            status: if c.status { "True" } else { "False" }.to_owned(),
-            reason: c.reason.to_owned(),
+            kind: c.kind.into(),
+            status: if c.status { "True" } else { "False" }.into(),
+            reason: c.reason.into(),
             message: c.message.clone(),
             observed_generation: c.observed_generation,
             last_transition_time: None,
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(programmed: bool, extra: bool) -> Report {
+        let condition = |kind, status| Condition {
+            kind,
+            status,
+            reason: "Because",
+            message: "words".to_owned(),
+            observed_generation: 1,
+        };
+        let mut conditions = vec![condition("Accepted", true), condition("Programmed", programmed)];
+        if extra {
+            conditions.push(condition("ResolvedRefs", true));
+        }
+        let gateway = GatewayStatus { conditions, ..GatewayStatus::default() };
+        Report { gateways: [(ObjectName::new("default", "web"), gateway)].into(), ..Report::default() }
+    }
+
+    fn times(view: &StatusView) -> Vec<(String, String)> {
+        let conditions = view.conditions().into_iter();
+        conditions.map(|(_, c)| (c.kind.into_owned(), c.last_transition_time.unwrap_or_default())).collect()
+    }
+
+    #[test]
+    fn a_transition_time_moves_with_the_status_alone() {
+        let model = Model::default();
+        let first = StatusView::new(&report(true, false), &model, Some((&StatusView::default(), "t1")));
+        assert_eq!(times(&first), [("Accepted".into(), "t1".into()), ("Programmed".into(), "t1".into())]);
+        let same = StatusView::new(&report(true, false), &model, Some((&first, "t2")));
+        assert_eq!(same, first);
+        let failed = StatusView::new(&report(false, true), &model, Some((&same, "t3")));
+        assert_eq!(
+            times(&failed),
+            [
+                ("Accepted".into(), "t1".into()),
+                ("Programmed".into(), "t3".into()),
+                ("ResolvedRefs".into(), "t3".into()),
+            ]
+        );
+    }
+
+    #[test]
+    fn without_an_agent_there_are_no_times() {
+        let view = StatusView::new(&report(true, false), &Model::default(), None);
+        assert!(view.conditions().iter().all(|(_, c)| c.last_transition_time.is_none()));
+        let json = serde_json::to_value(&view).unwrap();
+        assert_eq!(
+            json["gateways"][0]["conditions"][0],
+            serde_json::json!({
+                "type": "Accepted", "status": "True", "reason": "Because", "message": "words",
+                "observedGeneration": 1
+            })
+        );
+        assert_eq!(serde_json::from_value::<StatusView>(json).unwrap(), view);
+    }
+
+    #[test]
+    fn what_is_negative_depends_on_the_type() {
+        for (kind, status, bad) in [
+            ("Accepted", "True", false),
+            ("Accepted", "False", true),
+            ("Conflicted", "True", true),
+            ("Conflicted", "False", false),
+            ("PartiallyInvalid", "True", true),
+        ] {
+            let condition =
+                ConditionView { kind: kind.into(), status: status.into(), ..ConditionView::default() };
+            assert_eq!(negative(&condition), bad, "{kind}={status}");
+        }
+    }
 }

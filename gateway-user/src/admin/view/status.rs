@@ -1,5 +1,7 @@
 //! What is said about the agent and about each object: `sluice status -o json`.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 /// The status of the agent and of every object.
@@ -195,11 +197,11 @@ pub struct ParentRefView {
 pub struct ConditionView {
     /// `Accepted`, `Programmed`, `ResolvedRefs`, …
     #[serde(rename = "type")]
-    pub kind: String,
+    pub kind: Cow<'static, str>,
     /// `True` or `False`.
-    pub status: String,
+    pub status: Cow<'static, str>,
     /// Reason.
-    pub reason: String,
+    pub reason: Cow<'static, str>,
     /// Message.
     pub message: String,
     /// The generation of the object that it speaks of.
