@@ -192,6 +192,30 @@ fn uninstall_leaves_nothing() {
     assert_eq!(ns.enter(|| Dataplane::uninstall(&config(&fs, 1)).unwrap()), Vec::<String>::new());
 }
 
+/// Size of the attached program after the verifier removed what is dead, in bytes.
+fn program_size(fs: &BpfFs) -> u64 {
+    let show = |words: &[&str], pin: Option<std::path::PathBuf>| -> serde_json::Value {
+        let output = Command::new("bpftool").arg("-j").args(words).args(pin).output().unwrap();
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let link = show(&["link", "show", "pinned"], Some(pin_dir(fs).join(SK_LOOKUP_LINK)));
+    let program = show(&["prog", "show", "id", &link["prog_id"].to_string()], None);
+    program["bytes_xlated"].as_u64().unwrap()
+}
+
+#[test]
+fn logging_that_is_off_is_not_in_the_program() {
+    let mut bed = Bed::new("size", 1);
+    let off = program_size(&bed.fs);
+    let mut sizes = Vec::new();
+    for level in [LogLevel::Warn, LogLevel::Debug, LogLevel::Off] {
+        bed.dataplane.set_log_level(level).unwrap();
+        sizes.push(program_size(&bed.fs));
+    }
+    println!("off {off}, warn, debug and off again {sizes:?}");
+    assert!(off < sizes[0] && sizes[0] < sizes[1] && off == sizes[2], "{off}, {sizes:?}");
+}
+
 /// What the process's logger was given.
 static RECORDS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Mutex, PoisonError};
 
 use nix::ifaddrs::getifaddrs;
 use procfs::net::{TcpNetEntries, TcpNetEntry, TcpState};
@@ -40,20 +41,19 @@ fn addresses() -> BTreeSet<IpAddr> {
 }
 
 fn listening() -> Vec<Listening> {
-    let mut found: Vec<(SocketAddr, u64)> = ["tcp", "tcp6"]
+    let found: Vec<(SocketAddr, u64)> = ["tcp", "tcp6"]
         .into_iter()
         .flat_map(entries)
         .filter(|entry| entry.state == TcpState::Listen)
         .map(|entry| (entry.local_address, entry.inode))
         .collect();
-    let mine = Process::myself().map(|me| sockets(&me).collect::<BTreeSet<_>>()).unwrap_or_default();
-    found.retain(|(_, inode)| !mine.contains(inode));
-    if found.is_empty() {
-        return Vec::new();
+    let owners = owners(&found.iter().map(|(_, inode)| *inode).collect());
+    let mut listening = BTreeSet::new();
+    for (at, inode) in found {
+        if let Some(Owner::Process(name)) = owners.get(&inode) {
+            listening.insert((at, name.clone()));
+        }
     }
-    let names = names(&found.iter().map(|(_, inode)| *inode).collect());
-    let mut listening: BTreeSet<_> =
-        found.into_iter().map(|(at, inode)| (at, names.get(&inode).cloned().unwrap_or_default())).collect();
     // A socket on [::] listens on IPv4, too, unless it says otherwise, which /proc does not tell.
     let both: Vec<_> = listening
         .iter()
@@ -96,21 +96,37 @@ fn sockets(process: &Process) -> impl Iterator<Item = u64> {
     files.filter_map(|file| if let FDTarget::Socket(inode) = file.target { Some(inode) } else { None })
 }
 
-/// Which process has a socket: the first that is found, as `name (pid N)`.
-fn names(wanted: &BTreeSet<u64>) -> BTreeMap<u64, String> {
-    let mut names = BTreeMap::new();
-    for process in all_processes().into_iter().flatten().flatten() {
-        let theirs: Vec<_> = sockets(&process).filter(|inode| wanted.contains(inode)).collect();
-        if theirs.is_empty() {
-            continue;
-        }
-        let name = process.stat().map_or_else(|_| "a process".into(), |stat| stat.comm);
-        for inode in theirs {
-            names.entry(inode).or_insert_with(|| format!("{name} (pid {})", process.pid()));
-        }
-        if names.len() == wanted.len() {
-            break;
+/// Whose a socket is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Owner {
+    Us,
+    /// `name (pid N)`; empty if it cannot be seen.
+    Process(String),
+}
+
+/// Owners of the listening sockets that were seen last, by inode. To find one, the files of every process are read;
+/// that is done for what is new, since a change of the configuration must not take longer for each process of the
+/// host and each connection of ours.
+static KNOWN: Mutex<BTreeMap<u64, Owner>> = Mutex::new(BTreeMap::new());
+
+fn owners(wanted: &BTreeSet<u64>) -> BTreeMap<u64, Owner> {
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    known.retain(|inode, _| wanted.contains(inode));
+    let mut new: BTreeSet<u64> = wanted.iter().filter(|inode| !known.contains_key(inode)).copied().collect();
+    if let (false, Ok(me)) = (new.is_empty(), Process::myself()) {
+        for inode in sockets(&me).filter(|inode| new.remove(inode)).collect::<Vec<_>>() {
+            known.insert(inode, Owner::Us);
         }
     }
-    names
+    for process in all_processes().into_iter().flatten().flatten() {
+        if new.is_empty() {
+            break;
+        }
+        for inode in sockets(&process).filter(|inode| new.remove(inode)).collect::<Vec<_>>() {
+            let name = process.stat().map_or_else(|_| "a process".into(), |stat| stat.comm);
+            known.insert(inode, Owner::Process(format!("{name} (pid {})", process.pid())));
+        }
+    }
+    known.extend(new.into_iter().map(|inode| (inode, Owner::Process(String::new()))));
+    known.clone()
 }

@@ -155,12 +155,13 @@ impl Maps {
             }
         }
         for (id, words) in (0u32..).zip(self.backends.get().chunks_exact(BACKEND_WORDS)) {
+            if !is_backend(words) {
+                continue;
+            }
             let words: [u64; BACKEND_WORDS] = std::array::from_fn(|i| words[i].load(Ordering::Relaxed));
             let backend: Backend = bytemuck::cast(words);
-            if backend.protocol != 0 {
-                let at = SocketAddr::new(unmapped(backend.address), backend.port);
-                image.backends.insert(id, BackendKey { at, protocol: backend.protocol });
-            }
+            let at = SocketAddr::new(unmapped(backend.address), backend.port);
+            image.backends.insert(id, BackendKey { at, protocol: backend.protocol });
         }
         Ok(Have { image, words })
     }
@@ -258,14 +259,15 @@ pub(super) fn bindings(
         .map_err(Error::map(BINDINGS, "reading it"))
 }
 
-/// How many backends there are: entries whose protocol is not zero.
+/// How many backends there are.
 pub(super) fn backends_used(words: &Words) -> u32 {
+    words.get().chunks_exact(BACKEND_WORDS).filter(|entry| is_backend(entry)).count() as u32
+}
+
+/// Whether an entry holds a backend: its protocol is not zero.
+fn is_backend(entry: &[AtomicU64]) -> bool {
     let at = std::mem::offset_of!(Backend, protocol);
-    words
-        .get()
-        .chunks_exact(BACKEND_WORDS)
-        .filter(|entry| entry[at / 8].load(Ordering::Relaxed).to_ne_bytes()[at % 8] != 0)
-        .count() as u32
+    entry[at / 8].load(Ordering::Relaxed).to_ne_bytes()[at % 8] != 0
 }
 
 /// Whether a map operation failed for want of the entry.
