@@ -21,6 +21,20 @@ pub(super) struct Findings {
     pub(super) refusals: Vec<(Level, Refusal)>,
 }
 
+/// Patterns of the API in words.
+const MEANT: [(&str, &str); 4] = [
+    (r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", "write a-z, 0-9 and -, such as my-name"),
+    (
+        r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
+        "write a-z, 0-9, - and dots, such as my-name or my.name",
+    ),
+    (
+        r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
+        "write a hostname in lower case, such as a.example.com or *.example.com",
+    ),
+    (r"^([0-9]{1,5}(h|m|s|ms)){1,4}$", "write whole numbers with h, m, s or ms, such as 1m30s"),
+];
+
 /// Checks the tree and fills in defaults. `null_is_absent` is how Kubernetes' own kinds see it; in the others a null
 /// must have a default that takes its place.
 pub(super) fn check(
@@ -213,7 +227,9 @@ impl Check<'_> {
         } else if let Some(pattern) = &schema.pattern
             && !pattern.regex().is_some_and(|regex| regex.is_match(text))
         {
-            self.error(at, shown(), format!("must match {}", pattern.text), "");
+            let meant =
+                MEANT.iter().find(|(known, _)| *known == pattern.text).map_or("", |(_, meant)| *meant);
+            self.error(at, shown(), format!("must match {}", pattern.text), meant);
         }
     }
 

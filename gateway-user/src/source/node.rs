@@ -182,7 +182,7 @@ impl fmt::Write for Shortened {
 }
 
 impl fmt::Display for Node {
-    /// JSON's form, with plain text where nothing surrounds it.
+    /// Nearly JSON; defaults are left out.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.value {
             Value::Null => f.write_str("null"),
@@ -197,10 +197,11 @@ impl fmt::Display for Node {
                 f.write_str(if items.is_empty() { "[]" } else { "]" })
             }
             Value::Map(entries) => {
-                for (i, (key, node)) in entries.iter().enumerate() {
+                let written = entries.iter().filter(|(_, node)| node.written);
+                for (i, (key, node)) in written.enumerate() {
                     write!(f, "{}{}: {node}", if i == 0 { "{" } else { ", " }, key.name)?;
                 }
-                f.write_str(if entries.is_empty() { "{}" } else { "}" })
+                f.write_str(if entries.iter().any(|(_, node)| node.written) { "}" } else { "{}" })
             }
         }
     }
