@@ -254,9 +254,9 @@ impl Check<'_> {
         };
         let (got, remedy) = match (&node.value, kind) {
             (Value::Null, _) => ("empty", "give it a value, or remove it"),
-            (Value::Bool(_) | Value::Int(_) | Value::Float(_), Type::String) => {
-                ("not text", "put it in quotes")
-            }
+            (Value::Bool(_), Type::String) => ("true or false", "put it in quotes"),
+            (Value::Int(_) | Value::Float(_), Type::String) => ("a number", "put it in quotes"),
+            (Value::Float(_), Type::Integer) => ("a fraction or too large", ""),
             (Value::String(text), Type::Integer) if text.parse::<i64>().is_ok() => {
                 ("text", "remove the quotes")
             }

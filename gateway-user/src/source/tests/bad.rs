@@ -138,7 +138,7 @@ fn unknown_fields_and_wrong_types() {
     );
     refused(
         &gateway("  - name: http\n    protocol: HTTP\n    port: \"80\"\n    hostname: true\n"),
-        "test.yaml:10:11: Gateway default/g: spec.listeners[0].port: must be a whole number, and is text (got \"80\"); remove the quotes\ntest.yaml:11:15: Gateway default/g: spec.listeners[0].hostname: must be text, and is not text (got true); put it in quotes\n",
+        "test.yaml:10:11: Gateway default/g: spec.listeners[0].port: must be a whole number, and is text (got \"80\"); remove the quotes\ntest.yaml:11:15: Gateway default/g: spec.listeners[0].hostname: must be text, and is true or false (got true); put it in quotes\n",
     );
     refused(
         &gateway("    name: http\n    protocol: HTTP\n    port: 80\n"),
@@ -150,7 +150,7 @@ fn unknown_fields_and_wrong_types() {
     );
     refused(
         &route("  parentRefs:\n  - name: g\n    port: 80.5\n  rulez: []\n"),
-        "test.yaml:8:11: HTTPRoute default/r: spec.parentRefs[0].port: must be a whole number, and is a number (got 80.5)\ntest.yaml:9:3: HTTPRoute default/r: spec.rulez: unknown field (got []); did you mean `rules`?\n",
+        "test.yaml:8:11: HTTPRoute default/r: spec.parentRefs[0].port: must be a whole number, and is a fraction or too large (got 80.5)\ntest.yaml:9:3: HTTPRoute default/r: spec.rulez: unknown field (got []); did you mean `rules`?\n",
     );
     refused(
         &route("  rules:\n  - forwardTo:\n    - serviceName: s\n"),
@@ -170,7 +170,7 @@ fn values_out_of_range() {
     );
     refused(
         &gateway("  - name: http\n    protocol: HTTP\n    port: 99999999999999999999\n"),
-        "test.yaml:10:11: Gateway default/g: spec.listeners[0].port: must be a whole number, and is a number (got 100000000000000000000)\n",
+        "test.yaml:10:11: Gateway default/g: spec.listeners[0].port: must be a whole number, and is a fraction or too large (got 100000000000000000000)\n",
     );
     refused(
         &gateway("  - []\n"),

@@ -1,1 +1,314 @@
-//! x
+//! From objects to the model: refusals, metadata, lists, endpoints, warnings.
+
+use super::{load, load_with, messages, name};
+use crate::core::model::{GatewayAddress, Model};
+use crate::source::assemble::{Generations, Part, assemble};
+use crate::source::object;
+
+fn model(text: &str) -> Model {
+    load(text).unwrap_or_else(|errors| panic!("{}", messages(Err(errors)))).model
+}
+
+/// All refusals of a model, with what carries them.
+fn refusals(model: &Model) -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    let mut add = |owner: String, refusals: &[crate::core::model::Refusal]| {
+        all.extend(refusals.iter().map(|refusal| (owner.clone(), refusal.field.clone())));
+    };
+    for class in model.classes.values() {
+        add("class".into(), &class.refusals);
+    }
+    for gateway in model.gateways.values() {
+        add("gateway".into(), &gateway.refusals);
+        for listener in &gateway.listeners {
+            add(format!("listener {}", listener.name), &listener.refusals);
+        }
+    }
+    for route in model.http_routes.values() {
+        add("route".into(), &route.refusals);
+        for (i, rule) in route.rules.iter().enumerate() {
+            add(format!("rule {i}"), &rule.refusals);
+            for backend in &rule.backends {
+                add(format!("rule {i} backend {}", backend.name), &backend.refusals);
+            }
+        }
+    }
+    for route in model.tcp_routes.values() {
+        add("tcp route".into(), &route.refusals);
+    }
+    all
+}
+
+#[test]
+fn what_is_not_built_is_refused_where_it_stands() {
+    let model = model(
+        "
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: sluice}
+spec: {controllerName: sluice-gateway.dev/controller, parametersRef: {group: a.example, kind: B, name: c}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: g}
+spec:
+  gatewayClassName: sluice
+  defaultScope: All
+  infrastructure: {parametersRef: {group: a.example, kind: B, name: c}}
+  tls: {backend: {clientCertificateRef: {name: a}}}
+  listeners:
+  - {name: plain, protocol: HTTP, port: 80}
+  - {name: tls, protocol: HTTPS, port: 443, tls: {certificateRefs: [{name: a}]}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: r}
+spec:
+  useDefaultGateways: All
+  rules:
+  - backendRefs: [{name: a, port: 80}]
+  - filters:
+    - {type: RequestHeaderModifier, requestHeaderModifier: {add: [{name: a, value: b}]}}
+    retry: {attempts: 2}
+    sessionPersistence: {sessionName: a}
+    backendRefs:
+    - {name: a, port: 80}
+    - {name: b, port: 80, filters: [{type: RequestHeaderModifier, requestHeaderModifier: {remove: [a]}}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TCPRoute
+metadata: {name: t}
+spec:
+  useDefaultGateways: All
+  rules: [{backendRefs: [{name: a, port: 80}]}]
+",
+    );
+    let expected = [
+        ("class", "spec.parametersRef"),
+        ("gateway", "spec.defaultScope"),
+        ("gateway", "spec.infrastructure.parametersRef"),
+        ("gateway", "spec.tls"),
+        ("listener tls", "spec.listeners[1].tls"),
+        ("route", "spec.useDefaultGateways"),
+        ("rule 1", "spec.rules[1].filters"),
+        ("rule 1", "spec.rules[1].retry"),
+        ("rule 1", "spec.rules[1].sessionPersistence"),
+        ("rule 1 backend b", "spec.rules[1].backendRefs[1].filters"),
+        ("tcp route", "spec.useDefaultGateways"),
+    ];
+    let mut found = refusals(&model);
+    found.sort();
+    let mut expected = expected.map(|(owner, field)| (owner.to_owned(), field.to_owned()));
+    expected.sort();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_value_that_asks_for_nothing_is_not_refused() {
+    let model = model(
+        "
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: g}
+spec:
+  gatewayClassName: sluice
+  defaultScope: None
+  listeners: [{name: plain, protocol: HTTP, port: 80}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: r}
+spec: {useDefaultGateways: None}
+",
+    );
+    assert_eq!(refusals(&model), []);
+    // The CRD's defaults are there.
+    let rule = &model.http_routes[&name("default/r")].rules[0];
+    assert_eq!((rule.matches.len(), rule.backends.len()), (1, 0));
+}
+
+#[test]
+fn kinds_that_are_not_built_are_known_by_name() {
+    let model = model(
+        "
+apiVersion: gateway.networking.k8s.io/v1
+kind: GRPCRoute
+metadata: {name: a}
+spec: {parentRefs: [{name: g}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: UDPRoute
+metadata: {name: a}
+spec: {parentRefs: [{name: g, sectionName: dns, port: 53}], rules: [{backendRefs: [{name: s, port: 53}]}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TLSRoute
+metadata: {name: a}
+spec: {parentRefs: [{name: g}], hostnames: [a.example], rules: [{backendRefs: [{name: s, port: 53}]}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: ListenerSet
+metadata: {name: a}
+spec: {parentRef: {name: g}, listeners: [{name: a, port: 80, protocol: HTTP}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: BackendTLSPolicy
+metadata: {name: a}
+spec: {targetRefs: [{group: \"\", kind: Service, name: s, sectionName: https}], validation: {hostname: a.example, wellKnownCACertificates: System}}
+",
+    );
+    let routes: Vec<_> = model.unbuilt_routes.keys().map(|(kind, _)| *kind).collect();
+    assert_eq!(routes, ["GRPCRoute", "TLSRoute", "UDPRoute"]);
+    let parent = &model.unbuilt_routes[&("UDPRoute", name("default/a"))].parents[0];
+    assert_eq!((parent.section.as_deref(), parent.port), (Some("dns"), Some(53)));
+    assert_eq!(model.listener_sets.len(), 1);
+    let target = &model.backend_tls[&name("default/a")].targets[0];
+    assert_eq!(
+        (&*target.kind.kind, &*target.name, target.section.as_deref()),
+        ("Service", "s", Some("https"))
+    );
+}
+
+#[test]
+fn metadata_in_files() {
+    let loaded = load(
+        "
+apiVersion: v1
+kind: List
+items:
+- apiVersion: v1
+  kind: Namespace
+  metadata: {name: prod, labels: {stage: prod}, uid: x, creationTimestamp: null}
+  status: {phase: Active}
+- apiVersion: gateway.networking.k8s.io/v1
+  kind: HTTPRoute
+  metadata: {name: r, namespace: prod, creationTimestamp: \"2026-01-31T12:00:00Z\", generation: 17, managedFields: [{a: b}]}
+  spec: {hostnames: [a.example]}
+  status: {anything: goes}
+- apiVersion: v1
+  kind: List
+  items:
+  - {apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: r}, spec: {}}
+",
+    )
+    .unwrap();
+    assert_eq!(loaded.warnings, []);
+    let labels = &loaded.model.namespaces["prod"];
+    assert_eq!((&*labels["stage"], &*labels["kubernetes.io/metadata.name"]), ("prod", "prod"));
+    let route = &loaded.model.http_routes[&name("prod/r")];
+    assert_eq!(route.meta.created, Some(1_769_860_800_000_000_000));
+    assert_eq!(route.meta.generation, 1);
+    assert_eq!(loaded.model.http_routes[&name("default/r")].meta.created, None);
+}
+
+#[test]
+fn generation_counts_changes_of_the_spec() {
+    let mut generations = Generations::default();
+    let route = |metadata: &str, hostnames: &str| {
+        format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: r{metadata}}}\nspec: {{{hostnames}}}\n"
+        )
+    };
+    for (text, expected) in [
+        (route("", "hostnames: [a.example]"), Some(1)),
+        (route("", "hostnames: [\"a.example\"]"), Some(1)),
+        (route(", labels: {a: b}", "hostnames: [a.example]"), Some(1)),
+        (route("", "hostnames: [b.example]"), Some(2)),
+        (route("", "hostname: [c.example]"), None),
+        (route("", "hostnames: [b.example]"), Some(2)),
+        (route("", "hostnames: [a.example]"), Some(3)),
+    ] {
+        let parts = [Part { file: "a".into(), lines_before: 0, read: object::read(&text).into() }];
+        let loaded = assemble(&parts, &[], &mut generations).ok();
+        assert_eq!(
+            loaded.map(|loaded| loaded.model.http_routes[&name("default/r")].meta.generation),
+            expected,
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn what_has_no_effect_is_told() {
+    for (text, expected) in [
+        (
+            "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\n",
+            "test.yaml:1:1: Deployment default/a: Sluice has no use for Deployment of apps/v1; the object is skipped\n",
+        ),
+        (
+            "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: a}\n",
+            "test.yaml:1:1: Gateway default/a: Sluice has no use for Gateway of networking.istio.io/v1; the object is skipped\n",
+        ),
+        (
+            "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {selector: {app: a}, ports: [{port: 80}]}\n",
+            "test.yaml:4:18: Service default/a: spec.selector: there are no pods to select here: endpoints come from \
+             EndpointSlices or `--endpoint` (got {app: \"a\"})\n",
+        ),
+        (
+            "apiVersion: v1\nkind: Namespace\nmetadata: {name: a, namespace: b}\n",
+            "test.yaml:3:32: Namespace a: metadata.namespace: a Namespace has no namespace (got \"b\"); remove it\n",
+        ),
+        (
+            "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: a}\naddressType: IPv4\nendpoints: null\n",
+            "test.yaml:1:1: EndpointSlice default/a: metadata.labels[\"kubernetes.io/service-name\"]: it is missing: the \
+             slice belongs to no Service and is skipped\n",
+        ),
+        (
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: g}\nspec:\n  gatewayClassName: s\n  listeners: [{name: a, port: 80, protocol: HTTP}]\n  infrastructure: {labels: {a: b}}\n  allowedListeners: {namespaces: {from: Same}}\n",
+            "test.yaml:7:28: Gateway default/g: spec.infrastructure.labels: no resource is made for a Gateway that \
+             could carry labels (got {a: \"b\"})\ntest.yaml:8:21: Gateway default/g: spec.allowedListeners: ListenerSets \
+             are not built: none is attached (got {namespaces: {from: \"Same\"}})\n",
+        ),
+        ("# nothing\n---\n---\n", ""),
+    ] {
+        let loaded = load(text).unwrap_or_else(|errors| panic!("{}", messages(Err(errors))));
+        assert_eq!(messages(Ok(loaded)), expected);
+    }
+}
+
+#[test]
+fn addresses_of_a_gateway() {
+    let model = model(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: g}\nspec:\n  gatewayClassName: s\n  \
+         addresses: [{value: 192.0.2.1}, {}, {type: Hostname, value: a.example}, {type: a.example/own}]\n  \
+         listeners: [{name: a, port: 80, protocol: HTTP}]\n",
+    );
+    let expected = [
+        GatewayAddress::Ip("192.0.2.1".parse().unwrap()),
+        GatewayAddress::FromPool,
+        GatewayAddress::Unsupported("Hostname a.example".into()),
+        GatewayAddress::Unsupported("a.example/own".into()),
+    ];
+    assert_eq!(model.gateways[&name("default/g")].addresses, expected);
+}
+
+#[test]
+fn endpoints_from_flags() {
+    // Flags, the ports of the Service afterwards, and each slice's ports.
+    let written = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{name: x, port: 80}, {name: y, port: 81}]}\n";
+    for (text, flags, ports, slices) in [
+        ("", &["default/a:80=127.0.0.1:1"][..], &[80][..], &["port-80=1"][..]),
+        ("", &["default/a=127.0.0.1:1"], &[1], &["port-1=1"]),
+        ("", &["default/a:80=127.0.0.1:1", "default/a:80=[::1]:2"], &[80], &["port-80=1", "port-80=2"]),
+        ("", &["default/a:80=127.0.0.1:1", "default/a=127.0.0.1:2"], &[80], &["port-80=1", "port-80=2"]),
+        (
+            "",
+            &["default/a:80=127.0.0.1:1", "default/a:81=127.0.0.1:2"],
+            &[80, 81],
+            &["port-80=1", "port-81=2"],
+        ),
+        (written, &["default/a:81=127.0.0.1:1"], &[80, 81], &["y=1"]),
+        (written, &["default/a=127.0.0.1:1"], &[80, 81], &["x=1,y=1"]),
+    ] {
+        let model = load_with(text, flags).unwrap().model;
+        let service = &model.services[&name("default/a")];
+        assert_eq!(service.ports.iter().map(|port| port.port).collect::<Vec<_>>(), ports, "{flags:?}");
+        let of_slice = |slice: &crate::core::model::EndpointSlice| {
+            assert_eq!((&*slice.service, slice.endpoints.len()), ("a", 1));
+            let port =
+                |(name, port, _): &(std::sync::Arc<str>, Option<u16>, _)| format!("{name}={}", port.unwrap());
+            slice.ports.iter().map(port).collect::<Vec<_>>().join(",")
+        };
+        assert_eq!(model.slices.values().map(of_slice).collect::<Vec<_>>(), slices, "{flags:?}");
+    }
+}
