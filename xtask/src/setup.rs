@@ -6,12 +6,12 @@
 
 mod apt;
 mod bpf;
+mod elsewhere;
 mod go;
 mod needs;
 
 use std::{
     env,
-    fmt::Write as _,
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -131,11 +131,7 @@ fn packages(wanted: &[&Need]) -> Result<()> {
     if apt::is_debian() {
         return step(&format!("apt-get install {}", packages.join(" ")), || apt::install(&packages));
     }
-    let mut message = String::from("install these with your package manager (names as in Debian):");
-    for package in &packages {
-        write!(message, " {package}").expect("a string takes all");
-    }
-    bail!("{message}")
+    bail!("{}", elsewhere::advice(&packages, |program| which(program).is_some()))
 }
 
 fn step(what: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
