@@ -24,6 +24,7 @@ const ENOENT: i32 = 2;
 
 /// The entry: its name is `names::SK_LOOKUP`.
 #[sk_lookup]
+#[expect(clippy::needless_pass_by_value, reason = "the macro's entry hands it over")]
 pub(crate) fn sluice_sk_lookup(ctx: SkLookupContext) -> u32 {
     let packet = packet(&ctx);
     let Some(binding) = binding(&packet.tuple) else {
