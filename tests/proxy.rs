@@ -1,1 +1,17 @@
-//! The workers through real sockets: HTTP and TCP, well-behaved peers and others.
+//! The workers through real sockets on loopback: HTTP and TCP, well-behaved peers and others, IPv4 and IPv6. No
+//! privilege is needed: without BPF a client connects to the workers' own sockets.
+
+#[path = "proxy/change.rs"]
+mod change;
+#[path = "proxy/fixture.rs"]
+mod fixture;
+#[path = "proxy/http.rs"]
+mod http;
+#[path = "proxy/refused.rs"]
+mod refused;
+#[path = "proxy/streams.rs"]
+mod streams;
+#[path = "proxy/tcp.rs"]
+mod tcp;
+#[path = "proxy/upstream.rs"]
+mod upstream;

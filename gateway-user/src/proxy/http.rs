@@ -56,9 +56,11 @@ pub(super) async fn serve(connection: Connection, stream: TcpStream) {
         let client = client.clone();
         service_fn(move |request| answer::answer(client.clone(), request))
     };
+    let limit = client.connection.worker.config().max_header_bytes;
     let mut http = http1::Builder::new()
         .header_read_timeout(None)
-        .max_buf_size(client.connection.worker.config().max_header_bytes)
+        .max_buf_size(limit)
+        .max_header_size(limit)
         .serve_connection(io, service);
     let mut draining = false;
     let (reason, close) = poll_fn(|cx| {
