@@ -181,7 +181,9 @@ fn a_real_prometheus_scrapes_it() {
         assert!(begin.elapsed() < Duration::from_secs(60), "Prometheus has scraped nothing");
         std::thread::sleep(Duration::from_millis(200));
     }
-    let one = query("sluice_http_requests_total%7Broute%3D%22default/one%22%2Ccode%3D%222xx%22%7D");
+    let one = query(
+        "sluice_http_requests_total%7Bbackend%3D%22default/one:80%22%2Ccode%3D%222xx%22%2Crule%3D%220%22%7D",
+    );
     assert_eq!(one.len(), 1, "{one:?}");
     assert_eq!(one[0]["value"][1], "5");
     assert_eq!(one[0]["metric"]["listener"], "default/web/one");

@@ -227,6 +227,29 @@ fn uninstall_stops_the_agent_only_if_told_to_and_leaves_nothing() {
 }
 
 #[test]
+fn the_access_log_is_json_and_can_be_rotated() {
+    let lab = Lab::new("access-log");
+    let (http, tcp) = peers(&lab);
+    let folder = tempfile::tempdir().expect("a folder");
+    let (log, rotated) = (folder.path().join("access.log"), folder.path().join("access.log.1"));
+    let path = log.display().to_string();
+    let args = [WORKERS, &["--access-log", &path]].concat();
+    let agent = Agent::start(&lab.gateway, &web(http.address, tcp.address), &args);
+    let lines = |path: &std::path::Path| -> Vec<Value> {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str(line).expect("a JSON object a line")).collect()
+    };
+    serves(&lab);
+    agent.wait("a line for the request and one for the connection", || lines(&log).len() == 2);
+    std::fs::rename(&log, &rotated).expect("a file to rename");
+    kill(Pid::from_raw(agent.pid()), Signal::SIGHUP).expect("a signal");
+    agent.wait("the file to be opened again", || log.exists());
+    serves(&lab);
+    agent.wait("the new file's lines", || lines(&log).len() == 2);
+    assert_eq!(lines(&rotated).len(), 2);
+}
+
+#[test]
 fn the_bpf_log_is_off_until_it_is_set() {
     let lab = Lab::new("bpf-log");
     let (http, tcp) = peers(&lab);
