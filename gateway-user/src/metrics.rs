@@ -6,9 +6,10 @@
 //! # Cardinality
 //! Every label is an object of the configuration, one of a closed list, or a worker; never anything that a client
 //! sends. Series that left the configuration are shown for some minutes after the change, so that they are scraped a
-//! last time; of such at most 4,096 are kept. With B bindings, S request series (listener × rule × backend, and
-//! three more a listener for what no route answered) and T TCP series (listener × endpoint) there are at most
-//! 4 × B lookups, B connections, 22 × S for HTTP, 3 × T for TCP, and about 60 others.
+//! last time; of such at most 4,096 are kept. With B bindings, S request series (one for each backend of a rule on a
+//! listener; and for what no backend answered, one for each rule on a listener and one for each listener) and T TCP
+//! series (listener × endpoint) there are at most 4 × B lookups, B connections, 22 × S for HTTP (5 until the first
+//! request), 3 × T for TCP, and about 60 others.
 
 mod families;
 mod text;
