@@ -195,6 +195,10 @@ pub enum Meta {
 /// Number of entries of `META`.
 pub const META_ENTRIES: u32 = Meta::Workers as u32 + 1;
 
+/// A worker's open connections in the first word: value of `LOADS`. The rest keeps workers off each other's cache
+/// line.
+pub type Load = [u64; 8];
+
 /// Index in `SOCKETS` of a worker's socket.
 #[inline(always)]
 #[must_use]

@@ -2,7 +2,7 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, SockMap};
-use gateway_ebpf::abi::{Backend, Binding, BindingKey, Lookups, META_ENTRIES};
+use gateway_ebpf::abi::{Backend, Binding, BindingKey, Load, Lookups, META_ENTRIES};
 use gateway_ebpf::names::{
     MAX_BACKENDS, MAX_BINDINGS, MAX_SERVICES, MAX_SLOTS, MAX_SOCKETS, MAX_WORKERS, MMAPABLE,
 };
@@ -29,7 +29,7 @@ pub(crate) static SOCKETS: SockMap = SockMap::with_max_entries(MAX_SOCKETS, 0);
 
 /// Worker → its open connections.
 #[map]
-pub(crate) static LOADS: Array<u64> = Array::with_max_entries(MAX_WORKERS, MMAPABLE);
+pub(crate) static LOADS: Array<Load> = Array::with_max_entries(MAX_WORKERS, MMAPABLE);
 
 /// Binding id → its lookups by verdict.
 #[map]

@@ -2,7 +2,7 @@
 //!
 //! Owns what both sides call a thing. A map is pinned under its own name.
 
-use crate::abi::{Backend, Binding, BindingKey, Lookups, META_ENTRIES};
+use crate::abi::{Backend, Binding, BindingKey, Load, Lookups, META_ENTRIES};
 
 /// `BindingKey` → `Binding`, hash.
 pub const BINDINGS: &str = "BINDINGS";
@@ -14,7 +14,7 @@ pub const SLOTS: &str = "SLOTS";
 pub const BACKENDS: &str = "BACKENDS";
 /// `socket_index` → listening socket, sockmap.
 pub const SOCKETS: &str = "SOCKETS";
-/// Worker → open connections, array of u64, mmapable: written by the workers.
+/// Worker → `Load`, array, mmapable: written by the workers.
 pub const LOADS: &str = "LOADS";
 /// Binding id → `Lookups`, per-CPU array.
 pub const LOOKUPS: &str = "LOOKUPS";
@@ -106,7 +106,7 @@ pub const MAPS: [MapSpec; 9] = [
     spec::<u32, u64>(SLOTS, MapKind::Array, MAX_SLOTS, MMAPABLE),
     spec::<u32, Backend>(BACKENDS, MapKind::Array, MAX_BACKENDS, MMAPABLE),
     spec::<u32, u32>(SOCKETS, MapKind::SockMap, MAX_SOCKETS, 0),
-    spec::<u32, u64>(LOADS, MapKind::Array, MAX_WORKERS, MMAPABLE),
+    spec::<u32, Load>(LOADS, MapKind::Array, MAX_WORKERS, MMAPABLE),
     spec::<u32, Lookups>(LOOKUPS, MapKind::PerCpuArray, MAX_BINDINGS, 0),
     spec::<u32, u64>(MISSES, MapKind::PerCpuArray, 1, 0),
     spec::<u32, u64>(META, MapKind::Array, META_ENTRIES, 0),

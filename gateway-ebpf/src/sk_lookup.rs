@@ -184,8 +184,9 @@ fn steer(ctx: &SkLookupContext, packet: &Packet, hash: u64) -> Result<Done, Fail
 
 #[inline(always)]
 fn load(worker: u32) -> u64 {
-    // SAFETY: an aligned u64 of an array, which lives as long as the program. A worker writes it as one word.
-    LOADS.get_ptr(worker).map_or(0, |p| unsafe { p.read_volatile() })
+    // SAFETY: the first, aligned u64 of an array's value, which lives as long as the program. A worker writes it as
+    // one word.
+    LOADS.get_ptr(worker).map_or(0, |p| unsafe { p.cast::<u64>().read_volatile() })
 }
 
 /// TCP: a reset, which the drop of a SYN is answered with. UDP: silence.

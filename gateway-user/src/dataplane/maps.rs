@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues, SockMap};
 use gateway_ebpf::abi::{
-    Action, Address, Backend, Binding, BindingKey, Lookups, Meta, NO_SERVICE, ServiceWord, mapped,
+    Action, Address, Backend, Binding, BindingKey, Load, Lookups, Meta, NO_SERVICE, ServiceWord, mapped,
 };
 use gateway_ebpf::names::{
     BACKENDS, BINDINGS, LOADS, LOOKUPS, MAPS, MAX_BACKENDS, MAX_BINDINGS, MAX_SERVICES, MAX_SLOTS, META,
@@ -32,6 +32,7 @@ pub(super) type RawKey = [u8; size_of::<BindingKey>()];
 pub(super) type RawBinding = [u8; size_of::<Binding>()];
 
 const BACKEND_WORDS: usize = size_of::<Backend>() / 8;
+const LOAD_WORDS: usize = size_of::<Load>() / 8;
 
 /// Every map, opened for writing.
 pub(super) struct Maps {
@@ -58,7 +59,7 @@ struct LoadWords(Words);
 
 impl Loads for LoadWords {
     fn worker(&self, worker: usize) -> &AtomicU64 {
-        &self.0.get()[worker]
+        &self.0.get()[worker * LOAD_WORDS]
     }
 }
 
@@ -79,7 +80,7 @@ impl Maps {
             backends: Arc::new(words(BACKENDS, BACKEND_WORDS)?),
             sockets: Map::SockMap(data(SOCKETS)?).try_into().map_err(typed(SOCKETS))?,
             registered: Arc::default(),
-            loads: Arc::new(LoadWords(words(LOADS, 1)?)),
+            loads: Arc::new(LoadWords(words(LOADS, LOAD_WORDS)?)),
             lookups: Map::PerCpuArray(data(LOOKUPS)?).try_into().map_err(typed(LOOKUPS))?,
             meta: Map::Array(data(META)?).try_into().map_err(typed(META))?,
             grace: Grace::new().map_err(Error::io("cannot make the maps that a grace period takes"))?,
