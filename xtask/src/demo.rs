@@ -17,6 +17,7 @@ use gateway_tests::{
     lab::{BACKEND4, BACKEND6, GATEWAY4, GATEWAY6, Lab},
     peers::{echo, server::Server},
 };
+use nix::sys::signal::{SigSet, Signal};
 
 use self::traffic::Tally;
 use crate::{
@@ -57,6 +58,8 @@ pub(crate) fn run() -> Result<()> {
 
 fn show() -> Result<()> {
     ensure!(sh::is_root(), "the demo makes network namespaces, which needs root");
+    // Ctrl-C reaches the agent too: without it the demo fails, and so cleans up.
+    SigSet::from(Signal::SIGINT).thread_block()?;
     let yaml =
         fs::read_to_string(sh::root().join(CONFIG)).with_context(|| format!("cannot read {CONFIG}"))?;
     let changed = swap(&yaml)?;
