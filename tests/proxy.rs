@@ -1,5 +1,6 @@
 //! The workers through real sockets on loopback: HTTP and TCP, well-behaved peers and others, IPv4 and IPv6. No
 //! privilege is needed: without BPF a client connects to the workers' own sockets.
+#![expect(clippy::unwrap_used, reason = "a test: what cannot be done here fails it, with the place")]
 
 #[path = "proxy/change.rs"]
 mod change;

@@ -82,7 +82,7 @@ impl Proxy {
             config,
         });
         let (phase, phases) = watch::channel(Phase::Serve);
-        let (done, cut) = mpsc::unbounded_channel();
+        let (done, cut) = mpsc::channel(workers);
         let mut groups: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
         for (worker, _, socket) in sockets {
             groups[worker as usize].push(socket);
@@ -105,14 +105,14 @@ pub struct Running {
     shared: Arc<Shared>,
     phase: watch::Sender<Phase>,
     /// How many connections each worker cut; ends when all have.
-    cut: mpsc::UnboundedReceiver<u64>,
+    cut: mpsc::Receiver<u64>,
     threads: Vec<JoinHandle<io::Result<()>>>,
 }
 
 impl Running {
     /// Makes a snapshot the one by which connections accepted and requests read from now on are served.
-    pub fn publish(&self, snapshot: Arc<Snapshot>) {
-        let view = View::new(&snapshot, &mut self.shared.registry.known(), Instant::now());
+    pub fn publish(&self, snapshot: &Snapshot) {
+        let view = View::new(snapshot, &mut self.shared.registry.known(), Instant::now());
         self.shared.view.store(Arc::new(view));
     }
 

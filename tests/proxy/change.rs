@@ -62,7 +62,7 @@ fn a_hundred_changes_under_traffic_fail_no_request_of_ten_thousand() {
 #[test]
 fn a_drain_finishes_what_is_under_way_and_says_close() {
     for v6 in FAMILIES {
-        let (release, wait) = mpsc::channel::<()>();
+        let (release, wait) = mpsc::sync_channel::<()>(1);
         let wait = Mutex::new(wait);
         let backend = Backend::new(v6, move |_, stream| {
             let mut peer = Peer::new(stream);

@@ -11,7 +11,7 @@ use gateway_tests::objects;
 use gateway_user::core::compile::compile;
 use gateway_user::core::host::Host;
 use gateway_user::core::load::Loads;
-use gateway_user::core::snapshot::Ids;
+use gateway_user::core::snapshot::{Ids, Snapshot};
 use gateway_user::proxy::{CloseReason, Config, Counters, Proxy, Running, Totals};
 use gateway_user::source::FileSource;
 
@@ -74,12 +74,12 @@ impl Gateway {
         self.generation += 1;
         let snapshot = compile(&model, &Host::default(), &self.ids, self.generation);
         self.ids = snapshot.ids.clone();
-        self.running.as_ref().unwrap().publish(Arc::new(snapshot));
+        self.running.as_ref().unwrap().publish(&snapshot);
     }
 
     /// Withdraws everything, the listeners too.
     pub(crate) fn publish_nothing(&mut self) {
-        self.running.as_ref().unwrap().publish(Arc::default());
+        self.running.as_ref().unwrap().publish(&Snapshot::default());
     }
 
     pub(crate) fn at(&self, v6: bool) -> SocketAddr {

@@ -70,6 +70,7 @@ fn the_backend_may_finish_first_and_speak_first() {
 
 fn reset(stream: TcpStream) {
     SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(stream);
 }
 
 #[test]

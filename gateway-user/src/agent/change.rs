@@ -224,7 +224,7 @@ impl Engine {
         let reader = self.dataplane.reader();
         self.memory.adopt(&self.snapshot.ids, || reader.counts().map(|counts| counts.lookups))?;
         self.board.baselines.store(self.memory.baselines.clone().into());
-        self.running.publish(Arc::clone(&self.snapshot));
+        self.running.publish(&self.snapshot);
         self.board.snapshot.store(Arc::clone(&self.snapshot));
         step("publish");
         self.dataplane.apply(&plan.install)?;

@@ -141,3 +141,18 @@ async fn linger(mut stream: TcpStream) {
     // Whether it ends or the time is up, the socket is closed.
     let _in_time = tokio::time::timeout(LINGER, drain).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size<F>(_: impl Fn(Connection, TcpStream) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn futures_stay_small() {
+        assert!(size(serve) <= 3_000, "{}", size(serve));
+        assert!(answer::size() <= 2_500, "{}", answer::size());
+    }
+}

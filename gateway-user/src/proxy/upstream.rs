@@ -27,6 +27,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A worker's idle upstream connections, and what it knows about endpoints.
 #[derive(Debug)]
 pub(super) struct Pool {
+    #[expect(
+        clippy::vec_box,
+        reason = "connections go in and out for each request: only a pointer is moved"
+    )]
     idle: RefCell<FxHashMap<SocketAddr, Vec<Box<Upstream>>>>,
     failing: RefCell<FxHashMap<SocketAddr, Failing>>,
     most: usize,

@@ -3,6 +3,7 @@
 //! Owns the way from an accepted socket's local address to what is served there. Immutable once published.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -19,6 +20,17 @@ pub(super) struct View {
     /// By the index that the HTTP tables refer to.
     pub(super) series: Vec<Cells<HttpCells>>,
     bindings: FxHashMap<BindingKey, Bound>,
+}
+
+/// A worker's own hold on the latest view: requests clone this, so that no count is written by two workers.
+#[derive(Debug)]
+pub(super) struct Held(pub(super) Arc<View>);
+
+impl Deref for Held {
+    type Target = View;
+    fn deref(&self) -> &View {
+        &self.0
+    }
 }
 
 /// A binding with its counters.

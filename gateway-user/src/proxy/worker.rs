@@ -20,7 +20,7 @@ use super::counters::{Registry, WorkerCells};
 use super::log::Log;
 use super::totals::CloseReason;
 use super::upstream::Pool;
-use super::view::{Bound, View};
+use super::view::{Bound, Held, View};
 use super::{Config, http, relay};
 use crate::core::load::Loads;
 use crate::core::snapshot::BoundService;
@@ -77,7 +77,7 @@ pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
     pub(super) ticks: Ticks,
     pub(super) pool: Pool,
-    view: RefCell<Rc<Arc<View>>>,
+    view: RefCell<Rc<Held>>,
     now: Cell<u64>,
     draining: Cell<bool>,
     connections: RefCell<FxHashMap<u64, Rc<Watched>>>,
@@ -89,11 +89,11 @@ pub(super) struct Worker {
 impl Worker {
     /// The latest snapshot: whoever asks after it was published gets it.
     #[inline]
-    pub(super) fn view(&self) -> Rc<Arc<View>> {
+    pub(super) fn view(&self) -> Rc<Held> {
         let latest = self.shared.view.load();
         let mut cached = self.view.borrow_mut();
-        if !Arc::ptr_eq(&latest, &cached) {
-            *cached = Rc::new(Arc::clone(&latest));
+        if !Arc::ptr_eq(&latest, &cached.0) {
+            *cached = Rc::new(Held(Arc::clone(&latest)));
         }
         cached.clone()
     }
@@ -153,7 +153,7 @@ pub(super) fn run(
     listeners: Vec<TcpListener>,
     shared: Arc<Shared>,
     phases: watch::Receiver<Phase>,
-    done: &mpsc::UnboundedSender<u64>,
+    done: &mpsc::Sender<u64>,
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
@@ -163,7 +163,7 @@ pub(super) fn run(
     // Tasks that are left are dropped with the runtime: each counts its connection as cut.
     drop(runtime);
     // Nobody to tell if whoever started the workers has gone.
-    let _gone = done.send(cut);
+    let _gone = done.try_send(cut);
     Ok(())
 }
 
@@ -174,7 +174,7 @@ async fn serve(
     mut phases: watch::Receiver<Phase>,
 ) -> io::Result<u64> {
     let (tick, ticks) = Ticks::new(&shared.config);
-    let view = RefCell::new(Rc::new(shared.view.load_full()));
+    let view = RefCell::new(Rc::new(Held(shared.view.load_full())));
     let worker = Rc::new(Worker {
         id,
         ticks,

@@ -92,3 +92,12 @@ fn closing(mut response: Response<AnswerBody>) -> Response<AnswerBody> {
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }
+
+/// Size of a request's future: each connection holds room for one.
+#[cfg(test)]
+pub(super) fn size() -> usize {
+    fn of<F>(_: impl Fn(Rc<Client>, Request<Incoming>) -> F) -> usize {
+        size_of::<F>()
+    }
+    of(answer)
+}

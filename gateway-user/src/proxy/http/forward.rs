@@ -99,7 +99,7 @@ pub(super) async fn forward(
         match answered {
             Ok(answer) => return pass_on(answer, exchange, deadline, record),
             Err(Failure::Silent) if reused && repeatable => {
-                again = Some(std::mem::take(&mut exchange.upstream.out))
+                again = Some(std::mem::take(&mut exchange.upstream.out));
             }
             Err(failure) => return give_up(&failure, record),
         }

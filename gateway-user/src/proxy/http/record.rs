@@ -13,12 +13,12 @@ use super::client::Client;
 use crate::core::route::{HttpBackend, RuleEntry};
 use crate::proxy::counters::HttpCells;
 use crate::proxy::log::{HttpLine, Log};
-use crate::proxy::view::View;
+use crate::proxy::view::Held;
 
 /// A request that is being served; dropped, it is counted.
 pub(super) struct Record {
     pub(super) client: Rc<Client>,
-    view: Rc<Arc<View>>,
+    view: Rc<Held>,
     series: Option<u32>,
     began: Instant,
     status: u16,
@@ -28,7 +28,7 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn new(client: Rc<Client>, view: Rc<Arc<View>>, parts: &Parts) -> Self {
+    pub(super) fn new(client: Rc<Client>, view: Rc<Held>, parts: &Parts) -> Self {
         let line = client.connection.worker.shared.log.as_ref().map(|_| Box::new(HttpLine::new(parts)));
         Self { client, view, series: None, began: Instant::now(), status: 0, bytes_in: 0, bytes_out: 0, line }
     }
