@@ -32,7 +32,7 @@ use super::status::Report;
 #[must_use]
 pub fn compile(model: &Model, host: &Host, previous: &Ids, generation: u64) -> Snapshot {
     let mut report = Report::default();
-    let mut gateways = gateways::resolve(model, host);
+    let mut gateways = gateways::resolve(model, host, previous);
     let mut resolver = Resolver::new(model);
     let mut tables = Tables::new(&gateways, &previous.patterns);
     let mut services = Services::default();

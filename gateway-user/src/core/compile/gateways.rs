@@ -12,6 +12,7 @@ use super::condition::{Problem, problem};
 use super::listeners;
 use crate::core::host::Host;
 use crate::core::model::{CONTROLLER, Gateway, GatewayAddress, Listener, Meta, Model, Refusal};
+use crate::core::snapshot::Ids;
 
 /// The position of a listener: Gateway, listener.
 pub(super) type ListenerId = (usize, usize);
@@ -21,7 +22,7 @@ pub(super) struct Gateways<'m> {
     pub(super) list: Vec<GatewayWork<'m>>,
     /// By namespace and name.
     pub(super) by_name: FxHashMap<(&'m str, &'m str), usize>,
-    /// On Gateways that are not ours.
+    /// On Gateways that are not ours, and on processes that come too late.
     pub(super) notes: Vec<String>,
 }
 
@@ -78,7 +79,7 @@ pub(super) fn age(meta: &Meta) -> impl Ord + '_ {
 }
 
 /// Finds our Gateways and decides on their listeners.
-pub(super) fn resolve<'m>(model: &'m Model, host: &Host) -> Gateways<'m> {
+pub(super) fn resolve<'m>(model: &'m Model, host: &Host, previous: &Ids) -> Gateways<'m> {
     let mut notes = Vec::new();
     let mut list: Vec<GatewayWork<'m>> = Vec::new();
     for gateway in model.gateways.values() {
@@ -89,7 +90,7 @@ pub(super) fn resolve<'m>(model: &'m Model, host: &Host) -> Gateways<'m> {
         }
     }
     list.sort_by(|a, b| age(&a.gateway.meta).cmp(&age(&b.gateway.meta)));
-    listeners::decide(&mut list, host);
+    listeners::decide(&mut list, host, previous, &mut notes);
     let name = |g: &GatewayWork<'m>| (&*g.gateway.meta.name.namespace, &*g.gateway.meta.name.name);
     let by_name = list.iter().enumerate().map(|(at, gateway)| (name(gateway), at)).collect();
     Gateways { list, by_name, notes }

@@ -13,6 +13,7 @@ use super::condition::{Problem, problem};
 use super::gateways::{GatewayWork, ListenerId, ListenerWork, Place, owns, refusals};
 use crate::core::host::{Host, Listening};
 use crate::core::model::{GATEWAY_GROUP, Gateway, Listener, Protocol};
+use crate::core::snapshot::Ids;
 
 /// Kind of a route.
 pub(super) const HTTP_ROUTE: &str = "HTTPRoute";
@@ -78,14 +79,14 @@ pub(super) fn begin<'m>(gateway: &Gateway, listener: &'m Listener) -> ListenerWo
 }
 
 /// Decides on conflicts and ports, and where each listener is served. The Gateways come oldest first.
-pub(super) fn decide(gateways: &mut [GatewayWork<'_>], host: &Host) {
+pub(super) fn decide(gateways: &mut [GatewayWork<'_>], host: &Host, previous: &Ids, notes: &mut Vec<String>) {
     let mut claims: BTreeMap<(Address, u16), Claims<'_>> = BTreeMap::new();
     for at in 0..gateways.len() {
         inside(&mut gateways[at]);
         if gateways[at].refused.is_some() {
             continue;
         }
-        ports(&mut gateways[at], host);
+        ports(&mut gateways[at], host, previous, notes);
         between(gateways, at, &claims);
         let gateway = &mut gateways[at];
         let addresses = gateway.place.addresses();
@@ -147,22 +148,34 @@ fn inside(gateway: &mut GatewayWork<'_>) {
     }
 }
 
-/// Ports that processes of the host have.
-fn ports(gateway: &mut GatewayWork<'_>, host: &Host) {
+/// Ports that processes of the host have. Who was there first keeps a port: what the Gateway was bound to before stays
+/// its own, and the process that came later is noted, since it gets no connections.
+fn ports(gateway: &mut GatewayWork<'_>, host: &Host, previous: &Ids, notes: &mut Vec<String>) {
+    let addresses = gateway.place.addresses();
     for work in &mut gateway.listeners {
-        if work.refused.is_none()
-            && work.conflict.is_none()
-            && let Some(other) = taken(host, &gateway.place, work.listener.port)
-        {
-            let process = if other.process.is_empty() { "another process" } else { &other.process };
-            work.refused = Some(problem(
-                "PortUnavailable",
-                format!(
-                    "port {}: {process} listens on {} (stop it, or use another port or address)",
-                    work.listener.port, other.at
-                ),
-            ));
+        if work.refused.is_some() || work.conflict.is_some() {
+            continue;
         }
+        let port = work.listener.port;
+        let Some(other) = taken(host, &gateway.place, port) else { continue };
+        let process = if other.process.is_empty() { "another process" } else { &other.process };
+        let ours = |&address: &Address| {
+            previous.bindings.contains_key(&BindingKey { address, port, protocol: TCP, pad: 0 })
+        };
+        if addresses.iter().all(ours) {
+            notes.push(format!(
+                "Gateway {}: listener \"{}\": {process} came later to listen on {} and gets no connections there (stop it)",
+                gateway.gateway.meta.name, work.listener.name, other.at
+            ));
+            continue;
+        }
+        work.refused = Some(problem(
+            "PortUnavailable",
+            format!(
+                "port {port}: {process} listens on {} (stop it, or use another port or address)",
+                other.at
+            ),
+        ));
     }
 }
 

@@ -11,19 +11,40 @@ use proptest::prelude::*;
 use super::{Full, Have, Op, Plan, plan};
 use crate::core::snapshot::{BackendKey, BindingImage, MapImage};
 
+const UNWRITTEN: u32 = u32::MAX;
+
 /// The maps, with what programs that are still running may read.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct Maps {
     bindings: BTreeMap<BindingKey, BindingImage>,
     words: BTreeMap<u32, ServiceWord>,
-    slots: BTreeMap<u32, u32>,
+    /// `UNWRITTEN` where nothing was ever written.
+    slots: Vec<u32>,
     backends: BTreeMap<u32, BackendKey>,
     /// Words that were replaced or cleared, and bindings that were: readable until a grace period.
     old_words: Vec<ServiceWord>,
     old_services: BTreeSet<u32>,
 }
 
+impl Default for Maps {
+    fn default() -> Self {
+        Self {
+            bindings: BTreeMap::new(),
+            words: BTreeMap::new(),
+            slots: vec![UNWRITTEN; MAX_SLOTS as usize],
+            backends: BTreeMap::new(),
+            old_words: Vec::new(),
+            old_services: BTreeSet::new(),
+        }
+    }
+}
+
 impl Maps {
+    fn slots(&self, word: ServiceWord) -> &[u32] {
+        let range = Self::range(word);
+        &self.slots[range.start as usize..range.end as usize]
+    }
+
     fn range(word: ServiceWord) -> std::ops::Range<u32> {
         word.offset()..word.offset() + (1 << word.size_class())
     }
@@ -49,16 +70,16 @@ impl Maps {
                         "{range:?} is still read: {used:?}"
                     );
                 }
-                for (at, id) in range.zip(slots.iter()) {
+                for id in slots.iter().collect::<BTreeSet<_>>() {
                     assert!(
                         *id == REJECT_BACKEND || self.backends.contains_key(id),
                         "backend {id} is missing"
                     );
-                    self.slots.insert(at, *id);
                 }
+                self.slots[range.start as usize..range.end as usize].copy_from_slice(slots);
             }
             Op::PutService(id, word) => {
-                assert!(Self::range(*word).all(|at| self.slots.contains_key(&at)), "slots are missing");
+                assert!(!self.slots(*word).contains(&UNWRITTEN), "slots are missing");
                 self.old_words.extend(self.words.insert(*id, *word));
             }
             Op::PutBinding(key, image) => {
@@ -74,8 +95,8 @@ impl Maps {
                 self.words.remove(id);
             }
             Op::DeleteBackend(id) => {
-                let read = self.words.values().chain(&self.old_words).flat_map(|w| Self::range(*w));
-                assert!(read.map(|at| self.slots[&at]).all(|b| b != *id), "a slot still names backend {id}");
+                let mut read = self.words.values().chain(&self.old_words).map(|w| self.slots(*w));
+                assert!(read.all(|slots| !slots.contains(id)), "a slot still names backend {id}");
                 self.backends.remove(id);
             }
         }
@@ -93,8 +114,7 @@ impl Maps {
     }
 
     fn have(&self) -> Have {
-        let slots = |word: &ServiceWord| Self::range(*word).map(|at| self.slots[&at]).collect::<Arc<[u32]>>();
-        let services = self.words.iter().map(|(id, word)| (*id, slots(word))).collect();
+        let services = self.words.iter().map(|(id, word)| (*id, self.slots(*word).into())).collect();
         let image = MapImage { bindings: self.bindings.clone(), services, backends: self.backends.clone() };
         Have { image, words: self.words.clone() }
     }

@@ -264,6 +264,19 @@ fn a_port_of_a_static_address_is_taken_only_by_who_listens_there() {
 }
 
 #[test]
+fn a_process_that_comes_later_does_not_take_the_port() {
+    let model = super::model("gateway gw\nlistener http HTTP 80");
+    let first = super::compile(&model, &super::host(&[]), &super::Ids::default(), 1);
+    let second = super::compile(&model, &super::host(&["0.0.0.0:80"]), &first.ids, 2);
+    assert_eq!(second.image, first.image);
+    let lines = super::lines(&second);
+    assert!(
+        lines.iter().any(|l| l.starts_with("note Gateway default/gw: listener \"http\": nginx (pid 7)")),
+        "{lines:#?}"
+    );
+}
+
+#[test]
 fn kinds_that_a_listener_cannot_take() {
     check(
         "gateway gw\nlistener a HTTP 80 kind=TCPRoute\nlistener b HTTP 81 kind=HTTPRoute kind=GRPCRoute\nlistener c HTTP 82 kind=example.com/HTTPRoute
