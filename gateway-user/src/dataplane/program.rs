@@ -43,7 +43,8 @@ impl Programs {
         let level = level as u8;
         let paths: Vec<_> = MAPS.iter().map(|spec| (spec.name, pins.path(spec.name))).collect();
         let mut loader = EbpfLoader::new();
-        loader.override_global(aya_log::LEVEL, &level, true);
+        // Nothing here refers to the kernel's types, which the loader has parsed all the same: let go of them.
+        loader.btf(None).override_global(aya_log::LEVEL, &level, true);
         for (name, path) in &paths {
             loader.map_pin_path(name, path.as_path());
         }
