@@ -91,7 +91,8 @@ pub(super) fn assemble(
     if !endpoints.is_empty() {
         let written: BTreeSet<ObjectName> = model.services.keys().cloned().collect();
         for flag in endpoints {
-            errors.extend(endpoint(&mut model, flag, !written.contains(&flag.service)).err());
+            let added = endpoint(&mut model, flag, !written.contains(&flag.service));
+            errors.extend(added.err().map(|error| *error));
         }
     }
     if !errors.is_empty() {
@@ -187,7 +188,7 @@ fn allow_named(gateway: &mut Gateway, named: &[(usize, Named)], parts: &[Part]) 
 }
 
 /// Adds what a flag says: a slice with the endpoint, and a Service and its port if flags `made` it.
-fn endpoint(model: &mut Model, flag: &EndpointFlag, made: bool) -> Result<(), Diagnostic> {
+fn endpoint(model: &mut Model, flag: &EndpointFlag, made: bool) -> Result<(), Box<Diagnostic>> {
     let service = model.services.entry(flag.service.clone()).or_insert_with(|| Service {
         meta: Meta { name: flag.service.clone(), generation: 1, created: None },
         external_name: None,
@@ -207,7 +208,7 @@ fn endpoint(model: &mut Model, flag: &EndpointFlag, made: bool) -> Result<(), Di
         .collect();
     if ports.is_empty() {
         let known: Vec<_> = service.ports.iter().map(|port| port.port.to_string()).collect();
-        return Err(Diagnostic {
+        return Err(Box::new(Diagnostic {
             file: "--endpoint".to_owned(),
             object: format!("Service {}", flag.service),
             value: flag.to_string(),
@@ -218,7 +219,7 @@ fn endpoint(model: &mut Model, flag: &EndpointFlag, made: bool) -> Result<(), Di
                 format!("it has {}", known.join(", "))
             },
             ..Diagnostic::default()
-        });
+        }));
     }
     let name = (0..)
         .map(|n| ObjectName::new(&flag.service.namespace, &format!("{}-endpoint-{n}", flag.service.name)))

@@ -94,7 +94,7 @@ impl Check<'_> {
             (Some(Type::Object), Value::Map(_)) => self.map(node, schema),
             (Some(Type::Array), Value::List(_)) => self.list(node, schema),
             (Some(Type::String | Type::Integer), value) if !allowed(value, schema) => {
-                self.not_allowed(node, schema)
+                self.not_allowed(node, schema);
             }
             (Some(Type::String), Value::String(_)) => self.text(node, schema),
             (Some(Type::Integer), Value::Int(number)) => self.number(*number, node, schema),

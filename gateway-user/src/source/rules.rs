@@ -25,7 +25,7 @@ pub(super) enum Program {
     /// It compares with the object's former state, which a file does not have.
     Transition,
     /// It does not compile: a test rules that out, and nothing passes it.
-    Broken(String),
+    Broken,
 }
 
 /// Field names that CEL reserves are escaped in rules (Kubernetes' documentation, "Validation rules").
@@ -90,7 +90,7 @@ fn fits(This(text): This<Arc<String>>, pattern: Arc<String>) -> Result<bool, Exe
         }
         let regex = Regex::new(&pattern).map_err(|e| ExecutionError::function_error("matches", e))?;
         let fits = regex.is_match(&text);
-        compiled.insert(pattern.to_string(), regex);
+        compiled.insert(Arc::unwrap_or_clone(pattern), regex);
         Ok(fits)
     })
 }
@@ -103,7 +103,7 @@ pub(super) fn compile(rule: &str) -> Program {
     // The library's own `matches` compiles its expression at every call.
     match ENV.compile(&rule.replace(".matches(r", ".fits(r").replace(".matches('", ".fits('")) {
         Ok(program) => Program::Ready(Box::new(program)),
-        Err(error) => Program::Broken(error.to_string()),
+        Err(_) => Program::Broken,
     }
 }
 
@@ -132,7 +132,7 @@ fn escaped(name: &str) -> Key {
 pub(super) fn holds(program: &Program, this: &CelValue) -> bool {
     match program {
         Program::Transition => true,
-        Program::Broken(_) => false,
+        Program::Broken => false,
         Program::Ready(program) => CONTEXT.with(|context| {
             let mut scope = context.new_inner_scope();
             scope.add_variable_from_value("self", this.clone());

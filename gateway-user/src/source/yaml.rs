@@ -58,7 +58,7 @@ pub(super) fn parse(text: &str) -> (Vec<Node>, Vec<Diagnostic>) {
             }
         };
         if let Err(fatal) = done {
-            builder.problems.push(fatal);
+            builder.problems.push(*fatal);
             break;
         }
         if builder.problems.len() >= MOST_PROBLEMS {
@@ -73,14 +73,17 @@ fn place(mark: saphyr_parser::Marker) -> Place {
     Place { line: number(mark.line()), column: number(mark.col()).saturating_add(1) }
 }
 
-fn problem(at: Place, message: &str, remedy: &str) -> Diagnostic {
-    Diagnostic {
+/// A step of the reading; an error ends it.
+type Step = Result<(), Box<Diagnostic>>;
+
+fn problem(at: Place, message: &str, remedy: &str) -> Box<Diagnostic> {
+    Box::new(Diagnostic {
         line: at.line,
         column: at.column,
         message: message.to_owned(),
         remedy: remedy.to_owned(),
         ..Diagnostic::default()
-    }
+    })
 }
 
 /// A list or map that is not closed yet.
@@ -104,7 +107,7 @@ struct Builder {
 
 impl Builder {
     /// Takes an event; an error ends the reading.
-    fn event(&mut self, event: Event<'_>, span: Span) -> Result<(), Diagnostic> {
+    fn event(&mut self, event: Event<'_>, span: Span) -> Step {
         let at = place(span.start);
         match event {
             Event::DocumentStart(_) => {
@@ -148,7 +151,7 @@ impl Builder {
         }
     }
 
-    fn start(&mut self, value: Value, at: Place, anchor: usize, tag: Option<&Tag>) -> Result<(), Diagnostic> {
+    fn start(&mut self, value: Value, at: Place, anchor: usize, tag: Option<&Tag>) -> Step {
         self.deeper(1, at)?;
         if let Some(tag) =
             tag.filter(|tag| !(tag.is_yaml_core_schema() && ["map", "seq"].contains(&&*tag.suffix)))
@@ -159,14 +162,14 @@ impl Builder {
         Ok(())
     }
 
-    fn deeper(&self, levels: usize, at: Place) -> Result<(), Diagnostic> {
+    fn deeper(&self, levels: usize, at: Place) -> Step {
         if self.open.len() + levels > DEEPEST {
             return Err(problem(at, &format!("nested deeper than {DEEPEST} levels"), ""));
         }
         Ok(())
     }
 
-    fn copy(&mut self, extent: Extent, at: Place) -> Result<(), Diagnostic> {
+    fn copy(&mut self, extent: Extent, at: Place) -> Step {
         self.deeper(extent.levels, at)?;
         self.copies += extent.values;
         if self.copies > COPIES {
@@ -176,7 +179,7 @@ impl Builder {
         Ok(())
     }
 
-    fn key(&mut self, name: String, at: Place) -> Result<(), Diagnostic> {
+    fn key(&mut self, name: String, at: Place) -> Step {
         const MANY: usize = 16;
         let Some(Open { node: Node { value: Value::Map(entries), .. }, key, seen, .. }) =
             self.open.last_mut()
@@ -194,14 +197,14 @@ impl Builder {
         if duplicate {
             let first = entries.iter().find(|(key, _)| key.name == name).map_or(0, |(key, _)| key.at.line);
             let message = format!("the key `{name}` is there already, in line {first}");
-            self.problems.push(problem(at, &message, "keep one of them"));
+            self.problems.push(*problem(at, &message, "keep one of them"));
         }
         *key = Some(Key { name, at });
         Ok(())
     }
 
     /// Puts a finished value where it belongs.
-    fn place(&mut self, node: Node, anchor: usize) -> Result<(), Diagnostic> {
+    fn place(&mut self, node: Node, anchor: usize) -> Step {
         if anchor != 0 {
             let extent = extent(&node);
             self.copy(extent, node.at)?;

@@ -95,8 +95,7 @@ fn lines_are_right_although_unchanged_parts_are_not_read_again() {
     let wrong = "apiVersion: v1\nkind: Namespace\nmetadata: {name: A}\n";
     let mut source = source(&[&file]);
     for lines in 0..3 {
-        fs::write(&file, format!("{}---\n{wrong}", namespace("b\n").repeat(1) + &"\n".repeat(lines)))
-            .unwrap();
+        fs::write(&file, format!("{}---\n{wrong}", namespace("b\n") + &"\n".repeat(lines))).unwrap();
         let errors = source.load().unwrap_err();
         assert_eq!(errors.iter().map(|error| error.line).collect::<Vec<_>>(), [lines as u32 + 8]);
     }

@@ -312,3 +312,41 @@ fn endpoints_from_flags() {
         assert_eq!(model.slices.values().map(of_slice).collect::<Vec<_>>(), slices, "{flags:?}");
     }
 }
+
+#[test]
+fn json_is_yaml() {
+    let text = "{\n\t\"apiVersion\": \"v1\",\n\t\"kind\":\"List\", \"items\":\n\t[\n\t\t{\"apiVersion\": \"v1\",\t\"kind\": \"Namespace\",\n\
+                \t\t \"metadata\": {\"name\": \"a\", \"labels\": {\"b\": \"\\u00fc\\/\\n\"}}}\n\t]\n}\n";
+    let model = model(text);
+    assert_eq!(model.namespaces["a"]["b"], "ü/\n");
+    assert_eq!(model.namespaces.len(), 1);
+}
+
+#[test]
+fn scalars_are_yaml_1_2() {
+    let labels = |value: &str| {
+        let text =
+            format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: a, labels: {{b: {value}}}}}\n");
+        load(&text)
+            .map(|loaded| loaded.model.namespaces["a"]["b"].clone())
+            .map_err(|errors| errors[0].message.clone())
+    };
+    for (value, text) in
+        [("yes", "yes"), ("on", "on"), ("'80'", "80"), ("1.2.3", "1.2.3"), ("!!str 80", "80")]
+    {
+        assert_eq!(labels(value).as_deref(), Ok(text), "{value}");
+    }
+    for (value, got) in [
+        ("true", "true or false"),
+        ("80", "a number"),
+        ("0x1F", "a number"),
+        ("0o17", "a number"),
+        ("1e3", "a number"),
+        (".5", "a number"),
+        (".inf", "a number"),
+        ("~", "empty"),
+        ("[]", "a list"),
+    ] {
+        assert_eq!(labels(value), Err(format!("must be text, and is {got}")), "{value}");
+    }
+}

@@ -28,7 +28,7 @@ fn every_rule_and_pattern_compiles() {
                 match rules::compile(&rule.rule) {
                     Program::Ready(_) => rules += 1,
                     Program::Transition => transitions.push(rule.rule.clone()),
-                    Program::Broken(error) => panic!("{}: {}: {error}", kind.name(), rule.rule),
+                    Program::Broken => panic!("{}: {}", kind.name(), rule.rule),
                 }
             }
             if let Some(pattern) = &schema.pattern {
