@@ -23,12 +23,15 @@ const UNSAFE: &[&str] = &[
 
 /// Every file opens with `//!`.
 pub(super) fn docs(tree: &Tree) -> Vec<Problem> {
-    // Fewer words say nothing.
-    let says = |line: &str| line.strip_prefix("//! ").is_some_and(|words| words.split(' ').count() >= 2);
-    let open = |text: &str| text.lines().find(|line| !line.is_empty()).is_some_and(says);
+    // Fewer than two words say nothing.
+    let says = |text: &str| {
+        let lines =
+            text.lines().skip_while(|line| line.is_empty()).map_while(|line| line.strip_prefix("//!"));
+        lines.flat_map(str::split_whitespace).nth(1).is_some()
+    };
     tree.sources
         .iter()
-        .filter(|(_, source)| !open(&source.text))
+        .filter(|(_, source)| !says(&source.text))
         .map(|(file, _)| {
             problem(file, 1, "does not open with `//!`: say what it owns and what it must not know")
         })
