@@ -134,11 +134,11 @@ fn resident() -> f64 {
     pages * 4096.0 / 1e6
 }
 
-fn meta(name: String) -> Meta {
-    Meta { name: ObjectName::new("default", &name), generation: 1, created: None }
+fn meta(name: &str) -> Meta {
+    Meta { name: ObjectName::new("default", name), generation: 1, created: None }
 }
 
-fn gateway(n: usize, protocol: Protocol, ports: impl Iterator<Item = u16>) -> Gateway {
+fn gateway(n: usize, protocol: &Protocol, ports: impl Iterator<Item = u16>) -> Gateway {
     let listener = |port: u16| Listener {
         name: format!("l{port}").into(),
         hostname: None,
@@ -148,7 +148,7 @@ fn gateway(n: usize, protocol: Protocol, ports: impl Iterator<Item = u16>) -> Ga
         refusals: Vec::new(),
     };
     Gateway {
-        meta: meta(format!("gw{n}")),
+        meta: meta(&format!("gw{n}")),
         class: "sluice".into(),
         addresses: vec![GatewayAddress::Ip(IpAddr::V4(Ipv4Addr::new(10, 9, (n >> 8) as u8, n as u8)))],
         listeners: ports.map(listener).collect(),
@@ -180,7 +180,7 @@ fn backend(n: usize, weight: u32) -> BackendRef {
 fn services(model: &mut Model, count: usize, endpoints: u8) {
     for n in 0..count {
         let port = ServicePort { name: "".into(), port: 80, protocol: "TCP".into(), app_protocol: None };
-        let service = Service { meta: meta(format!("svc{n}")), external_name: None, ports: vec![port] };
+        let service = Service { meta: meta(&format!("svc{n}")), external_name: None, ports: vec![port] };
         let endpoint = |at: u8| Endpoint {
             address: IpAddr::V4(Ipv4Addr::new(10, at + 1, (n >> 8) as u8, n as u8)),
             ready: true,
@@ -214,12 +214,12 @@ fn http_model(gateways: usize, routes: usize) -> Model {
     let mut model = Model::default();
     services(&mut model, routes, 2);
     for n in 0..gateways {
-        let gateway = gateway(n, Protocol::Http, 80..81);
+        let gateway = gateway(n, &Protocol::Http, 80..81);
         model.gateways.insert(gateway.meta.name.clone(), gateway);
     }
     for n in 0..routes {
         let route = HttpRoute {
-            meta: meta(format!("route{n}")),
+            meta: meta(&format!("route{n}")),
             parents: vec![parent(n % gateways, None)],
             hostnames: vec![format!("h{n}.example.com").into()],
             rules: vec![
@@ -245,13 +245,13 @@ fn tcp_model(routes: usize) -> Model {
     let mut model = Model::default();
     services(&mut model, routes, 3);
     for n in 0..routes.div_ceil(50) {
-        let gateway = gateway(n, Protocol::Tcp, 9000..9050);
+        let gateway = gateway(n, &Protocol::Tcp, 9000..9050);
         model.gateways.insert(gateway.meta.name.clone(), gateway);
     }
     for n in 0..routes {
         let rule = TcpRule { name: None, backends: vec![backend(n, 1)], refusals: Vec::new() };
         let route = TcpRoute {
-            meta: meta(format!("tcp{n}")),
+            meta: meta(&format!("tcp{n}")),
             parents: vec![parent(n / 50, Some(9000 + (n % 50) as u16))],
             rules: vec![rule],
             refusals: Vec::new(),

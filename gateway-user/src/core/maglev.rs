@@ -82,7 +82,7 @@ fn fill(shares: &[Share], size: usize) -> Vec<u32> {
         .zip(&quotas)
         .map(|(share, &quota)| Seeker {
             at: share.seed as usize % size,
-            step: (share.seed >> 32) as usize % size | 1,
+            step: ((share.seed >> 32) as usize % size) | 1,
             quota,
             credit: 0,
         })

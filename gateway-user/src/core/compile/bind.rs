@@ -135,8 +135,8 @@ fn services_of<'m>(
         1..MAX_BACKENDS,
         &mut ids.next[2],
     );
-    let mut image = MapImage::default();
-    image.backends = ids.backends.iter().map(|(key, id)| (*id, *key)).collect();
+    let by_id = ids.backends.iter().map(|(key, id)| (*id, *key)).collect();
+    let mut image = MapImage { backends: by_id, ..MapImage::default() };
     let mut made = Made::new();
     for (route, service) in &services.by_route {
         let Some(&id) = ids.services.get(&rule(route)) else { continue };

@@ -27,6 +27,9 @@ pub(super) struct Tables<'b> {
     empty: Arc<str>,
 }
 
+/// The tables by listener, each with the series of "no route".
+type Finished = FxHashMap<ListenerId, (Arc<ListenerTable>, u32)>;
+
 /// What came of a route's rules: what its conditions need.
 pub(super) struct Outcome {
     /// Refused rules, as messages.
@@ -214,10 +217,8 @@ impl<'b> Tables<'b> {
         })
     }
 
-    /// The finished tables, each with the series of "no route".
-    pub(super) fn finish(
-        self,
-    ) -> (FxHashMap<ListenerId, (Arc<ListenerTable>, u32)>, Vec<SeriesKey>, Patterns) {
+    /// The finished tables.
+    pub(super) fn finish(self) -> (Finished, Vec<SeriesKey>, Patterns) {
         let seal = |(id, (mut table, no_route)): (ListenerId, (ListenerTable, u32))| {
             table.seal();
             (id, (Arc::new(table), no_route))

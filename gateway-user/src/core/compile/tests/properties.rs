@@ -296,7 +296,7 @@ proptest! {
                 let found = table.find(&view);
                 prop_assert!((found.series as usize) < snapshot.series.len());
                 if let Some(rule) = found.rule {
-                    let _ = rule.choose(7);
+                    prop_assert!(rule.choose(7).is_none_or(|b| b.weight > 0));
                     prop_assert!(rule.backends.iter().all(|b| (b.series as usize) < snapshot.series.len()));
                 }
             }
