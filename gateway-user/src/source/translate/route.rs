@@ -1,4 +1,4 @@
-//! Routes.
+//! HTTPRoute and TCPRoute, and what routes of all kinds share.
 //!
 //! Owns the meaning of HTTPRoute's and TCPRoute's fields. Must not know whether what they refer to exists.
 
