@@ -6,10 +6,10 @@
 use std::mem::MaybeUninit;
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::{StatusCode, Version};
 
-use super::encode::{is_hop_by_hop, named_by_connection};
+use super::encode::{is_hop_by_hop, may_be_named, options};
 
 /// Fields of a header, at most.
 const MAX_FIELDS: usize = 100;
@@ -89,7 +89,7 @@ fn finish(
 ) -> Result<ResponseHead, Garbage> {
     let mut length = None;
     let mut chunked = false;
-    let mut hops = HeaderMap::new();
+    let mut options = Options::default();
     headers.reserve(fields.len());
     for field in fields {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Garbage("a field's name"))?;
@@ -109,19 +109,18 @@ fn finish(
             }
             chunked = true;
             continue;
+        } else if name == CONNECTION {
+            options.add(value.as_bytes());
+            continue;
         } else if is_hop_by_hop(&name) {
-            hops.append(name, value);
             continue;
         }
         headers.append(name, value);
     }
-    let mut keep_alive = version == Version::HTTP_11;
-    if !hops.is_empty() {
-        keep_alive = keeps_alive(&hops, keep_alive);
-        for name in named_by_connection(&hops) {
-            headers.remove(name);
-        }
+    for name in options.named {
+        headers.remove(name);
     }
+    let keep_alive = !options.close && (options.keep_alive || version == Version::HTTP_11);
     let bodiless = to_head || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
     let body = match (bodiless, chunked, length) {
         (_, true, Some(_)) => return Err(Garbage("both Content-Length and Transfer-Encoding")),
@@ -136,15 +135,26 @@ fn finish(
     Ok(ResponseHead { status, headers, keep_alive: keep_alive && body != Decoder::Close, body })
 }
 
-fn keeps_alive(hops: &HeaderMap, default: bool) -> bool {
-    let options = || {
-        hops.get_all(http::header::CONNECTION)
-            .iter()
-            .flat_map(|value| value.as_bytes().split(|b| *b == b','))
-            .map(<[u8]>::trim_ascii)
-    };
-    !options().any(|o| o.eq_ignore_ascii_case(b"close"))
-        && (default || options().any(|o| o.eq_ignore_ascii_case(b"keep-alive")))
+/// What Connection says.
+#[derive(Default)]
+struct Options {
+    close: bool,
+    keep_alive: bool,
+    named: Vec<HeaderName>,
+}
+
+impl Options {
+    fn add(&mut self, value: &[u8]) {
+        for option in options(value) {
+            if option.eq_ignore_ascii_case(b"keep-alive") {
+                self.keep_alive = true;
+            } else if option.eq_ignore_ascii_case(b"close") {
+                self.close = true;
+            } else {
+                self.named.extend(may_be_named(option));
+            }
+        }
+    }
 }
 
 /// Position after the empty line; lines may end in LF alone (RFC 9112, 2.2).

@@ -54,8 +54,10 @@ pub(in crate::proxy) fn write_head(
     out.extend_from_slice(target.as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
     let named = named_by_connection(&parts.headers);
+    let mut trailers = false;
     for (name, value) in &parts.headers {
         if !is_passed_on(name, value) || named.contains(name) {
+            trailers |= *name == TE && options(value.as_bytes()).any(|o| o.eq_ignore_ascii_case(b"trailers"));
             continue;
         }
         match host {
@@ -63,7 +65,7 @@ pub(in crate::proxy) fn write_head(
             _ => field(out, name, value.as_bytes()),
         }
     }
-    if wants_trailers(&parts.headers) {
+    if trailers {
         out.extend_from_slice(b"te: trailers\r\nconnection: te\r\n");
     }
     match framing {
@@ -107,31 +109,27 @@ pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
         || matches!(name.as_str(), "keep-alive" | "proxy-connection")
 }
 
-/// Fields that Connection names. What frames or routes the message cannot be taken away by it.
-pub(super) fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+/// Fields that Connection names.
+fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     if !headers.contains_key(CONNECTION) {
         return Vec::new();
     }
-    headers
-        .get_all(CONNECTION)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|b| *b == b','))
-        .map(<[u8]>::trim_ascii)
-        .filter(|option| {
-            !option.eq_ignore_ascii_case(b"keep-alive") && !option.eq_ignore_ascii_case(b"close")
-        })
-        .filter_map(|option| HeaderName::from_bytes(option).ok())
-        .filter(|name| ![HOST, CONTENT_LENGTH, TRANSFER_ENCODING, header::TRAILER].contains(name))
-        .collect()
+    let values = headers.get_all(CONNECTION).iter();
+    values.flat_map(|value| options(value.as_bytes())).filter_map(may_be_named).collect()
 }
 
-fn wants_trailers(headers: &HeaderMap) -> bool {
-    headers.contains_key(TE)
-        && headers
-            .get_all(TE)
-            .iter()
-            .flat_map(|value| value.as_bytes().split(|b| *b == b','))
-            .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+/// The options of a Connection or TE field.
+pub(super) fn options(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|b| *b == b',').map(<[u8]>::trim_ascii)
+}
+
+/// The field that a connection option names, if it may: what frames or routes the message cannot be taken away.
+pub(super) fn may_be_named(option: &[u8]) -> Option<HeaderName> {
+    if option.eq_ignore_ascii_case(b"keep-alive") || option.eq_ignore_ascii_case(b"close") {
+        return None;
+    }
+    let name = HeaderName::from_bytes(option).ok()?;
+    (![HOST, CONTENT_LENGTH, TRANSFER_ENCODING, header::TRAILER].contains(&name)).then_some(name)
 }
 
 #[cfg(test)]

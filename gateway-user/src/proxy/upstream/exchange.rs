@@ -75,7 +75,10 @@ impl Upstream {
     }
 
     fn poll_fill_by(&mut self, room: usize, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        self.buffer.reserve(room);
+        // Its memory is used again once nothing of the last answer is left: not to be asked for each time.
+        if self.buffer.capacity() - self.buffer.len() < room / 2 {
+            self.buffer.reserve(room);
+        }
         pin!(self.io.read_buf(&mut self.buffer)).poll(cx)
     }
 }
