@@ -50,3 +50,49 @@ pub(super) fn assign<K: Ord + Clone>(
     }
     ids
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `previous` and the result: `KEY:ID …`.
+    fn check(wanted: &str, previous: &str, capacity: u32, mut next: u32, result: &str) {
+        let pairs = |text: &str| -> BTreeMap<char, u32> {
+            let pair = |p: &str| (p.chars().next().unwrap(), p[2..].parse().unwrap());
+            text.split_whitespace().map(pair).collect()
+        };
+        let wanted: BTreeSet<char> = wanted.chars().collect();
+        let ids = assign(&wanted, &pairs(previous), |_| None, std::iter::empty(), 0..capacity, &mut next);
+        assert_eq!(ids, pairs(result), "{wanted:?} after {previous}");
+    }
+
+    #[test]
+    fn what_stays_keeps_its_id_and_the_new_get_the_next() {
+        check("abc", "a:0 c:5", 10, 6, "a:0 b:6 c:5");
+    }
+
+    #[test]
+    fn an_id_that_became_free_is_passed_over() {
+        check("bc", "a:0 b:1", 10, 0, "b:1 c:2");
+    }
+
+    #[test]
+    fn it_goes_round_at_the_end() {
+        check("abc", "a:8", 10, 9, "a:8 b:9 c:0");
+    }
+
+    #[test]
+    fn it_is_taken_if_there_is_no_other() {
+        check("bc", "a:0 b:1", 2, 0, "b:1 c:0");
+    }
+
+    #[test]
+    fn beyond_the_capacity_ids_go_on() {
+        check("abcd", "a:1", 2, 0, "a:1 b:0 c:2 d:3");
+    }
+
+    #[test]
+    fn of_two_with_the_same_id_one_keeps_it() {
+        check("ab", "a:3 b:3", 10, 4, "a:3 b:4");
+    }
+}
