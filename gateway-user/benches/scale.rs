@@ -19,6 +19,11 @@ use gateway_user::core::model::{
 use gateway_user::core::plan::{Have, plan};
 use gateway_user::core::route::{HttpTable, RequestView};
 use gateway_user::core::snapshot::{BoundService, Ids, Snapshot};
+use nix::time::{ClockId, clock_gettime};
+
+/// The one that the agent has.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const ROUNDS: usize = 21;
 
@@ -79,9 +84,7 @@ fn main() {
 
 /// Time that this thread has had on a CPU.
 fn on_cpu() -> Duration {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    let nanoseconds = text.split(' ').next().and_then(|n| n.parse().ok());
-    Duration::from_nanos(nanoseconds.expect("the kernel accounts for threads (CONFIG_SCHED_INFO)"))
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("every thread has this clock").into()
 }
 
 fn median(rounds: usize, mut round: impl FnMut() -> Duration) -> Duration {

@@ -49,9 +49,11 @@ impl PathIndex {
     /// Adds a match. Those of the same rank are tried in the order in which they came.
     pub(crate) fn add(&mut self, path: &Path, conditions: Option<&Arc<Conditions>>, rule: &Arc<RuleEntry>) {
         let candidate = Candidate { conditions: conditions.cloned(), rule: rule.clone() };
+        // Most paths have one candidate.
+        let one = || Vec::with_capacity(1);
         let list = match path {
-            Path::Exact(path) => self.exact.entry(path.clone()).or_default(),
-            Path::Prefix(path) => self.prefixes.entry(path.clone()).or_default(),
+            Path::Exact(path) => self.exact.entry(path.clone()).or_insert_with(one),
+            Path::Prefix(path) => self.prefixes.entry(path.clone()).or_insert_with(one),
             Path::Regex(regex) => return self.regexes.push((regex.clone(), candidate)),
         };
         list.push(candidate);
