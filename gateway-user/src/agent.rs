@@ -18,6 +18,7 @@ mod board;
 mod change;
 mod events;
 mod figures;
+mod heap;
 mod memory;
 mod outputs;
 

@@ -13,7 +13,7 @@ use tracing::{debug, error, info, warn};
 
 use super::board::{Board, epoch_seconds, now};
 use super::memory::Memory;
-use super::{diagnostic_view, words};
+use super::{diagnostic_view, heap, words};
 use crate::admin::view::{StatusView, negative};
 use crate::core::compile::compile;
 use crate::core::host::Host;
@@ -208,6 +208,7 @@ impl Engine {
                 self.pause();
             }
         }
+        heap::give_back();
     }
 
     /// The steps, in their order. Returns the addresses that could not be brought up.

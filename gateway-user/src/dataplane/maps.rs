@@ -14,8 +14,8 @@ use gateway_ebpf::abi::{
     Action, Address, Backend, Binding, BindingKey, Load, Lookups, Meta, NO_SERVICE, ServiceWord, mapped,
 };
 use gateway_ebpf::names::{
-    BACKENDS, BINDINGS, LOADS, LOOKUPS, MAPS, MAX_BACKENDS, MAX_BINDINGS, MAX_SERVICES, MAX_SLOTS, META,
-    SERVICES, SLOTS, SOCKETS,
+    BACKENDS, BINDINGS, LOADS, LOOKUPS, MAPS, MAX_BINDINGS, MAX_SERVICES, MAX_SLOTS, META, SERVICES, SLOTS,
+    SOCKETS,
 };
 
 use super::pins::Pins;
@@ -38,8 +38,8 @@ const LOAD_WORDS: usize = size_of::<Load>() / 8;
 pub(super) struct Maps {
     bindings: HashMap<MapData, RawKey, RawBinding>,
     services: Arc<Words>,
-    slots: Words,
-    backends: Arc<Words>,
+    slots: Part,
+    backends: Part,
     sockets: SockMap<MapData>,
     registered: Arc<AtomicU32>,
     loads: Arc<LoadWords>,
@@ -51,6 +51,35 @@ pub(super) struct Maps {
 impl fmt::Debug for Maps {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Maps").finish_non_exhaustive()
+    }
+}
+
+/// A large mmapable array, mapped by the part.
+#[derive(Clone)]
+pub(super) struct Part {
+    name: &'static str,
+    map: Arc<MapData>,
+    capacity: u32,
+    words_each: usize,
+}
+
+impl Part {
+    fn open(pins: &Pins, name: &'static str, words_each: usize) -> Result<Self, Error> {
+        Ok(Self { name, map: Arc::new(Programs::map(pins, name)?), capacity: capacity(name), words_each })
+    }
+
+    /// Maps some values.
+    fn values(&self, first: usize, count: usize) -> Result<Words, Error> {
+        if first + count > self.capacity as usize {
+            let index = (first + count) as u64;
+            return Err(Error::OutOfRange { map: self.name, index, capacity: self.capacity });
+        }
+        Words::map(self.map.fd().as_fd(), first * self.words_each, count * self.words_each)
+            .map_err(Error::io(format!("cannot map the memory of {}", self.name)))
+    }
+
+    fn all(&self) -> Result<Words, Error> {
+        self.values(0, self.capacity as usize)
     }
 }
 
@@ -69,15 +98,15 @@ impl Maps {
         let data = |name| Programs::map(pins, name);
         let words = |name, words_each: usize| {
             let capacity = capacity(name) as usize;
-            Words::map(data(name)?.fd().as_fd(), capacity * words_each)
+            Words::map(data(name)?.fd().as_fd(), 0, capacity * words_each)
                 .map_err(Error::io(format!("cannot map the memory of {name}")))
         };
         let typed = |name| Error::map(name, "finding its type");
         Ok(Self {
             bindings: Map::HashMap(data(BINDINGS)?).try_into().map_err(typed(BINDINGS))?,
             services: Arc::new(words(SERVICES, 1)?),
-            slots: words(SLOTS, 1)?,
-            backends: Arc::new(words(BACKENDS, BACKEND_WORDS)?),
+            slots: Part::open(pins, SLOTS, 1)?,
+            backends: Part::open(pins, BACKENDS, BACKEND_WORDS)?,
             sockets: Map::SockMap(data(SOCKETS)?).try_into().map_err(typed(SOCKETS))?,
             registered: Arc::default(),
             loads: Arc::new(LoadWords(words(LOADS, LOAD_WORDS)?)),
@@ -131,7 +160,7 @@ impl Maps {
     }
 
     /// The memory that a reader counts fill in.
-    pub(super) fn counted(&self) -> (Arc<Words>, Arc<Words>) {
+    pub(super) fn counted(&self) -> (Arc<Words>, Part) {
         (self.services.clone(), self.backends.clone())
     }
 
@@ -155,7 +184,7 @@ impl Maps {
                 words.insert(id, word);
             }
         }
-        for (id, words) in (0u32..).zip(self.backends.get().chunks_exact(BACKEND_WORDS)) {
+        for (id, words) in (0u32..).zip(self.backends.all()?.get().chunks_exact(BACKEND_WORDS)) {
             if !is_backend(words) {
                 continue;
             }
@@ -168,13 +197,13 @@ impl Maps {
     }
 
     fn slots_of(&self, id: u32, word: ServiceWord) -> Result<Arc<[u32]>, Error> {
-        let range = word.offset() as usize..word.offset() as usize + (1 << word.size_class());
-        let slots = self.slots.get().get(range).ok_or_else(|| Error::Unknown {
-            map: SERVICES,
-            entry: id.to_string(),
-            value: format!("{word:?}"),
-        })?;
-        Ok(slots.iter().map(|slot| slot.load(Ordering::Relaxed) as u32).collect())
+        let (offset, count) = (word.offset() as usize, 1 << word.size_class());
+        if offset + count > MAX_SLOTS as usize {
+            let (entry, value) = (id.to_string(), format!("{word:?}"));
+            return Err(Error::Unknown { map: SERVICES, entry, value });
+        }
+        let slots = self.slots.values(offset, count)?;
+        Ok(slots.get().iter().map(|slot| slot.load(Ordering::Relaxed) as u32).collect())
     }
 
     /// Does one step.
@@ -189,12 +218,8 @@ impl Maps {
             Op::PutBackend(id, key) => self.write_backend(*id, backend(*key)),
             Op::DeleteBackend(id) => self.write_backend(*id, bytemuck::Zeroable::zeroed()),
             Op::WriteSlots { offset, slots } => {
-                let start = *offset as usize;
-                let Some(words) = self.slots.get().get(start..start + slots.len()) else {
-                    let index = u64::from(*offset) + slots.len() as u64;
-                    return Err(Error::OutOfRange { map: SLOTS, index, capacity: MAX_SLOTS });
-                };
-                for (word, backend) in words.iter().zip(slots.iter()) {
+                let words = self.slots.values(*offset as usize, slots.len())?;
+                for (word, backend) in words.get().iter().zip(slots.iter()) {
                     word.store((*backend).into(), Ordering::Relaxed);
                 }
                 Ok(())
@@ -240,10 +265,7 @@ impl Maps {
 
     fn write_backend(&self, id: u32, backend: Backend) -> Result<(), Error> {
         let words: [u64; BACKEND_WORDS] = bytemuck::cast(backend);
-        let start = id as usize * BACKEND_WORDS;
-        let out_of_range = Error::OutOfRange { map: BACKENDS, index: id.into(), capacity: MAX_BACKENDS };
-        let entry = self.backends.get().get(start..start + BACKEND_WORDS).ok_or(out_of_range)?;
-        for (to, from) in entry.iter().zip(words) {
+        for (to, from) in self.backends.values(id as usize, 1)?.get().iter().zip(words) {
             to.store(from, Ordering::Relaxed);
         }
         Ok(())
@@ -261,8 +283,9 @@ pub(super) fn bindings(
 }
 
 /// How many backends there are.
-pub(super) fn backends_used(words: &Words) -> u32 {
-    words.get().chunks_exact(BACKEND_WORDS).filter(|entry| is_backend(entry)).count() as u32
+pub(super) fn backends_used(backends: &Part) -> Result<u32, Error> {
+    let words = backends.all()?;
+    Ok(words.get().chunks_exact(BACKEND_WORDS).filter(|entry| is_backend(entry)).count() as u32)
 }
 
 /// Whether an entry holds a backend: its protocol is not zero.

@@ -12,7 +12,7 @@ use gateway_ebpf::abi::{Lookups, META_ENTRIES, ServiceWord};
 use gateway_ebpf::names::{BACKENDS, BINDINGS, LOOKUPS, MAPS, META, MISSES, SERVICES, SLOTS, SOCKETS};
 
 use super::Error;
-use super::maps::{Maps, RawBinding, RawKey, backends_used, bindings};
+use super::maps::{Maps, Part, RawBinding, RawKey, backends_used, bindings};
 use super::pins::Pins;
 use super::program::Programs;
 use super::sys::Words;
@@ -33,7 +33,7 @@ struct Handles {
     misses: PerCpuArray<MapData, u64>,
     sockets: Arc<AtomicU32>,
     services: Arc<Words>,
-    backends: Arc<Words>,
+    backends: Part,
     workers: u32,
 }
 
@@ -74,37 +74,39 @@ impl Reader {
         let misses = handles.misses.get(&0, 0).map_err(Error::map(MISSES, "reading it"))?;
         let maps = MAPS
             .iter()
-            .map(|spec| MapUse {
-                name: spec.name,
-                kind: spec.kind.name(),
-                capacity: spec.max_entries,
-                used: handles.used(spec.name, bound.len() as u32),
-                key_bytes: spec.key_size,
-                value_bytes: spec.value_size,
+            .map(|spec| {
+                Ok(MapUse {
+                    name: spec.name,
+                    kind: spec.kind.name(),
+                    capacity: spec.max_entries,
+                    used: handles.used(spec.name, bound.len() as u32)?,
+                    key_bytes: spec.key_size,
+                    value_bytes: spec.value_size,
+                })
             })
-            .collect();
+            .collect::<Result<_, Error>>()?;
         Ok(Counts { lookups, misses: misses.iter().sum(), maps })
     }
 }
 
 impl Handles {
-    fn used(&self, name: &str, bindings: u32) -> u32 {
+    fn used(&self, name: &str, bindings: u32) -> Result<u32, Error> {
         let services = || {
             let words = self.services.get().iter();
             words.map(|word| ServiceWord(word.load(Ordering::Acquire))).filter(|word| word.exists())
         };
-        match name {
+        Ok(match name {
             // A binding has one entry in each.
             BINDINGS | LOOKUPS => bindings,
             SERVICES => services().count() as u32,
             SLOTS => services().map(|word| 1 << word.size_class()).sum(),
-            BACKENDS => backends_used(&self.backends),
+            BACKENDS => backends_used(&self.backends)?,
             SOCKETS => self.sockets.load(Ordering::Relaxed),
             META => META_ENTRIES,
             MISSES => 1,
             // LOADS: one for each worker.
             _ => self.workers,
-        }
+        })
     }
 }
 

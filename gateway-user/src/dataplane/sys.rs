@@ -240,12 +240,18 @@ impl Grace {
     }
 }
 
-/// The memory of an mmapable array whose values are whole u64s.
+/// The memory of an mmapable array whose values are whole u64s, or a part of it. What is mapped counts as the
+/// process's own, all of it from the start: large maps are mapped by the part, and only while they are worked on.
 #[derive(Debug)]
 pub(super) struct Words {
     start: NonNull<AtomicU64>,
+    /// Words mapped before those asked for: a mapping begins at a page.
+    before: usize,
     count: usize,
 }
+
+/// Words in a page.
+const PAGE_WORDS: usize = 4096 / 8;
 
 // SAFETY: the memory belongs to the map and is reached through atomics only, from whatever thread.
 unsafe impl Send for Words {}
@@ -253,30 +259,34 @@ unsafe impl Send for Words {}
 unsafe impl Sync for Words {}
 
 impl Words {
-    /// Maps the first `count` words of an array.
-    pub(super) fn map(map: BorrowedFd<'_>, count: usize) -> io::Result<Self> {
+    /// Maps `count` words of an array from the word `first` on. Fails if the map is shorter.
+    pub(super) fn map(map: BorrowedFd<'_>, first: usize, count: usize) -> io::Result<Self> {
+        let before = first % PAGE_WORDS;
+        let offset = libc::off_t::try_from((first - before) * 8).map_err(io::Error::other)?;
         let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
+        let bytes = (before + count) * 8;
         // SAFETY: a new mapping, at an address of the kernel's choice; it fails if the map is shorter.
         let start =
-            unsafe { libc::mmap(std::ptr::null_mut(), count * 8, protection, flags, map.as_raw_fd(), 0) };
+            unsafe { libc::mmap(std::ptr::null_mut(), bytes, protection, flags, map.as_raw_fd(), offset) };
         match NonNull::new(start.cast::<AtomicU64>()) {
-            Some(start) if start.as_ptr().cast() != libc::MAP_FAILED => Ok(Self { start, count }),
+            Some(start) if start.as_ptr().cast() != libc::MAP_FAILED => Ok(Self { start, before, count }),
             _ => Err(io::Error::last_os_error()),
         }
     }
 
     /// The words.
     pub(super) fn get(&self) -> &[AtomicU64] {
-        // SAFETY: mapped for as long as `self`, page-aligned, `count` words long; the kernel and other processes
-        // change it only by whole words.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.count) }
+        // SAFETY: mapped for as long as `self`, page-aligned, `before + count` words long; the kernel and other
+        // processes change it only by whole words.
+        let all = unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.before + self.count) };
+        &all[self.before..]
     }
 }
 
 impl Drop for Words {
     fn drop(&mut self) {
         // SAFETY: the very range that `map` mapped; every borrow of it has ended.
-        unsafe { libc::munmap(self.start.as_ptr().cast(), self.count * 8) };
+        unsafe { libc::munmap(self.start.as_ptr().cast(), (self.before + self.count) * 8) };
     }
 }
 
