@@ -3,12 +3,15 @@
 //! Owns the reading of interfaces and of /proc. Must not decide anything about it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use nix::ifaddrs::getifaddrs;
 use procfs::net::{TcpNetEntries, TcpNetEntry, TcpState};
-use procfs::prelude::FromReadSI as _;
+use procfs::prelude::FromBufReadSI as _;
 use procfs::process::{FDTarget, Process, all_processes};
 use socket2::{Domain, Socket, Type};
 
@@ -65,18 +68,37 @@ fn listening() -> Vec<Listening> {
     listening.into_iter().map(|(at, process)| Listening { at, process }).collect()
 }
 
-/// /proc/net is the namespace of the process's first thread; this one may be in another.
+/// Listening sockets. /proc/net is the namespace of the process's first thread; this one may be in another.
 fn entries(table: &str) -> Vec<TcpNetEntry> {
     let path = format!("/proc/thread-self/net/{table}");
-    match TcpNetEntries::from_file(&path, procfs::current_system_info()) {
+    let read = listening_lines(Path::new(&path))
+        .map_err(procfs::ProcError::from)
+        .and_then(|text| TcpNetEntries::from_buf_read(text.as_bytes(), procfs::current_system_info()));
+    match read {
         Ok(TcpNetEntries(entries)) => entries,
         // A host without IPv6 has no such file.
-        Err(procfs::ProcError::NotFound(_)) => Vec::new(),
+        Err(_) if !Path::new(&path).exists() => Vec::new(),
         Err(e) => {
             tracing::warn!("cannot read {path}: {e}");
             Vec::new()
         }
     }
+}
+
+/// The heading and the lines of listening sockets, which the kernel lists first: of a busy gateway's connections,
+/// many thousands in TIME_WAIT, not one is read.
+fn listening_lines(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    for line in BufReader::new(File::open(path)?).lines() {
+        let line = line?;
+        // The heading's fourth column is `st`; 0A is LISTEN.
+        if !matches!(line.split_whitespace().nth(3), Some("st" | "0A")) && !text.is_empty() {
+            break;
+        }
+        text += &line;
+        text.push('\n');
+    }
+    Ok(text)
 }
 
 /// Whether a listening socket holds an address: it cannot be bound, even by one that shares with TIME_WAIT. The

@@ -26,7 +26,7 @@ pub(super) enum Doing {
 pub(super) struct Client {
     pub(super) connection: Connection,
     /// Ends the header of each request that is passed on.
-    pub(super) about: Box<[u8]>,
+    pub(super) about: Vec<u8>,
     doing: Cell<Doing>,
     watch: RefCell<Watch>,
     requests: Cell<u64>,

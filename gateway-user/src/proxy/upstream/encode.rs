@@ -23,16 +23,16 @@ pub(in crate::proxy) enum RequestFraming {
 }
 
 /// Fields about the client, the same for every request of a connection: written once.
-pub(in crate::proxy) fn about_client(client: IpAddr) -> Box<[u8]> {
-    let node = match client {
-        IpAddr::V4(v4) => v4.to_string(),
-        IpAddr::V6(v6) => format!("\"[{v6}]\""), // RFC 7239, 6
-    };
-    format!(
-        "x-forwarded-for: {client}\r\nx-forwarded-proto: http\r\nforwarded: for={node};proto=http\r\n\r\n"
-    )
-    .into_bytes()
-    .into()
+pub(in crate::proxy) fn about_client(client: IpAddr) -> Vec<u8> {
+    let mut about = Vec::with_capacity(192);
+    write!(about, "x-forwarded-for: {client}\r\nx-forwarded-proto: http\r\nforwarded: for=")
+        .and_then(|()| match client {
+            IpAddr::V4(v4) => write!(about, "{v4}"),
+            IpAddr::V6(v6) => write!(about, "\"[{v6}]\""), // RFC 7239, 6
+        })
+        .expect("a Vec takes every write");
+    about.extend_from_slice(b";proto=http\r\n\r\n");
+    about
 }
 
 /// Writes the header. `host` replaces the Host field (absolute-form, RFC 9112, 3.2.2), `about` comes last and ends
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn about_the_client() {
-        let about = |ip: &str| String::from_utf8(about_client(ip.parse().unwrap()).into()).unwrap();
+        let about = |ip: &str| String::from_utf8(about_client(ip.parse().unwrap())).unwrap();
         assert!(about("10.0.0.1").contains("forwarded: for=10.0.0.1;proto=http\r\n"));
         assert!(about("::1").contains("x-forwarded-for: ::1\r\n"));
         assert!(about("::1").contains("forwarded: for=\"[::1]\";proto=http\r\n"));
