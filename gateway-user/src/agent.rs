@@ -256,6 +256,9 @@ impl Agent<'_> {
                         let host = self.host();
                         self.engine.follow(host).await;
                     }
+                    if host_due {
+                        self.engine.rest();
+                    }
                 }
             }
         }

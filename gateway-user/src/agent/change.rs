@@ -45,6 +45,8 @@ pub(super) struct Engine {
     /// The newest snapshot, applied or not.
     snapshot: Arc<Snapshot>,
     retry: Option<Retry>,
+    /// Whether something was applied since the memory was last given back.
+    changed: bool,
 }
 
 struct Retry {
@@ -84,6 +86,7 @@ impl Engine {
             host: Host::default(),
             snapshot: Arc::default(),
             retry: None,
+            changed: false,
         };
         engine.warn_input();
         Ok(engine)
@@ -137,6 +140,13 @@ impl Engine {
         }
         if self.retry_due() {
             self.apply().await;
+        }
+    }
+
+    /// Between changes: gives back the memory that the last ones took.
+    pub(super) fn rest(&mut self) {
+        if std::mem::take(&mut self.changed) {
+            heap::give_back();
         }
     }
 
@@ -208,7 +218,7 @@ impl Engine {
                 self.pause();
             }
         }
-        heap::give_back();
+        self.changed = true;
     }
 
     /// The steps, in their order. Returns the addresses that could not be brought up.

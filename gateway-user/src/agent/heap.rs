@@ -1,4 +1,5 @@
-//! Gives memory back after a change: reading and compiling need several times what is kept.
+//! Gives memory back: reading and compiling need several times what is kept. Not at each change, or the next one
+//! would wait for fresh pages.
 
 #![expect(unsafe_code, reason = "the allocator's own call has no safe binding")]
 
