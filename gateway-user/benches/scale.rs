@@ -40,7 +40,7 @@ fn main() {
     assert_eq!(snapshot.bindings.len(), 50);
     row("compile it", rounds, || black_box(compile(&model, &host, &Ids::default(), 1)));
     let mut changed = model.clone();
-    if let Some(route) = changed.http_routes.values_mut().next() {
+    if let Some(route) = changed.http_routes.values_mut().next().map(Arc::make_mut) {
         route.rules[0].matches[0].path = PathMatch::Exact("/changed".into());
     }
     row("compile it with one changed route", rounds, || {
@@ -67,7 +67,7 @@ fn main() {
         (format!("h{n}.example.com"), "/api/v1/items".into())
     });
     let mut one_host = http_model(1, 10_000);
-    for (n, route) in one_host.http_routes.values_mut().enumerate() {
+    for (n, route) in one_host.http_routes.values_mut().map(Arc::make_mut).enumerate() {
         route.hostnames.clear();
         route.rules[0].matches[0].path = PathMatch::Prefix(format!("/team{}/service{n}", n % 100).into());
         route.rules[1].matches[0].path = PathMatch::Exact(format!("/exact/{n}").into());
@@ -231,14 +231,14 @@ fn http_model(gateways: usize, routes: usize) -> Model {
             ],
             refusals: Vec::new(),
         };
-        model.http_routes.insert(route.meta.name.clone(), route);
+        model.http_routes.insert(route.meta.name.clone(), route.into());
     }
     model
 }
 
 fn regex_model(routes: usize) -> Model {
     let mut model = http_model(1, routes);
-    for (n, route) in model.http_routes.values_mut().enumerate() {
+    for (n, route) in model.http_routes.values_mut().map(Arc::make_mut).enumerate() {
         route.rules[0].matches[0].path = PathMatch::Regex(format!(r"/v[0-9]+/team{n}/\w+(/.*)?").into());
     }
     model

@@ -64,8 +64,8 @@ pub struct Model {
     pub classes: BTreeMap<Arc<str>, GatewayClass>,
     /// Gateways.
     pub gateways: BTreeMap<ObjectName, Gateway>,
-    /// HTTPRoutes.
-    pub http_routes: BTreeMap<ObjectName, HttpRoute>,
+    /// HTTPRoutes, shared with the source that keeps them: there may be thousands.
+    pub http_routes: BTreeMap<ObjectName, Arc<HttpRoute>>,
     /// TCPRoutes.
     pub tcp_routes: BTreeMap<ObjectName, TcpRoute>,
     /// Routes of kinds that are not built yet, by kind and name.

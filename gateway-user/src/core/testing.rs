@@ -324,7 +324,7 @@ impl Builder {
                     rule.matches.push(one_match(&Words::new("match")));
                 }
             }
-            self.model.http_routes.insert(route.meta.name.clone(), route);
+            self.model.http_routes.insert(route.meta.name.clone(), route.into());
         }
         if let Some(route) = self.tcp.take() {
             self.model.tcp_routes.insert(route.meta.name.clone(), route);

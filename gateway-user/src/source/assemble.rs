@@ -124,7 +124,9 @@ fn add(model: &mut Model, object: &Object, generation: i64, parts: &[Part]) {
             model.gateways.insert(name, gateway);
         }
         Body::Http(mut route) => {
-            with(&mut route.meta);
+            if route.meta.generation != generation {
+                with(&mut Arc::make_mut(&mut route).meta);
+            }
             model.http_routes.insert(name, route);
         }
         Body::Tcp(mut route) => {

@@ -21,7 +21,7 @@ use crate::core::model::{GATEWAY_GROUP, Meta, ObjectName};
 pub(super) struct Object {
     pub(super) kind: Kind,
     pub(super) at: Place,
-    /// Metadata; the generation is 0 until it is known what was there before.
+    /// Metadata; the generation is 1 until it is known what was there before.
     pub(super) meta: Meta,
     pub(super) labels: BTreeMap<String, String>,
     /// Hash of all but metadata and status.
@@ -248,5 +248,5 @@ fn meta(kind: Kind, mut node: Node, findings: &mut Findings) -> Option<(Meta, BT
     let namespace = if namespaced { node.str("namespace").unwrap_or(DEFAULT_NAMESPACE) } else { "" };
     let name = ObjectName::new(namespace, node.str("name")?);
     let labels = node.get("labels").map(translate::labels).unwrap_or_default();
-    Some((Meta { name, generation: 0, created }, labels))
+    Some((Meta { name, generation: 1, created }, labels))
 }

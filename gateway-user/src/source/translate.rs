@@ -24,7 +24,7 @@ use crate::core::model::{
 pub(super) enum Body {
     Class(GatewayClass),
     Gateway(Gateway),
-    Http(HttpRoute),
+    Http(Arc<HttpRoute>),
     Tcp(TcpRoute),
     Unbuilt(UnbuiltRoute),
     ListenerSet(UnbuiltObject),
@@ -55,7 +55,7 @@ pub(super) fn body(
             refusals: refusals.of(Level::Class, ""),
         }),
         Kind::Gateway => Body::Gateway(gateway(root, meta, &mut refusals, findings)),
-        Kind::HttpRoute => Body::Http(route::http(root, meta, &mut refusals)),
+        Kind::HttpRoute => Body::Http(route::http(root, meta, &mut refusals).into()),
         Kind::TcpRoute => Body::Tcp(route::tcp(root, meta, &mut refusals)),
         Kind::GrpcRoute | Kind::TlsRoute | Kind::UdpRoute => {
             Body::Unbuilt(UnbuiltRoute { meta, parents: route::parents(root) })

@@ -34,7 +34,7 @@ pub(super) fn http<'m>(
     tables: &mut Tables<'_>,
     report: &mut Report,
 ) {
-    let mut routes: Vec<_> = model.http_routes.values().collect();
+    let mut routes: Vec<_> = model.http_routes.values().map(|route| &**route).collect();
     routes.sort_by(|a, b| age(&a.meta).cmp(&age(&b.meta)));
     let mut statuses: Statuses = Vec::with_capacity(routes.len());
     for route in routes {

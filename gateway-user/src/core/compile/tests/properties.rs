@@ -1,6 +1,7 @@
 //! What holds for every model, sensible or not.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_ebpf::abi::{Action, MAX_SIZE_CLASS, REJECT_BACKEND};
@@ -247,7 +248,7 @@ pub(crate) fn any_model() -> impl Strategy<Value = Model> {
     )
         .prop_map(|(gateways, http, tcp, services, slices, grants, policies)| Model {
             gateways: by_name(gateways, |g| &g.meta),
-            http_routes: by_name(http, |r| &r.meta),
+            http_routes: by_name(http.into_iter().map(Arc::new).collect(), |r| &r.meta),
             tcp_routes: by_name(tcp, |r| &r.meta),
             services: by_name(services, |s| &s.meta),
             slices: by_name(slices, |s| &s.meta),
