@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper::header::CONTENT_TYPE;
+use hyper::header::{CONTENT_TYPE, HeaderValue, SERVER as SERVER_HEADER};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -22,8 +22,12 @@ use tokio::sync::Semaphore;
 
 /// Connections served at once; more wait in the listen queue.
 const CONNECTIONS: usize = 32;
-/// Bytes of a request's body that are read.
+/// Bytes of a request's body that are read from the port for metrics.
 const BODY: usize = 64 * 1024;
+/// Bytes of a request's body that are read from the admin socket: as many as a file may have.
+pub(super) const LARGE_BODY: usize = 64 << 20;
+/// What an agent calls itself, so that another program on the socket is told from it.
+pub(super) const SERVER: &str = "sluice";
 /// How long a request's header may take.
 const HEADER: Duration = Duration::from_secs(5);
 /// How long to wait after an error of accept, such as no file descriptor left.
@@ -36,6 +40,8 @@ pub struct Call {
     pub method: String,
     /// Path without the query.
     pub path: String,
+    /// The query, without the question mark; empty if there is none.
+    pub query: String,
     /// Body.
     pub body: Bytes,
 }
@@ -73,16 +79,19 @@ pub type Handler = Arc<dyn Fn(Call) -> Pin<Box<dyn Future<Output = Answer> + Sen
 
 /// Serves a unix socket for as long as it is polled.
 pub async fn serve_unix(listener: UnixListener, handler: Handler) {
-    serve(|context| listener.poll_accept(context).map_ok(|(stream, _)| stream), handler).await;
+    serve(|context| listener.poll_accept(context).map_ok(|(stream, _)| stream), handler, LARGE_BODY).await;
 }
 
 /// Serves a TCP port for as long as it is polled.
 pub async fn serve_tcp(listener: TcpListener, handler: Handler) {
-    serve(|context| listener.poll_accept(context).map_ok(|(stream, _)| stream), handler).await;
+    serve(|context| listener.poll_accept(context).map_ok(|(stream, _)| stream), handler, BODY).await;
 }
 
-async fn serve<S>(mut accept: impl FnMut(&mut Context<'_>) -> Poll<io::Result<S>>, handler: Handler)
-where
+async fn serve<S>(
+    mut accept: impl FnMut(&mut Context<'_>) -> Poll<io::Result<S>>,
+    handler: Handler,
+    longest: usize,
+) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let permits = Arc::new(Semaphore::new(CONNECTIONS));
@@ -90,7 +99,7 @@ where
         let permit = Arc::clone(&permits).acquire_owned().await.expect("the semaphore is never closed");
         match poll_fn(&mut accept).await {
             Ok(stream) => {
-                let connection = connection(stream, Arc::clone(&handler));
+                let connection = connection(stream, Arc::clone(&handler), longest);
                 tokio::spawn(async move {
                     connection.await;
                     drop(permit);
@@ -102,8 +111,8 @@ where
 }
 
 /// Serves one connection to its end. What goes wrong on it is the caller's to see.
-async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, handler: Handler) {
-    let service = hyper::service::service_fn(move |request| answer(request, Arc::clone(&handler)));
+async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, handler: Handler, longest: usize) {
+    let service = hyper::service::service_fn(move |request| answer(request, Arc::clone(&handler), longest));
     drop(
         hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
@@ -113,15 +122,22 @@ async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, handler: Handle
     );
 }
 
-async fn answer(request: Request<Incoming>, handler: Handler) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(
+    request: Request<Incoming>,
+    handler: Handler,
+    longest: usize,
+) -> Result<Response<Full<Bytes>>, Infallible> {
     let method = request.method().to_string();
     let path = request.uri().path().to_owned();
-    let answer = match Limited::new(request.into_body(), BODY).collect().await {
-        Ok(body) => handler(Call { method, path, body: body.to_bytes() }).await,
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    let answer = match Limited::new(request.into_body(), longest).collect().await {
+        Ok(body) => handler(Call { method, path, query, body: body.to_bytes() }).await,
         Err(error) => Answer::text(400, error.to_string()),
     };
     let mut response = Response::new(Full::new(Bytes::from(answer.body)));
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(answer.content_type));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
+    headers.insert(SERVER_HEADER, HeaderValue::from_static(SERVER));
     Ok(response)
 }
