@@ -3,6 +3,9 @@
 //! Owns flags, what is printed, and exit codes. Must not decide anything about the configuration.
 
 mod check;
+mod completions;
+mod log;
+mod man;
 mod maps;
 mod output;
 mod run;
@@ -17,7 +20,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::source::EndpointFlag;
 
@@ -72,6 +75,8 @@ enum Command {
     Set(set::Args),
     Uninstall(uninstall::Args),
     Version(version::Args),
+    Completions(completions::Args),
+    Man(man::Args),
 }
 
 /// The input.
@@ -90,7 +95,7 @@ struct InputArgs {
 #[derive(Clone, Debug, clap::Args)]
 struct SocketArgs {
     /// Unix socket of the agent, for root alone
-    #[arg(long, value_name = "PATH", default_value = "/run/sluice/admin.sock")]
+    #[arg(long, value_name = "PATH", default_value = "/run/sluice/admin.sock", env = "SLUICE_ADMIN_SOCKET")]
     admin_socket: PathBuf,
 }
 
@@ -100,11 +105,17 @@ struct PlaceArgs {
     #[command(flatten)]
     socket: SocketArgs,
     /// Directory for what outlives a restart: the ids of bindings, services and backends
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/sluice")]
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/sluice", env = "SLUICE_STATE_DIR")]
     state_dir: PathBuf,
     /// Directory for pinned programs and maps, on a BPF filesystem; no other agent's
-    #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf/sluice")]
+    #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf/sluice", env = "SLUICE_PIN_DIR")]
     pin_dir: PathBuf,
+}
+
+/// The definition of all commands: what help, completions and man pages are made of.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the command that the arguments name.
@@ -124,6 +135,8 @@ pub fn run(env: &mut Env<'_>) -> Result<Exit> {
         Command::Set(args) => set::set(&args),
         Command::Uninstall(args) => uninstall::uninstall(env, &args),
         Command::Version(args) => version::version(env, &args),
+        Command::Completions(args) => completions::completions(env, &args),
+        Command::Man(args) => man::man(env, &args),
     }
 }
 
@@ -151,8 +164,6 @@ fn usage(env: &mut Env<'_>, error: &clap::Error) -> Result<Exit> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     fn sluice(args: &[&str]) -> (Result<Exit>, String, String) {
@@ -164,12 +175,12 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]
     fn every_command_has_help() {
-        for command in Cli::command().get_subcommands() {
+        for command in command().get_subcommands() {
             let (exit, stdout, stderr) = sluice(&[command.get_name(), "--help"]);
             assert_eq!((exit.unwrap(), stderr.as_str()), (Exit::Yes, ""), "{}", command.get_name());
             assert!(stdout.contains("Usage: sluice"), "{stdout}");

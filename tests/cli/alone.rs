@@ -42,7 +42,10 @@ fn the_first_help_names_every_command() {
         .take_while(|line| !line.is_empty())
         .filter_map(|line| line.split_whitespace().next().map(str::to_owned))
         .collect();
-    assert_eq!(commands, ["run", "check", "status", "maps", "set", "uninstall", "version"]);
+    assert_eq!(
+        commands,
+        ["run", "check", "status", "maps", "set", "uninstall", "version", "completions", "man"]
+    );
 }
 
 #[test]

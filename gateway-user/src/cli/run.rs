@@ -1,17 +1,13 @@
 //! `sluice run`: the agent.
 
-use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
-use clap::ValueEnum;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
 
+use super::log::{self, Format, Level};
 use super::{Exit, InputArgs, PlaceArgs};
 use crate::agent;
 use crate::dataplane::LogLevel;
@@ -27,46 +23,33 @@ pub(super) struct Args {
     #[command(flatten)]
     places: PlaceArgs,
     /// Where /metrics, /healthz and /readyz are served
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9464")]
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9464", env = "SLUICE_METRICS")]
     metrics: SocketAddr,
     /// Worker threads [default: one for each CPU]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32)
+    #[arg(long, value_name = "N", env = "SLUICE_WORKERS", value_parser = clap::value_parser!(u32)
         .range(1..=i64::from(gateway_ebpf::names::MAX_WORKERS)))]
     workers: Option<u32>,
     /// File for the access log, one JSON object a line; `-` is standard output [default: none]
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", env = "SLUICE_ACCESS_LOG")]
     access_log: Option<PathBuf>,
     /// How much the agent logs, to standard error
-    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    #[arg(long, value_name = "LEVEL", default_value = "info", env = "SLUICE_LOG_LEVEL")]
     log_level: Level,
     /// The form of the agent's log
-    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    #[arg(long, value_name = "FORMAT", default_value = "auto", env = "SLUICE_LOG_FORMAT")]
     log_format: Format,
     /// How much the BPF programs log; `sluice set` changes it while the agent runs
-    #[arg(long, value_name = "LEVEL", default_value = "off", value_parser = bpf_log_level())]
+    #[arg(long, value_name = "LEVEL", default_value = "off", env = "SLUICE_BPF_LOG_LEVEL",
+        value_parser = bpf_log_level())]
     bpf_log_level: LogLevel,
     /// How long connections may take to end when the agent is stopped: `30s`, `5m`
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "30s", env = "SLUICE_DRAIN_TIMEOUT",
+        value_parser = duration)]
     drain_timeout: Duration,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Level {
-    Error,
-    Warn,
-    Info,
-    Debug,
-    Trace,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Format {
-    Text,
-    Json,
-}
-
 pub(super) fn run(args: Args) -> Result<Exit> {
-    log(args.log_level, args.log_format);
+    log::start(args.log_level, args.log_format);
     agent::run(&agent::Config {
         files: args.input.files,
         endpoints: args.input.endpoints,
@@ -93,23 +76,4 @@ pub(super) fn duration(text: &str) -> Result<Duration> {
         .ok()
         .and_then(|duration| Duration::try_from(duration).ok())
         .ok_or_else(|| anyhow!("`{text}` is no duration; write it as 30s or 5m"))
-}
-
-/// Sets the agent's log up. What the BPF programs log has a level of its own, and is always let through.
-fn log(level: Level, format: Format) {
-    let level = match level {
-        Level::Error => LevelFilter::ERROR,
-        Level::Warn => LevelFilter::WARN,
-        Level::Info => LevelFilter::INFO,
-        Level::Debug => LevelFilter::DEBUG,
-        Level::Trace => LevelFilter::TRACE,
-    };
-    let filter = Targets::new().with_default(level).with_target("sluice_bpf", LevelFilter::TRACE);
-    let colors = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(colors);
-    let registry = tracing_subscriber::registry().with(filter);
-    match format {
-        Format::Text => registry.with(layer.with_target(false)).init(),
-        Format::Json => registry.with(layer.json()).init(),
-    }
 }
