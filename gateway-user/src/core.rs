@@ -6,6 +6,7 @@
 //! same input gives the same bytes.
 
 pub mod compile;
+pub mod explain;
 pub mod host;
 pub mod load;
 pub mod maglev;

@@ -104,13 +104,7 @@ pub fn post(socket: &Path, path: &str, body: &str) -> Result<String, Error> {
     Ok(String::from_utf8_lossy(&body).into_owned())
 }
 
-fn call(
-    socket: &Path,
-    method: &str,
-    path: &str,
-    body: Bytes,
-    patience: Duration,
-) -> Result<Bytes, Error> {
+fn call(socket: &Path, method: &str, path: &str, body: Bytes, patience: Duration) -> Result<Bytes, Error> {
     let broken = |problem: String| Error::Broken { path: socket.to_owned(), problem };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

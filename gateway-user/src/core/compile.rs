@@ -18,6 +18,11 @@ mod tests;
 
 use std::collections::BTreeSet;
 
+pub(super) use self::attach::{RouteView, attached_to};
+pub(super) use self::backends::label;
+pub(super) use self::gateways::age;
+pub(super) use self::listeners::{HTTP_ROUTE, TCP_ROUTE};
+
 use self::backends::Resolver;
 use self::gateways::Place;
 use self::http::Tables;

@@ -5,10 +5,13 @@
 
 mod condition;
 mod host;
+mod inspect;
 mod path;
 mod pattern;
 #[cfg(test)]
 mod tests;
+mod trace;
+mod unserved;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,11 +19,15 @@ use std::time::Duration;
 
 use self::host::HostIndex;
 use self::path::PathIndex;
+use self::trace::Tracer;
 
-pub(crate) use self::condition::{Conditions, Value};
+pub(crate) use self::condition::{Conditions, Failing, Value, parameter_of};
 pub(crate) use self::host::intersect;
-pub(crate) use self::path::Path;
+pub(crate) use self::inspect::{Entry, Listener, Watched};
+pub use self::inspect::{MatchText, ValueText};
+pub(crate) use self::path::{Path, PathRef};
 pub use self::pattern::Patterns;
+pub use self::unserved::Unserved;
 
 /// What of a request is matched.
 #[derive(Clone, Copy, Debug)]
@@ -153,12 +160,23 @@ impl HttpTable {
     /// next.
     #[must_use]
     pub fn find(&self, request: &RequestView<'_>) -> Found<'_> {
+        self.find_watched(request, &mut ())
+    }
+
+    /// The same, watched.
+    #[inline]
+    pub(crate) fn find_watched<'t>(
+        &'t self,
+        request: &RequestView<'_>,
+        tracer: &mut impl Tracer<'t>,
+    ) -> Found<'t> {
         let mut buffer: host::Buffer = [0; _];
         let host = host::fold(request.host, &mut buffer);
         let Some(listener) = self.listeners.fitting(host).next() else {
             return Found { listener: &self.label, rule: None, series: self.no_listener };
         };
-        let rule = listener.hosts.fitting(host).find_map(|paths| paths.find(request));
+        tracer.listener(listener);
+        let rule = listener.hosts.fitting(host).find_map(|paths| paths.find(request, tracer));
         let series = rule.map_or(listener.no_route, |rule| rule.series);
         Found { listener: &listener.label, rule, series }
     }
@@ -170,15 +188,17 @@ impl ListenerTable {
         Self { label, no_route, hosts: HostIndex::default() }
     }
 
-    /// Adds a match under a hostname. Routes must come oldest first, their rules and matches in order.
+    /// Adds a match, the rule's `at`th, under a hostname. Routes must come oldest first, their rules and matches in
+    /// order.
     pub(crate) fn add(
         &mut self,
         hostname: Option<&Arc<str>>,
         path: &Path,
         conditions: Option<&Arc<Conditions>>,
         rule: &Arc<RuleEntry>,
+        at: u32,
     ) {
-        self.hosts.entry(hostname, PathIndex::default).add(path, conditions, rule);
+        self.hosts.entry(hostname, PathIndex::default).add(path, conditions, rule, at);
     }
 
     /// Brings everything into its order. To be called once, after the last `add`.

@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use gateway_ebpf::abi::{Action, BindingKey};
+use gateway_ebpf::select;
 use rustc_hash::FxHashMap;
 
 use super::model::ObjectName;
@@ -69,6 +70,33 @@ pub struct TcpService {
     pub slots: Arc<[u32]>,
     /// The backends that the slots name, by id.
     pub backends: BTreeMap<u32, TcpBackend>,
+}
+
+impl TcpService {
+    /// Backends that are tried for one connection.
+    const MOST: usize = 5;
+
+    /// The backends to try for a connection whose 5-tuple has this hash (`gateway_ebpf::select::hash`): the one that
+    /// the slots name, then those in the slots after it. None: it is refused.
+    #[must_use]
+    pub fn order(&self, hash: u64) -> Vec<u32> {
+        let mut order = Vec::new();
+        if !self.backends.contains_key(&select::backend(hash, &self.slots)) {
+            return order;
+        }
+        order.reserve_exact(1);
+        let first = select::slot(hash, self.slots.len().trailing_zeros() as u8) as usize;
+        for at in 0..self.slots.len() {
+            let id = self.slots[(first + at) % self.slots.len()];
+            if self.backends.contains_key(&id) && !order.contains(&id) {
+                order.push(id);
+            }
+            if order.len() == Self::MOST.min(self.backends.len()) {
+                break;
+            }
+        }
+        order
+    }
 }
 
 /// A backend of a TCP service.
@@ -159,5 +187,41 @@ impl Ids {
             ],
             ..Self::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gateway_ebpf::abi::REJECT_BACKEND;
+
+    use super::*;
+
+    fn service(slots: &[u32]) -> TcpService {
+        let at = |id: u32| TcpBackend { at: ([127, 0, 0, 1], id as u16).into(), name: "a/b:1".into() };
+        let backends: BTreeMap<_, _> = slots.iter().filter(|id| **id > 0).map(|id| (*id, at(*id))).collect();
+        TcpService { id: 0, route: "a/r".into(), listener: "a/g/l".into(), slots: slots.into(), backends }
+    }
+
+    #[test]
+    fn the_hashed_backend_comes_first_and_each_once() {
+        let service = service(&[1, 2, 0, 3, 1, 2, 4, 3]);
+        for hash in (0..64u64).map(|n| n << 32) {
+            let mut order = service.order(hash);
+            let chosen = select::backend(hash, &service.slots);
+            if chosen == REJECT_BACKEND {
+                assert!(order.is_empty());
+                continue;
+            }
+            assert_eq!(order[0], chosen);
+            order.sort_unstable();
+            assert_eq!(order, [1, 2, 3, 4]);
+        }
+        assert!(TcpService { slots: [].into(), ..service }.order(7).is_empty());
+    }
+
+    #[test]
+    fn tries_are_bounded() {
+        let slots: Vec<u32> = (1..=64).collect();
+        assert_eq!(service(&slots).order(7 << 32), [8, 9, 10, 11, 12]);
     }
 }

@@ -60,7 +60,7 @@ impl Answer {
 /// The answer for a packet of either family.
 #[must_use]
 pub fn steer(image: &MapImage, workers: &Workers, packet: &Tuple, v6: bool) -> Answer {
-    let Some(binding) = binding(image, packet) else {
+    let Some((_, binding)) = binding(image, packet) else {
         return Answer::Untouched;
     };
     let id = binding.id;
@@ -90,10 +90,11 @@ pub fn steer(image: &MapImage, workers: &Workers, packet: &Tuple, v6: bool) -> A
         .map_or(refused(Verdict::NoSocket), |worker| Answer::Worker { binding: id, worker })
 }
 
-/// The exact address, then any.
-fn binding(image: &MapImage, packet: &Tuple) -> Option<BindingImage> {
+/// The binding that a packet asks for: that of the exact address, then that of any.
+#[must_use]
+pub fn binding(image: &MapImage, packet: &Tuple) -> Option<(BindingKey, BindingImage)> {
     [packet.destination, ANY].into_iter().find_map(|address| {
         let key = BindingKey { address, port: packet.destination_port, protocol: packet.protocol, pad: 0 };
-        image.bindings.get(&key).copied()
+        image.bindings.get(&key).map(|binding| (key, *binding))
     })
 }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use gateway_ebpf::abi::{REJECT_BACKEND, TCP};
-use gateway_ebpf::select::{Tuple, backend, hash, slot};
+use gateway_ebpf::select::{Tuple, hash};
 use tokio::net::TcpStream;
 
 use self::copy::{Ended, Pair};
@@ -22,9 +22,6 @@ use super::worker::{Worker, reset};
 use crate::core::snapshot::TcpService;
 
 mod copy;
-
-/// Backends that are tried for one connection.
-const MAX_TRIES: usize = 5;
 
 /// A connection that is relayed; dropped, it is written down.
 pub(super) struct Relayed {
@@ -52,14 +49,13 @@ pub(super) fn begin(
         bytes_in: Cell::new(0),
         bytes_out: Cell::new(0),
     };
-    let chosen = backend(hash, &service.slots);
-    if !service.backends.contains_key(&chosen) {
+    let order = service.order(hash);
+    if order.is_empty() {
         relayed.goes_to(REJECT_BACKEND, bound.tcp.get(&REJECT_BACKEND));
         relayed.connection.ends(CloseReason::Refused);
         reset(stream);
         return None;
     }
-    let order = order(service, hash);
     let cells: Vec<_> = order.iter().map(|id| (*id, bound.tcp.get(id).cloned())).collect();
     Some(relay(relayed, cells, stream))
 }
@@ -72,23 +68,6 @@ fn tuple(connection: &Connection) -> Tuple {
         destination_port: connection.local.port(),
         protocol: TCP,
     }
-}
-
-/// Backends to try: the one that the slots name, then those in the slots after it.
-fn order(service: &TcpService, hash: u64) -> Vec<u32> {
-    let slots = &service.slots;
-    let first = slot(hash, slots.len().trailing_zeros() as u8) as usize;
-    let mut order = Vec::with_capacity(1);
-    for at in 0..slots.len() {
-        let id = slots[(first + at) % slots.len()];
-        if service.backends.contains_key(&id) && !order.contains(&id) {
-            order.push(id);
-        }
-        if order.len() == MAX_TRIES.min(service.backends.len()) {
-            break;
-        }
-    }
-    order
 }
 
 async fn relay(relayed: Relayed, order: Vec<(u32, Option<Cells<TcpCells>>)>, client: TcpStream) {
@@ -179,31 +158,7 @@ impl Drop for Relayed {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
-    use crate::core::snapshot::TcpBackend;
-
-    fn service(slots: &[u32]) -> TcpService {
-        let at = |id: u32| TcpBackend { at: ([127, 0, 0, 1], id as u16).into(), name: "a/b:1".into() };
-        let backends: BTreeMap<_, _> = slots.iter().filter(|id| **id > 0).map(|id| (*id, at(*id))).collect();
-        TcpService { id: 0, route: "a/r".into(), listener: "a/g/l".into(), slots: slots.into(), backends }
-    }
-
-    #[test]
-    fn the_hashed_backend_comes_first_and_each_once() {
-        let service = service(&[1, 2, 0, 3, 1, 2, 4, 3]);
-        for hash in (0..64u64).map(|n| n << 32) {
-            let order = order(&service, hash);
-            let chosen = backend(hash, &service.slots);
-            if chosen != REJECT_BACKEND {
-                assert_eq!(order[0], chosen);
-            }
-            let mut sorted = order.clone();
-            sorted.sort_unstable();
-            assert_eq!(sorted, [1, 2, 3, 4]);
-        }
-    }
 
     #[test]
     fn futures_stay_small() {

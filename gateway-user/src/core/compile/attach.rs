@@ -13,11 +13,11 @@ use crate::core::model::{
 use crate::core::route::intersect;
 
 /// What attachment needs to know of a route.
-pub(super) struct RouteView<'m> {
-    pub(super) kind: &'static str,
-    pub(super) meta: &'m Meta,
-    pub(super) parents: &'m [ParentRef],
-    pub(super) hostnames: &'m [Arc<str>],
+pub(crate) struct RouteView<'m> {
+    pub(crate) kind: &'static str,
+    pub(crate) meta: &'m Meta,
+    pub(crate) parents: &'m [ParentRef],
+    pub(crate) hostnames: &'m [Arc<str>],
 }
 
 /// A parentRef that names a Gateway of ours, or nothing that there is.
@@ -64,6 +64,32 @@ pub(super) fn attach<'m>(
     list
 }
 
+/// Why a listener does not take a route that refers to its Gateway.
+enum Not {
+    /// The reference names others.
+    Named,
+    /// allowedRoutes keep it out.
+    Allowed(String),
+    /// They have no host in common.
+    Hostname,
+}
+
+fn takes(
+    model: &Model,
+    gateway: &GatewayWork<'_>,
+    work: &ListenerWork<'_>,
+    route: &RouteView<'_>,
+    parent: &ParentRef,
+) -> Result<(), Not> {
+    let named = parent.section.as_ref().is_none_or(|name| *name == work.listener.name)
+        && parent.port.is_none_or(|port| port == work.listener.port);
+    if !named {
+        return Err(Not::Named);
+    }
+    allowed(model, gateway, work, route).map_err(Not::Allowed)?;
+    if hostnames_meet(work, route.hostnames) { Ok(()) } else { Err(Not::Hostname) }
+}
+
 fn select(
     model: &Model,
     gateway: &GatewayWork<'_>,
@@ -71,22 +97,21 @@ fn select(
     route: &RouteView<'_>,
     parent: &ParentRef,
 ) -> Result<Vec<ListenerId>, Problem> {
-    let named = |w: &ListenerWork<'_>| {
-        parent.section.as_ref().is_none_or(|name| *name == w.listener.name)
-            && parent.port.is_none_or(|port| port == w.listener.port)
-    };
     let mut found = Vec::new();
     let (mut any_named, mut any_allowed) = (false, false);
     let mut why_not = None;
-    for (position, work) in gateway.listeners.iter().enumerate().filter(|(_, w)| named(w)) {
-        any_named = true;
-        if let Err(why) = allowed(model, gateway, work, route) {
-            why_not.get_or_insert(why);
-            continue;
-        }
-        any_allowed = true;
-        if hostnames_meet(work, route.hostnames) {
-            found.push((at, position));
+    for (position, work) in gateway.listeners.iter().enumerate() {
+        match takes(model, gateway, work, route, parent) {
+            Ok(()) => found.push((at, position)),
+            Err(Not::Named) => {}
+            Err(Not::Allowed(why)) => {
+                any_named = true;
+                why_not.get_or_insert(why);
+            }
+            Err(Not::Hostname) => {
+                any_named = true;
+                any_allowed = true;
+            }
         }
     }
     if !found.is_empty() {
@@ -113,6 +138,45 @@ fn select(
         );
         problem("NoMatchingParent", message)
     })
+}
+
+/// Whether a route is attached to a listener, or why not; `None`: it does not ask for the listener's Gateway. For
+/// explanations: compilation asks for all listeners at once.
+pub(crate) fn attached_to(
+    model: &Model,
+    route: &RouteView<'_>,
+    gateway: &ObjectName,
+    listener: &str,
+) -> Option<Result<(), String>> {
+    let gateway = super::gateways::begin(model.gateways.get(gateway)?, None);
+    let work = gateway.listeners.iter().find(|work| *work.listener.name == *listener)?;
+    let mut why_not = None;
+    for parent in route.parents.iter().filter(|parent| {
+        let namespace = parent.namespace.as_ref().unwrap_or(&route.meta.name.namespace);
+        let name = &gateway.gateway.meta.name;
+        parent.kind.group == GATEWAY_GROUP
+            && parent.kind.kind == "Gateway"
+            && *namespace == name.namespace
+            && parent.name == name.name
+    }) {
+        let why = match takes(model, &gateway, work, route, parent) {
+            Ok(()) => return Some(Ok(())),
+            Err(Not::Allowed(why)) => why,
+            Err(Not::Named) => {
+                let section = parent.section.as_ref().map(|s| format!("sectionName \"{s}\""));
+                let port = parent.port.map(|p| format!("port {p}"));
+                let asked: Vec<String> = section.into_iter().chain(port).collect();
+                format!("its parentRef asks for {}", asked.join(" and "))
+            }
+            Err(Not::Hostname) => format!(
+                "none of its hostnames ({}) fits the listener's, {}",
+                route.hostnames.join(", "),
+                work.listener.hostname.as_deref().unwrap_or("*")
+            ),
+        };
+        why_not.get_or_insert(why);
+    }
+    why_not.map(Err)
 }
 
 /// The listener's allowedRoutes; or why they keep the route out.

@@ -203,7 +203,8 @@ fn speaks_http(protocol: &str) -> bool {
     !matches!(name, "h2c" | "ws" | "wss" | "https" | "tls" | "ssl" | "grpc" | "grpcs" | "http2")
 }
 
-fn label(namespace: &str, backend: &BackendRef) -> Arc<str> {
+/// `NAMESPACE/SERVICE:PORT`.
+pub(crate) fn label(namespace: &str, backend: &BackendRef) -> Arc<str> {
     match backend.port {
         Some(port) => format!("{namespace}/{}:{port}", backend.name).into(),
         None => format!("{namespace}/{}", backend.name).into(),

@@ -74,7 +74,7 @@ impl GatewayWork<'_> {
 }
 
 /// Sorts the older to the front; what has no creationTimestamp comes last, then namespace and name decide.
-pub(super) fn age(meta: &Meta) -> impl Ord + '_ {
+pub(crate) fn age(meta: &Meta) -> impl Ord + '_ {
     (meta.created.is_none(), meta.created, &meta.name)
 }
 
@@ -129,7 +129,7 @@ pub(super) fn refusals(list: &[Refusal]) -> String {
     super::condition::join(&lines)
 }
 
-fn begin<'m>(gateway: &'m Gateway, mut refused: Option<Problem>) -> GatewayWork<'m> {
+pub(super) fn begin<'m>(gateway: &'m Gateway, mut refused: Option<Problem>) -> GatewayWork<'m> {
     let mut addresses = Vec::new();
     let mut unplaced: Option<Problem> = None;
     for (at, address) in gateway.addresses.iter().enumerate() {

@@ -43,7 +43,8 @@ pub(super) struct Outcome {
 struct Rule<'m> {
     rule: &'m HttpRule,
     label: Arc<str>,
-    matches: Vec<(Path, Option<Arc<Conditions>>)>,
+    /// With their positions in the spec.
+    matches: Vec<(u32, Path, Option<Arc<Conditions>>)>,
     backends: Vec<(u32, Resolved)>,
     refused: bool,
 }
@@ -117,14 +118,14 @@ impl<'b> Tables<'b> {
                     backend_timeout: rule.rule.backend_timeout.filter(|t| !t.is_zero()),
                     series,
                 });
-                for (path, conditions) in &rule.matches {
+                for (at, path, conditions) in &rule.matches {
                     if route.hostnames.is_empty() {
-                        table.add(None, path, conditions.as_ref(), &entry);
+                        table.add(None, path, conditions.as_ref(), &entry, *at);
                     }
                     for hostname in &route.hostnames {
                         let meets = |own| crate::core::route::intersect(own, hostname);
                         if work.listener.hostname.as_deref().is_none_or(meets) {
-                            table.add(Some(hostname), path, conditions.as_ref(), &entry);
+                            table.add(Some(hostname), path, conditions.as_ref(), &entry, *at);
                         }
                     }
                 }
@@ -148,7 +149,7 @@ impl<'b> Tables<'b> {
         let mut matches = Vec::with_capacity(rule.matches.len());
         for (m, one) in rule.matches.iter().enumerate() {
             match self.one_match(one) {
-                Ok(compiled) => matches.push(compiled),
+                Ok((path, conditions)) => matches.push((m as u32, path, conditions)),
                 Err(why) => problems.push(format!("spec.rules[{at}].matches[{m}].{why}")),
             }
         }

@@ -16,9 +16,9 @@ use crate::core::model::{GATEWAY_GROUP, Gateway, Listener, Protocol};
 use crate::core::snapshot::Ids;
 
 /// Kind of a route.
-pub(super) const HTTP_ROUTE: &str = "HTTPRoute";
+pub(crate) const HTTP_ROUTE: &str = "HTTPRoute";
 /// Kind of a route.
-pub(super) const TCP_ROUTE: &str = "TCPRoute";
+pub(crate) const TCP_ROUTE: &str = "TCPRoute";
 
 fn supported(protocol: &Protocol) -> &'static [&'static str] {
     match protocol {

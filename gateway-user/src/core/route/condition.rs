@@ -30,6 +30,17 @@ pub(crate) enum Value {
     Regex(Arc<Regex>),
 }
 
+/// What a request does not fulfil.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failing {
+    /// The method.
+    Method,
+    /// The header at this position.
+    Header(usize),
+    /// The query parameter at this position.
+    Query(usize),
+}
+
 /// Sorts what is to be tried first to the front: a method, then more headers, then more query parameters.
 pub(crate) type Rank = (bool, Reverse<usize>, Reverse<usize>);
 
@@ -42,11 +53,18 @@ impl Conditions {
         (self.method.is_none(), Reverse(self.headers.len()), Reverse(self.query.len()))
     }
 
-    /// Whether a request fulfils them.
-    pub(crate) fn hold(&self, request: &RequestView<'_>) -> bool {
-        self.method.as_deref().is_none_or(|method| method == request.method)
-            && self.headers.iter().all(|(name, value)| header(request.headers, name, value))
-            && self.query.iter().all(|(name, value)| parameter(request.query, name, value))
+    /// The first that a request does not fulfil, if there is one.
+    #[inline]
+    pub(crate) fn failing(&self, request: &RequestView<'_>) -> Option<Failing> {
+        if self.method.as_deref().is_some_and(|method| method != request.method) {
+            return Some(Failing::Method);
+        }
+        let header = |(name, value): &(_, _)| !header(request.headers, name, value);
+        if let Some(at) = self.headers.iter().position(header) {
+            return Some(Failing::Header(at));
+        }
+        let parameter = |(name, value): &(Arc<str>, _)| !parameter(request.query, name, value);
+        self.query.iter().position(parameter).map(Failing::Query)
     }
 }
 
@@ -81,17 +99,27 @@ fn header(headers: &http::HeaderMap, name: &HeaderName, want: &Value) -> bool {
 /// Names and values are compared with their percent-encoding undone (RFC 3986, 2.1; `+` is no space there). Of a
 /// repeated parameter the first value counts.
 fn parameter(query: Option<&str>, name: &str, want: &Value) -> bool {
-    let Some(query) = query else { return false };
-    let raw = query.split('&').find_map(|pair| {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        decoded(key).eq(name.bytes()).then_some(value)
-    });
-    let Some(raw) = raw else { return false };
+    let Some(raw) = raw_parameter(query, name) else { return false };
     match want {
         Value::Exact(text) => decoded(raw).eq(text.bytes()),
         Value::Regex(regex) if raw.contains('%') => regex.is_match(&decoded(raw).collect::<Vec<u8>>()),
         Value::Regex(regex) => regex.is_match(raw.as_bytes()),
     }
+}
+
+/// The value of a query parameter, as it was sent.
+#[inline]
+fn raw_parameter<'q>(query: Option<&'q str>, name: &str) -> Option<&'q str> {
+    query?.split('&').find_map(|pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        decoded(key).eq(name.bytes()).then_some(value)
+    })
+}
+
+/// The value of a query parameter as it is compared, for a person.
+pub(crate) fn parameter_of(query: Option<&str>, name: &str) -> Option<String> {
+    let bytes: Vec<u8> = decoded(raw_parameter(query, name)?).collect();
+    Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// The bytes of a text with its percent-encoding undone; what is no encoding stands for itself.

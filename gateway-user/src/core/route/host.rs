@@ -98,4 +98,15 @@ impl<T> HostIndex<T> {
             .filter_map(|suffix| self.wildcard.get(suffix));
         exact.into_iter().chain(wildcard).chain(&self.any)
     }
+
+    /// Every value with its hostname, `None` for what has none: the most specific first. Not for the data path.
+    pub(crate) fn entries(&self) -> Vec<(Option<String>, &T)> {
+        let mut exact: Vec<_> = self.exact.iter().collect();
+        exact.sort_unstable_by_key(|(name, _)| *name);
+        let mut wildcard: Vec<_> = self.wildcard.iter().collect();
+        wildcard.sort_unstable_by_key(|(suffix, _)| (std::cmp::Reverse(suffix.len()), *suffix));
+        let exact = exact.into_iter().map(|(name, value)| (Some(name.to_string()), value));
+        let wildcard = wildcard.into_iter().map(|(suffix, value)| (Some(format!("*.{suffix}")), value));
+        exact.chain(wildcard).chain(self.any.as_ref().map(|value| (None, value))).collect()
+    }
 }

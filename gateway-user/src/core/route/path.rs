@@ -9,7 +9,8 @@ use std::sync::Arc;
 use regex::bytes::Regex;
 use rustc_hash::FxHashMap;
 
-use super::condition::{Conditions, Rank};
+use super::condition::{Conditions, Failing, Rank};
+use super::trace::Tracer;
 use super::{RequestView, RuleEntry};
 
 /// A path to match.
@@ -25,9 +26,22 @@ pub(crate) enum Path {
 
 /// A match that has this path: what else it asks for, and whom it leads to.
 #[derive(Clone, Debug)]
-struct Candidate {
-    conditions: Option<Arc<Conditions>>,
-    rule: Arc<RuleEntry>,
+pub(crate) struct Candidate {
+    pub(crate) conditions: Option<Arc<Conditions>>,
+    pub(crate) rule: Arc<RuleEntry>,
+    /// Its position within the rule's matches.
+    pub(crate) at: u32,
+}
+
+/// The path of a candidate, in the order of precedence.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum PathRef<'t> {
+    /// Exactly this.
+    Exact(&'t str),
+    /// What the expression fits in full.
+    Regex(&'t Regex),
+    /// This and what is below it, without a slash at its end.
+    Prefix(&'t str),
 }
 
 /// Candidates, the first to be tried in front.
@@ -47,8 +61,14 @@ pub(crate) struct PathIndex {
 
 impl PathIndex {
     /// Adds a match. Those of the same rank are tried in the order in which they came.
-    pub(crate) fn add(&mut self, path: &Path, conditions: Option<&Arc<Conditions>>, rule: &Arc<RuleEntry>) {
-        let candidate = Candidate { conditions: conditions.cloned(), rule: rule.clone() };
+    pub(crate) fn add(
+        &mut self,
+        path: &Path,
+        conditions: Option<&Arc<Conditions>>,
+        rule: &Arc<RuleEntry>,
+        at: u32,
+    ) {
+        let candidate = Candidate { conditions: conditions.cloned(), rule: rule.clone(), at };
         // Most paths have one candidate.
         let one = || Vec::with_capacity(1);
         let list = match path {
@@ -74,41 +94,90 @@ impl PathIndex {
     }
 
     /// The rule that serves a request, if one does.
-    pub(crate) fn find(&self, request: &RequestView<'_>) -> Option<&Arc<RuleEntry>> {
+    #[inline]
+    pub(crate) fn find<'t>(
+        &'t self,
+        request: &RequestView<'_>,
+        tracer: &mut impl Tracer<'t>,
+    ) -> Option<&'t Arc<RuleEntry>> {
         let path = request.path;
         if !self.exact.is_empty()
-            && let Some(rule) = self.exact.get(path).and_then(|list| first(list, request))
+            && let Some(rule) = self.exact.get(path).and_then(|list| first(list, request, tracer))
         {
             return Some(rule);
         }
         for (regex, candidate) in &self.regexes {
-            if candidate.holds(request) && regex.is_match(path.as_bytes()) {
+            if candidate.failing(request).is_none() && regex.is_match(path.as_bytes()) {
+                tracer.tried(candidate, None);
                 return Some(&candidate.rule);
             }
         }
         for &length in &self.lengths {
-            let ends = length == 0 || path.len() == length || path.as_bytes().get(length) == Some(&b'/');
-            if ends
+            if ends_at(path, length)
                 && let Some(prefix) = path.get(..length)
-                && let Some(rule) = self.prefixes.get(prefix).and_then(|list| first(list, request))
+                && let Some(rule) = self.prefixes.get(prefix).and_then(|list| first(list, request, tracer))
             {
                 return Some(rule);
             }
         }
         None
     }
+
+    /// Every candidate with its path, in the order of precedence. Not for the data path.
+    pub(crate) fn entries(&self) -> Vec<(PathRef<'_>, &Candidate)> {
+        let mut exact: Vec<_> = self.exact.iter().collect();
+        exact.sort_unstable_by_key(|(path, _)| *path);
+        let mut prefixes: Vec<_> = self.prefixes.iter().collect();
+        prefixes.sort_unstable_by_key(|(prefix, _)| (Reverse(prefix.len()), *prefix));
+        let mut all = Vec::new();
+        for (path, list) in exact {
+            all.extend(list.iter().map(|one| (PathRef::Exact(path), one)));
+        }
+        all.extend(self.regexes.iter().map(|(regex, one)| (PathRef::Regex(regex), one)));
+        for (prefix, list) in prefixes {
+            all.extend(list.iter().map(|one| (PathRef::Prefix(prefix), one)));
+        }
+        all
+    }
 }
 
-fn first<'t>(candidates: &'t Candidates, request: &RequestView<'_>) -> Option<&'t Arc<RuleEntry>> {
-    candidates.iter().find(|candidate| candidate.holds(request)).map(|candidate| &candidate.rule)
+/// Whether an element of the path, or the path, ends at this length; before the first one, nothing does.
+fn ends_at(path: &str, length: usize) -> bool {
+    length == 0 || path.len() == length || path.as_bytes().get(length) == Some(&b'/')
+}
+
+fn first<'t>(
+    candidates: &'t Candidates,
+    request: &RequestView<'_>,
+    tracer: &mut impl Tracer<'t>,
+) -> Option<&'t Arc<RuleEntry>> {
+    let serves = |candidate: &&'t Candidate| {
+        let failing = candidate.failing(request);
+        tracer.tried(candidate, failing);
+        failing.is_none()
+    };
+    candidates.iter().find(serves).map(|candidate| &candidate.rule)
+}
+
+impl PathRef<'_> {
+    /// Whether a path fits by itself, whatever else there is.
+    pub(crate) fn fits(&self, path: &str) -> bool {
+        match self {
+            Self::Exact(exact) => path == *exact,
+            Self::Regex(regex) => regex.is_match(path.as_bytes()),
+            Self::Prefix(prefix) => ends_at(path, prefix.len()) && path.get(..prefix.len()) == Some(prefix),
+        }
+    }
 }
 
 impl Candidate {
-    fn holds(&self, request: &RequestView<'_>) -> bool {
-        self.conditions.as_deref().is_none_or(|conditions| conditions.hold(request))
+    /// What the request does not fulfil beside the path.
+    #[inline]
+    pub(crate) fn failing(&self, request: &RequestView<'_>) -> Option<Failing> {
+        self.conditions.as_deref().and_then(|conditions| conditions.failing(request))
     }
 
-    fn rank(&self) -> Rank {
+    pub(crate) fn rank(&self) -> Rank {
         self.conditions.as_deref().map_or(Conditions::NO_RANK, Conditions::rank)
     }
 }

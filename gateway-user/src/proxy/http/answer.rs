@@ -15,7 +15,7 @@ use super::client::Client;
 use super::forward;
 use super::record::Record;
 use super::request::{Refused, check};
-use crate::core::route::{RequestView, Target};
+use crate::core::route::{RequestView, Unserved};
 use crate::core::snapshot::BoundService;
 
 /// Answers a request. Never fails: what goes wrong has a status.
@@ -52,21 +52,18 @@ pub(super) async fn answer(
     record.belongs_to(found.series);
     record.listener(found.listener);
     let Some(rule) = found.rule else {
-        return Ok(own(StatusCode::NOT_FOUND, "no route fits", record));
+        return Ok(unserved(Unserved::NoRoute, record));
     };
     record.rule(rule);
-    if rule.refused {
-        return Ok(own(StatusCode::INTERNAL_SERVER_ERROR, "the rule asks for what is not built", record));
-    }
-    let choice = record.cells(rule.series).map_or(0, |cells| cells.choices.next());
-    let Some(backend) = rule.choose(choice) else {
-        return Ok(own(StatusCode::INTERNAL_SERVER_ERROR, "the rule has no backend", record));
+    let turn = || record.cells(rule.series).map_or(0, |cells| cells.choices.next());
+    let backend = match rule.backend(turn) {
+        Ok(backend) => backend,
+        Err(why) => return Ok(unserved(why, record)),
     };
     record.backend(backend);
-    let mut answer = match &backend.target {
-        Target::Invalid => own(StatusCode::INTERNAL_SERVER_ERROR, "the backend is invalid", record),
-        Target::Unavailable => own(StatusCode::SERVICE_UNAVAILABLE, "the backend has no endpoint", record),
-        Target::Endpoints(endpoints) => {
+    let mut answer = match backend.target.endpoints() {
+        Err(why) => unserved(why, record),
+        Ok(endpoints) => {
             let replaced = host.from_target.then(|| host.authority.to_owned());
             let call = forward::Call { rule, endpoints, series: backend.series, host: replaced };
             forward::forward(call, parts, body, record).await
@@ -86,6 +83,11 @@ pub(super) fn own(status: StatusCode, why: &'static str, mut record: Record) -> 
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
+}
+
+fn unserved(why: Unserved, record: Record) -> Response<AnswerBody> {
+    let status = StatusCode::from_u16(why.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    own(status, why.words(), record)
 }
 
 fn closing(mut response: Response<AnswerBody>) -> Response<AnswerBody> {

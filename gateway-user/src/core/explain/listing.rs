@@ -1,0 +1,115 @@
+//! What is served where: every match of every binding, in the order in which they are tried.
+//!
+//! Owns the order. Reads the snapshot alone: what is not served is not in here.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use gateway_ebpf::abi::BindingKey;
+
+use super::Matched;
+use crate::core::compile::{HTTP_ROUTE, TCP_ROUTE};
+use crate::core::route::Unserved;
+use crate::core::snapshot::{BoundService, Snapshot};
+
+/// A match that is served, or a TCP listener.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// The binding.
+    pub binding: BindingKey,
+    /// `NAMESPACE/GATEWAY/LISTENER`.
+    pub listener: Arc<str>,
+    /// The listener's hostname; `None`: every one.
+    pub listener_hostname: Option<String>,
+    /// Kind of the route.
+    pub kind: &'static str,
+    /// `NAMESPACE/NAME` of the route; empty: none, every connection is reset.
+    pub route: Arc<str>,
+    /// The rule's name, or its position.
+    pub rule: Arc<str>,
+    /// The match; `None` for TCP.
+    pub matched: Option<Matched>,
+    /// What is answered instead by whichever backend; `None`: a backend answers.
+    pub unserved: Option<Unserved>,
+    /// Backends.
+    pub backends: Vec<ListedBackend>,
+}
+
+/// A backend of a rule.
+#[derive(Clone, Debug)]
+pub struct ListedBackend {
+    /// `NAMESPACE/SERVICE:PORT`.
+    pub name: Arc<str>,
+    /// Its weight; `None`: the slots know none.
+    pub weight: Option<u32>,
+    /// Its endpoints.
+    pub endpoints: Vec<SocketAddr>,
+    /// Why it has none.
+    pub unserved: Option<Unserved>,
+}
+
+/// Everything that a snapshot serves, by address and port.
+#[must_use]
+pub fn listing(snapshot: &Snapshot) -> Vec<Listed> {
+    let mut bindings: Vec<_> = snapshot.bindings.values().collect();
+    bindings.sort_by_key(|bound| (bound.key.port, bound.key.address));
+    let mut all = Vec::new();
+    for bound in bindings {
+        let tcp = |route: &Arc<str>, backends| Listed {
+            binding: bound.key,
+            listener: bound.label.clone(),
+            listener_hostname: None,
+            kind: TCP_ROUTE,
+            route: route.clone(),
+            rule: "0".into(),
+            matched: None,
+            unserved: None,
+            backends,
+        };
+        match &bound.service {
+            BoundService::Reject => all.push(tcp(&"".into(), Vec::new())),
+            BoundService::Tcp(service) => {
+                let mut backends: Vec<ListedBackend> = Vec::new();
+                for backend in service.backends.values() {
+                    match backends.iter_mut().find(|b| b.name == backend.name) {
+                        Some(known) => known.endpoints.push(backend.at),
+                        None => backends.push(ListedBackend {
+                            name: backend.name.clone(),
+                            weight: None,
+                            endpoints: vec![backend.at],
+                            unserved: None,
+                        }),
+                    }
+                }
+                all.push(tcp(&service.route, backends));
+            }
+            BoundService::Http(table) => {
+                for entry in table.inspect("").entries() {
+                    let rule = &entry.candidate.rule;
+                    let backends = rule.backends.iter().map(|backend| ListedBackend {
+                        name: backend.name.clone(),
+                        weight: Some(backend.weight),
+                        endpoints: backend.target.endpoints().map_or_else(|_| Vec::new(), |e| e.to_vec()),
+                        unserved: backend.target.endpoints().err(),
+                    });
+                    all.push(Listed {
+                        binding: bound.key,
+                        listener: entry.listener.label.clone(),
+                        listener_hostname: entry.listener.hostname.clone(),
+                        kind: HTTP_ROUTE,
+                        route: rule.route.clone(),
+                        rule: rule.rule.clone(),
+                        matched: Some(Matched {
+                            at: entry.candidate.at,
+                            hostname: entry.hostname.map(str::to_owned),
+                            text: entry.text(),
+                        }),
+                        unserved: super::http::unserved(rule),
+                        backends: backends.collect(),
+                    });
+                }
+            }
+        }
+    }
+    all
+}
