@@ -4,12 +4,16 @@
 mod addresses;
 #[path = "e2e/change.rs"]
 mod change;
+#[path = "e2e/dns.rs"]
+mod dns;
 #[path = "e2e/harness.rs"]
 mod harness;
 #[path = "e2e/http.rs"]
 mod http;
 #[path = "e2e/life.rs"]
 mod life;
+#[path = "e2e/names.rs"]
+mod names;
 #[path = "e2e/scale.rs"]
 mod scale;
 #[path = "e2e/tcp.rs"]

@@ -1,6 +1,5 @@
 //! Files as an agent meets them: every example loads, compiles to what its objects ask for, and follows a change.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,7 +17,7 @@ fn example(name: &str) -> PathBuf {
 /// A snapshot of a source as it is now.
 fn snapshot(source: &mut FileSource) -> Snapshot {
     let loaded = source.load().unwrap_or_else(|errors| panic!("{errors:#?}"));
-    let host = Host { addresses: BTreeSet::new(), listening: Vec::new() };
+    let host = Host::default();
     compile(&loaded.model, &host, &Ids::default(), 1)
 }
 

@@ -10,6 +10,8 @@
 //! - **Stop** (SIGTERM, SIGINT, `sluice uninstall --stop`): connections are drained until a deadline, or until a
 //!   second signal; then Gateway addresses that were brought up are removed. Link, programs and maps stay pinned: new
 //!   connections are reset until an agent runs again. SIGHUP reads the input again and reopens the access log.
+//! - **Names** of ExternalName Services are resolved beside the loop; another answer is compiled and applied as a
+//!   change of the host is.
 //! - **Ports**: a listener on a port that a process of the host listens on already is refused (PortUnavailable). What
 //!   is bound stays bound: a process that begins to listen there later takes nothing away.
 
@@ -28,14 +30,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use crate::admin::view::DiagnosticView;
 use crate::core::host::{Host, Listening};
+use crate::core::names::{Names, wanted};
 use crate::dataplane::{self, Addresses, Dataplane, LogLevel};
 use crate::proxy::{self, Proxy};
-use crate::source::{Diagnostic, EndpointFlag, FileSource};
+use crate::source::{Diagnostic, EndpointFlag, FileSource, Resolver};
 use crate::{admin, source};
 
 use access_log::AccessLog;
@@ -44,6 +48,12 @@ use change::Engine;
 use events::{Ask, Event, Events};
 use memory::Memory;
 
+/// The first snapshot waits at most so long for names to be resolved: an agent that is ready shall serve.
+const FIRST_NAMES: Duration = Duration::from_secs(2);
+/// A change that brings new names waits at most so long, so that what was served goes on being served; the loop waits
+/// with it.
+const NEW_NAMES: Duration = Duration::from_millis(500);
+
 /// What an agent runs with.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -51,6 +61,10 @@ pub struct Config {
     pub files: Vec<PathBuf>,
     /// Endpoints given by hand.
     pub endpoints: Vec<EndpointFlag>,
+    /// The name server to ask for the names of ExternalName Services; `None`: those of the system.
+    pub resolver: Option<SocketAddr>,
+    /// Networks that such names may lead to although they are guarded.
+    pub allow_external_names: Vec<IpNet>,
     /// Directory for what outlives a restart.
     pub state_dir: PathBuf,
     /// The admin socket.
@@ -142,6 +156,8 @@ pub fn run(config: &Config) -> Result<(), Error> {
         .map_err(start("the control plane's threads"))?;
     runtime.block_on(async {
         let loaded = source.load().map_err(Error::Input)?;
+        let mut resolver = Resolver::new(config.resolver);
+        resolver.want(&wanted(&loaded.model));
         let watch = source.watch()?;
         let workers = workers(config.workers);
         let access_log = match &config.access_log {
@@ -178,7 +194,8 @@ pub fn run(config: &Config) -> Result<(), Error> {
             "agent started"
         );
         let engine = Engine::new(dataplane, running, addresses, memory, Arc::clone(&board), loaded)?;
-        Agent { config, source, events, engine, access_log, board }.serve().await;
+        resolver.settle(FIRST_NAMES).await;
+        Agent { config, source, events, resolver, engine, access_log, board }.serve().await;
         drop(socket);
         Ok(())
     })
@@ -223,6 +240,7 @@ struct Agent<'a> {
     config: &'a Config,
     source: FileSource,
     events: Events,
+    resolver: Resolver,
     engine: Engine,
     access_log: Option<AccessLog>,
     board: Arc<Board>,
@@ -234,8 +252,15 @@ impl Agent<'_> {
         let host = self.host();
         self.engine.compile_and_apply(host).await;
         loop {
-            let event = self.events.next().await;
+            let event = tokio::select! {
+                event = self.events.next() => event,
+                () = self.resolver.changed() => Event::Resolved,
+            };
             match event {
+                Event::Resolved => {
+                    let host = self.host();
+                    self.engine.follow(host).await;
+                }
                 Event::Changed => self.reload().await,
                 Event::Hangup => {
                     if let Some(Err(error)) = self.access_log.as_ref().map(AccessLog::reopen) {
@@ -267,6 +292,8 @@ impl Agent<'_> {
     async fn reload(&mut self) {
         match self.source.load() {
             Ok(loaded) => {
+                self.resolver.want(&wanted(&loaded.model));
+                self.resolver.settle(NEW_NAMES).await;
                 self.engine.take(loaded);
                 let host = self.host();
                 self.engine.compile_and_apply(host).await;
@@ -276,12 +303,14 @@ impl Agent<'_> {
     }
 
     /// The host as compilation shall see it.
-    fn host(&self) -> Host {
+    fn host(&mut self) -> Host {
         let own = self.engine.own_addresses();
         let mut host = dataplane::host::host(&own);
         host.listening.retain(|socket| !self.engine.is_bound(socket.at));
         host.listening
             .push(Listening { at: self.config.metrics, process: "sluice's own metrics".to_owned() });
+        host.names =
+            Names { allowed: self.config.allow_external_names.clone(), known: self.resolver.known() };
         host
     }
 

@@ -11,6 +11,7 @@ pub mod host;
 pub mod load;
 pub mod maglev;
 pub mod model;
+pub mod names;
 pub mod plan;
 pub mod route;
 pub mod snapshot;

@@ -15,6 +15,7 @@ mod file;
 mod kind;
 mod node;
 mod object;
+mod resolve;
 mod rules;
 mod schema;
 mod suggest;
@@ -26,6 +27,7 @@ mod yaml;
 pub use diagnostic::Diagnostic;
 pub use endpoint::{EndpointFlag, EndpointFlagError};
 pub use file::{Error, FileSource, Watch};
+pub use resolve::Resolver;
 
 use crate::core::model::Model;
 

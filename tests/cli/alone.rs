@@ -129,6 +129,25 @@ fn negative_conditions_count_only_with_strict() {
 }
 
 #[test]
+fn check_looks_no_name_up_and_says_so() {
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/examples/outgoing.yaml");
+    let out = sluice(&["check", "--strict", "-f", example], "");
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    let stdout = text(&out.stdout);
+    for line in [
+        "default/mirror  deb.debian.org  -",
+        "Service default/db: externalName \"db.example.org\": names are looked up by the agent",
+    ] {
+        assert!(stdout.contains(line), "{line}\n{stdout}");
+    }
+    for (flag, value) in [("--resolver", "10.0.0.1"), ("--allow-external-name", "10.0.0.0/33")] {
+        let out = sluice(&["run", "-f", example, flag, value], "");
+        assert_eq!(out.status.code(), Some(2), "{flag} {value}: {}", text(&out.stderr));
+        assert!(text(&out.stderr).contains(value), "{}", text(&out.stderr));
+    }
+}
+
+#[test]
 fn json_and_yaml_say_the_same() {
     let json = sluice(&["check", "-f", "-", "-o", "json"], &good());
     let yaml = sluice(&["check", "-f", "-", "-o", "yaml"], &good());

@@ -10,8 +10,8 @@ mod status;
 pub use maps::{BindingView, Lookups, MapView, MapsView};
 pub use report::negative;
 pub use status::{
-    AgentView, ConditionView, ConfigurationView, DiagnosticView, GatewayView, ListenerView, LoadErrorView,
-    NamedView, ParentRefView, ParentView, RouteView, StatusView,
+    AgentView, ConditionView, ConfigurationView, DiagnosticView, ExternalNameView, GatewayView, LeftOutView,
+    ListenerView, LoadErrorView, NamedView, ParentRefView, ParentView, RouteView, StatusView,
 };
 
 use serde::{Deserialize, Serialize};

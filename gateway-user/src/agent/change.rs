@@ -14,7 +14,7 @@ use tracing::{debug, error, info, warn};
 use super::board::{Board, epoch_seconds, now};
 use super::memory::Memory;
 use super::{diagnostic_view, heap, words};
-use crate::admin::view::{StatusView, negative};
+use crate::admin::view::{ExternalNameView, StatusView, negative};
 use crate::core::compile::compile;
 use crate::core::host::Host;
 use crate::core::plan::plan;
@@ -132,7 +132,7 @@ impl Engine {
                 && snapshot.addresses == self.snapshot.addresses
                 && snapshot.report == self.snapshot.report;
             if !same {
-                info!("addresses or listening processes of the host have changed");
+                info!("the host has changed, or what a name resolves to");
                 self.snapshot = Arc::new(snapshot);
                 self.apply().await;
                 return;
@@ -277,6 +277,18 @@ impl Engine {
                     "{}",
                     condition.message
                 );
+            }
+        }
+        for external in view.external_names.iter().filter(|name| !before.external_names.contains(name)) {
+            let same = |other: &&ExternalNameView| {
+                other.external_name == external.external_name && other.addresses == external.addresses
+            };
+            if !external.addresses.is_empty() && !before.external_names.iter().any(|other| same(&other)) {
+                let addresses = external.addresses.join(",");
+                info!(name = external.external_name, addresses, "what a name resolves to");
+            }
+            for words in external.words() {
+                warn!("{words}");
             }
         }
         for note in view.notes.iter().filter(|note| !before.notes.contains(note)) {

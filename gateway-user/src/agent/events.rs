@@ -20,6 +20,8 @@ const HOST_EVERY: u32 = 5;
 pub(super) enum Event {
     /// The input may have changed.
     Changed,
+    /// A name of an ExternalName Service resolves to something else.
+    Resolved,
     /// SIGHUP.
     Hangup,
     /// SIGTERM or SIGINT.

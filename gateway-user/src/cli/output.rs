@@ -107,9 +107,24 @@ pub(super) fn status(env: &mut Env<'_>, view: &StatusView) -> Result<()> {
         listeners,
     )?;
     table(env, &["ROUTE", "NAME", "PARENT", "ACCEPTED", "RESOLVEDREFS"], &[], routes)?;
+    let mut names = Vec::new();
+    for external in &view.external_names {
+        let addresses = Cell::new(or(&external.addresses.join(","), "-"));
+        names.push(vec![
+            Cell::new(format!("{}/{}", external.namespace, external.name)),
+            Cell::new(&external.external_name),
+            if external.addresses.is_empty() { addresses.fg(Color::Red) } else { addresses },
+        ]);
+    }
+    table(env, &["SERVICE", "EXTERNALNAME", "ADDRESSES"], &[], names)?;
     for (place, condition) in view.conditions().iter().filter(|(_, condition)| negative(condition)) {
         let ConditionView { kind, status, reason, message, .. } = condition;
         writeln!(env.stdout, "{place}: {kind}={status} ({reason}): {message}")?;
+    }
+    for external in &view.external_names {
+        for words in external.words() {
+            writeln!(env.stdout, "{words}")?;
+        }
     }
     for note in &view.notes {
         writeln!(env.stdout, "note: {note}")?;

@@ -1,11 +1,12 @@
 //! `sluice run`: the agent.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use ipnet::IpNet;
 
 use super::log::{self, Format, Level};
 use super::{Exit, InputArgs, PlaceArgs};
@@ -22,6 +23,14 @@ pub(super) struct Args {
     input: InputArgs,
     #[command(flatten)]
     places: PlaceArgs,
+    /// Name server for the names of ExternalName Services [default: those of /etc/resolv.conf, after /etc/hosts]
+    #[arg(long, value_name = "ADDRESS:PORT", env = "SLUICE_RESOLVER")]
+    resolver: Option<SocketAddr>,
+    /// A network that such a name may lead to although it is the host's own, loopback, link-local or the like.
+    /// Can be repeated
+    #[arg(long = "allow-external-name", value_name = "CIDR", env = "SLUICE_ALLOW_EXTERNAL_NAME",
+        value_delimiter = ',', value_parser = network)]
+    allow_external_names: Vec<IpNet>,
     /// Where /metrics, /healthz and /readyz are served
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9464", env = "SLUICE_METRICS")]
     metrics: SocketAddr,
@@ -53,6 +62,8 @@ pub(super) fn run(args: Args) -> Result<Exit> {
     agent::run(&agent::Config {
         files: args.input.files,
         endpoints: args.input.endpoints,
+        resolver: args.resolver,
+        allow_external_names: args.allow_external_names,
         state_dir: args.places.state_dir,
         admin_socket: args.places.socket.admin_socket,
         pin_dir: args.places.pin_dir,
@@ -68,6 +79,13 @@ pub(super) fn run(args: Args) -> Result<Exit> {
 /// Parses a level of the BPF programs' log.
 pub(super) fn bpf_log_level() -> impl TypedValueParser<Value = LogLevel> {
     PossibleValuesParser::new(LogLevel::ALL.map(LogLevel::name)).try_map(|name| name.parse::<LogLevel>())
+}
+
+/// Parses a network such as `10.0.0.0/8`, or an address alone.
+fn network(text: &str) -> Result<IpNet> {
+    text.parse::<IpNet>()
+        .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+        .map_err(|_| anyhow!("`{text}` is no network; write it as 127.0.0.0/8, fd00::/8 or 127.0.0.1"))
 }
 
 /// Parses a duration such as `30s`.

@@ -6,6 +6,7 @@ mod attach;
 mod backends;
 mod bind;
 mod condition;
+mod external;
 mod gateways;
 mod http;
 mod ids;
@@ -24,6 +25,7 @@ pub(super) use self::gateways::age;
 pub(super) use self::listeners::{HTTP_ROUTE, TCP_ROUTE};
 
 use self::backends::Resolver;
+use self::external::Guard;
 use self::gateways::Place;
 use self::http::Tables;
 use self::tcp::Services;
@@ -38,12 +40,13 @@ use super::status::Report;
 pub fn compile(model: &Model, host: &Host, previous: &Ids, generation: u64) -> Snapshot {
     let mut report = Report::default();
     let mut gateways = gateways::resolve(model, host, previous);
-    let mut resolver = Resolver::new(model);
+    let mut resolver = Resolver::new(model, Guard::new(host, &gateways));
     let mut tables = Tables::new(&gateways, &previous.patterns);
     let mut services = Services::default();
     routes::http(model, &mut gateways, &mut resolver, &mut tables, &mut report);
     routes::tcp(model, &mut gateways, &mut resolver, &mut services, &mut report);
     routes::unbuilt(model, &gateways, &mut report);
+    report.external = resolver.external;
     report::report(model, &gateways, host, &mut report);
     let mut addresses = BTreeSet::new();
     for gateway in &gateways.list {

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
+use super::names::Names;
+
 /// The host as it was when compilation began.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Host {
@@ -11,6 +13,8 @@ pub struct Host {
     /// What processes of the host listen on (TCP; the agent's own sockets left out). An unspecified address stands
     /// for all of its family.
     pub listening: Vec<Listening>,
+    /// What names resolve to, as the host sees them.
+    pub names: Names,
 }
 
 /// A socket of a process that is not ours.

@@ -431,8 +431,8 @@ pub struct ReferenceGrant {
 pub struct Service {
     /// Metadata.
     pub meta: Meta,
-    /// ExternalName's name, if it is of that type.
-    pub external_name: Option<String>,
+    /// ExternalName's name, if it is of that type: in lower case and without a dot at its end.
+    pub external_name: Option<Arc<str>>,
     /// Its ports.
     pub ports: Vec<ServicePort>,
 }

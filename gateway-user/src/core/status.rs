@@ -34,9 +34,26 @@ pub struct Report {
     pub routes: BTreeMap<(&'static str, ObjectName), Vec<ParentStatus>>,
     /// ListenerSets and policies, by kind and name.
     pub others: BTreeMap<(&'static str, ObjectName), Vec<Condition>>,
+    /// ExternalName Services that routes refer to: what their names came to.
+    pub external: BTreeMap<ObjectName, ExternalName>,
     /// What has no place in a status: a Gateway of another class, a parentRef to a missing Gateway, a Service with
     /// a selector.
     pub notes: Vec<String>,
+}
+
+/// What became of an ExternalName Service's name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExternalName {
+    /// The name.
+    pub name: Arc<str>,
+    /// The addresses that are connected to.
+    pub addresses: Vec<IpAddr>,
+    /// Addresses that it resolves to as well and that are left out, with the reason.
+    pub left_out: Vec<(IpAddr, String)>,
+    /// Whether some of these are refused: no name may lead there.
+    pub refused: bool,
+    /// Why there is no answer, or no new one.
+    pub problem: Option<String>,
 }
 
 /// Status of a Gateway.

@@ -23,7 +23,7 @@ use crate::core::host::{Host, Listening};
 pub fn host(own: &BTreeSet<IpAddr>) -> Host {
     let mut addresses = addresses();
     addresses.retain(|address| !own.contains(address));
-    Host { addresses, listening: listening() }
+    Host { addresses, listening: listening(), ..Host::default() }
 }
 
 fn addresses() -> BTreeSet<IpAddr> {

@@ -22,7 +22,7 @@ pub(super) struct Findings {
 }
 
 /// Patterns of the API in words.
-const MEANT: [(&str, &str); 4] = [
+const MEANT: [(&str, &str); 5] = [
     (r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", "write a-z, 0-9 and -, such as my-name"),
     (
         r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
@@ -31,6 +31,10 @@ const MEANT: [(&str, &str); 4] = [
     (
         r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
         "write a hostname in lower case, such as a.example.com or *.example.com",
+    ),
+    (
+        r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\.?$",
+        "write a DNS name in lower case, such as db.example.org",
     ),
     (r"^([0-9]{1,5}(h|m|s|ms)){1,4}$", "write whole numbers with h, m, s or ms, such as 1m30s"),
 ];

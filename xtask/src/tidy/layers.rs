@@ -23,6 +23,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("cel", &["source"]),
     ("clap", &["cli", "main"]),
     ("comfy_table", &["cli"]),
+    ("hickory_resolver", &["source"]),
     ("http_body", &["proxy", "admin"]),
     ("http_body_util", &["proxy", "admin"]),
     ("hyper", &["proxy", "admin"]),
@@ -36,7 +37,7 @@ const CRATES: &[(&str, &[&str])] = &[
 ];
 
 /// All that `core` may know. Time and randomness are arguments, input and output are others' work.
-const CORE: &[&str] = &["gateway_ebpf", "http", "proptest", "regex", "rustc_hash", "thiserror"];
+const CORE: &[&str] = &["gateway_ebpf", "http", "ipnet", "proptest", "regex", "rustc_hash", "thiserror"];
 
 /// What `core` may not use of `std`.
 const IMPURE: &[&str] = &[

@@ -3,12 +3,14 @@
 //! Owns the times of the conditions' transitions: they are carried from the view before to the next one.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use super::status::{
-    ConditionView, GatewayView, ListenerView, NamedView, ParentRefView, ParentView, RouteView, StatusView,
+    ConditionView, ExternalNameView, GatewayView, LeftOutView, ListenerView, NamedView, ParentRefView,
+    ParentView, RouteView, StatusView,
 };
 use crate::core::model::{CONTROLLER, Gateway, Listener, Model, ObjectName, ParentRef, Protocol};
-use crate::core::status::{Condition, GatewayStatus, ListenerStatus, ParentStatus, Report};
+use crate::core::status::{Condition, ExternalName, GatewayStatus, ListenerStatus, ParentStatus, Report};
 
 /// Whether a condition says that something is not as it should be.
 #[must_use]
@@ -62,6 +64,7 @@ impl StatusView {
                     conditions: views(conditions),
                 })
                 .collect(),
+            external_names: report.external.iter().map(external_name).collect(),
             notes: report.notes.clone(),
         };
         if let Some((before, now)) = times {
@@ -145,6 +148,19 @@ fn listener(status: &ListenerStatus, spec: Option<&Listener>) -> ListenerView {
         supported_kinds: status.supported_kinds.iter().map(|k| k.kind.clone()).collect(),
         attached_routes: status.attached_routes,
         conditions: views(&status.conditions),
+    }
+}
+
+fn external_name((service, external): (&ObjectName, &ExternalName)) -> ExternalNameView {
+    let left_out =
+        |(ip, why): &(IpAddr, String)| LeftOutView { address: ip.to_string(), reason: why.clone() };
+    ExternalNameView {
+        namespace: service.namespace.to_string(),
+        name: service.name.to_string(),
+        external_name: external.name.to_string(),
+        addresses: external.addresses.iter().map(ToString::to_string).collect(),
+        left_out: external.left_out.iter().map(left_out).collect(),
+        problem: external.problem.clone(),
     }
 }
 

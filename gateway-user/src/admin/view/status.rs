@@ -19,6 +19,9 @@ pub struct StatusView {
     pub routes: Vec<RouteView>,
     /// ListenerSets and policies.
     pub others: Vec<NamedView>,
+    /// ExternalName Services that routes refer to.
+    #[serde(default)]
+    pub external_names: Vec<ExternalNameView>,
     /// What has no place in an object's status.
     pub notes: Vec<String>,
 }
@@ -105,6 +108,35 @@ pub struct NamedView {
     pub name: String,
     /// Conditions.
     pub conditions: Vec<ConditionView>,
+}
+
+/// An ExternalName Service that a route refers to, and what became of its name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExternalNameView {
+    /// Namespace of the Service.
+    pub namespace: String,
+    /// Name of the Service.
+    pub name: String,
+    /// spec.externalName.
+    pub external_name: String,
+    /// The addresses that are connected to: of the last good answer.
+    pub addresses: Vec<String>,
+    /// Addresses that it resolves to as well and that are not connected to.
+    pub left_out: Vec<LeftOutView>,
+    /// Why there is no answer, or no new one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// An address that is not connected to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LeftOutView {
+    /// The address.
+    pub address: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// A Gateway.
@@ -209,6 +241,26 @@ pub struct ConditionView {
     /// When its status changed last, RFC 3339; missing in the answer of `sluice check`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_transition_time: Option<String>,
+}
+
+impl ExternalNameView {
+    /// What is not as it should be, for a person: the problem, and each address that is left out.
+    #[must_use]
+    pub fn words(&self) -> Vec<String> {
+        let Self { namespace, name, external_name, .. } = self;
+        let place = format!("Service {namespace}/{name}: externalName \"{external_name}\":");
+        let problem = self.problem.iter().map(|problem| {
+            let kept = match &*self.addresses {
+                [] => "",
+                _ => "; the last good answer goes on serving",
+            };
+            format!("{place} {problem}{kept}")
+        });
+        let left_out = self.left_out.iter().map(|LeftOutView { address, reason }| {
+            format!("{place} its address {address} is not used: {reason}")
+        });
+        problem.chain(left_out).collect()
+    }
 }
 
 impl std::fmt::Display for ParentRefView {

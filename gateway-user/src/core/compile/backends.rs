@@ -2,17 +2,20 @@
 //!
 //! Owns kinds, ReferenceGrants, Services and their endpoints. Must not know rules.
 
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::condition::{Problem, problem};
+use super::condition::{self, Problem, problem};
+use super::external::Guard;
 use crate::core::model::{
     BackendRef, BackendTlsPolicy, EndpointSlice, GATEWAY_GROUP, Model, ObjectName, ReferenceGrant, Service,
     ServicePort,
 };
 use crate::core::route::Target;
+use crate::core::status::ExternalName;
 
 /// A backendRef, resolved.
 #[derive(Clone)]
@@ -27,6 +30,9 @@ pub(super) struct Resolved {
 /// Resolves backendRefs, each Service's port once.
 pub(super) struct Resolver<'m> {
     model: &'m Model,
+    guard: Guard<'m>,
+    /// The ExternalName Services among them.
+    pub(super) external: BTreeMap<ObjectName, ExternalName>,
     slices: FxHashMap<(&'m str, &'m str), Vec<&'m EndpointSlice>>,
     grants: FxHashMap<&'m str, Vec<&'m ReferenceGrant>>,
     tls: FxHashMap<(&'m str, &'m str), Vec<&'m BackendTlsPolicy>>,
@@ -36,7 +42,7 @@ pub(super) struct Resolver<'m> {
 const SERVICE: &str = "Service";
 
 impl<'m> Resolver<'m> {
-    pub(super) fn new(model: &'m Model) -> Self {
+    pub(super) fn new(model: &'m Model, guard: Guard<'m>) -> Self {
         let mut slices: FxHashMap<_, Vec<_>> = FxHashMap::default();
         for slice in model.slices.values() {
             slices.entry((&*slice.meta.name.namespace, &*slice.service)).or_default().push(slice);
@@ -52,7 +58,7 @@ impl<'m> Resolver<'m> {
                 tls.entry((&*policy.meta.name.namespace, &*target.name)).or_default().push(policy);
             }
         }
-        Self { model, slices, grants, tls, known: FxHashMap::default() }
+        Self { model, guard, external: BTreeMap::new(), slices, grants, tls, known: FxHashMap::default() }
     }
 
     /// Resolves a reference of a route of this kind and namespace. `http` says that the backend must speak HTTP/1.1
@@ -100,7 +106,12 @@ impl<'m> Resolver<'m> {
         })
     }
 
-    fn service(&self, namespace: &'m str, backend: &'m BackendRef, http: bool) -> Result<Target, Problem> {
+    fn service(
+        &mut self,
+        namespace: &'m str,
+        backend: &'m BackendRef,
+        http: bool,
+    ) -> Result<Target, Problem> {
         let name = ObjectName {
             namespace: backend.namespace.clone().unwrap_or_else(|| namespace.into()),
             name: backend.name.clone(),
@@ -109,13 +120,16 @@ impl<'m> Resolver<'m> {
             let message = format!("there is no Service {name} (create it, or correct the reference)");
             return Err(problem("BackendNotFound", message));
         };
-        if let Some(external) = &service.external_name {
-            let message = format!(
-                "Service {name} is of type ExternalName (\"{external}\"), which is not supported (use EndpointSlices)"
-            );
-            return Err(problem("InvalidKind", message));
-        }
-        let port = port_of(service, &name, backend.port)?;
+        let external;
+        let port = match (&service.external_name, backend.port) {
+            // Its ports need not be listed: the name has whatever ports it has.
+            (Some(_), Some(number)) if service.ports.iter().all(|p| p.port != number) => {
+                external =
+                    ServicePort { name: "".into(), port: number, protocol: "TCP".into(), app_protocol: None };
+                &external
+            }
+            _ => port_of(service, &name, backend.port)?,
+        };
         if http && let Some(spoken) = port.app_protocol.as_deref().filter(|p| !speaks_http(p)) {
             let message = format!(
                 "Service {name}, port {}: appProtocol \"{spoken}\" is not supported (use \"http\", or leave it out)",
@@ -130,8 +144,38 @@ impl<'m> Resolver<'m> {
             );
             return Err(problem("UnsupportedProtocol", message));
         }
-        let endpoints = self.endpoints(namespace, &backend.name, port);
+        let endpoints = match &service.external_name {
+            Some(external) => self.outside(&name, external, port)?,
+            None => self.endpoints(namespace, &backend.name, port),
+        };
         Ok(if endpoints.is_empty() { Target::Unavailable } else { Target::Endpoints(endpoints.into()) })
+    }
+
+    /// The endpoints that an ExternalName Service's name resolves to. A name without addresses has none, as a Service
+    /// without endpoints; one that leads where it may not is no valid reference.
+    fn outside(
+        &mut self,
+        service: &ObjectName,
+        name: &Arc<str>,
+        port: &ServicePort,
+    ) -> Result<Vec<SocketAddr>, Problem> {
+        if name.parse::<IpAddr>().is_ok() {
+            let message = format!(
+                "Service {service}: spec.externalName: \"{name}\" is an address, which Kubernetes takes for a name of digits that nobody can resolve (write an EndpointSlice)"
+            );
+            return Err(problem("BackendNotFound", message));
+        }
+        let external = self.guard.judge(service, name);
+        let (addresses, refused) = (external.addresses.clone(), external.refused);
+        let left_out: Vec<String> =
+            external.left_out.iter().map(|(ip, why)| format!("{ip}: {why}")).collect();
+        self.external.insert(service.clone(), external);
+        if addresses.is_empty() && refused {
+            let message =
+                format!("Service {service}: \"{name}\" may not be used: {}", condition::join(&left_out));
+            return Err(problem("RefNotPermitted", message));
+        }
+        Ok(addresses.into_iter().map(|ip| SocketAddr::new(ip, port.port)).collect())
     }
 
     fn policy(&self, namespace: &str, backend: &BackendRef, port: &ServicePort) -> Option<&BackendTlsPolicy> {

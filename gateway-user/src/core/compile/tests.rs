@@ -1,5 +1,6 @@
 //! Compilation by data: objects in, lines out. A line is something that a status says, or where something is bound.
 
+mod external;
 mod gateways;
 mod properties;
 mod routes;
@@ -12,7 +13,7 @@ use gateway_ebpf::abi::{ANY, Action, BindingKey, mapped};
 use super::compile;
 use crate::core::host::{Host, Listening};
 use crate::core::route::Target;
-use crate::core::snapshot::{BoundService, Ids, Snapshot};
+use crate::core::snapshot::{BoundListeners, BoundService, Ids, Snapshot};
 use crate::core::status::Condition;
 use crate::core::testing::{model, object};
 
@@ -23,7 +24,7 @@ fn host(listening: &[&str]) -> Host {
         .map(|at| Listening { at: at.parse::<SocketAddr>().unwrap(), process: "nginx (pid 7)".into() })
         .collect();
     let addresses = ["192.0.2.1", "2001:db8::1", "127.0.0.1"].iter().map(|a| a.parse::<IpAddr>().unwrap());
-    Host { addresses: addresses.collect(), listening }
+    Host { addresses: addresses.collect(), listening, ..Host::default() }
 }
 
 fn compiled(objects: &str, listening: &[&str]) -> Snapshot {
@@ -140,10 +141,16 @@ fn check_on(objects: &str, listening: &[&str], wanted: &str) {
 /// The targets of a route's only rule: `NAME=ENDPOINTS`, `NAME=503` or `NAME=500`, with `*WEIGHT`; `500` if the rule is
 /// refused.
 fn targets(objects: &str) -> String {
-    let snapshot = compiled(objects, &[]);
-    let BoundService::Http(table) = &snapshot.bindings.values().next().unwrap().service else {
-        panic!("not HTTP")
+    targets_of(&compiled(objects, &[]))
+}
+
+/// The same of a snapshot's first HTTP binding.
+fn targets_of(snapshot: &Snapshot) -> String {
+    let http = |bound: &std::sync::Arc<BoundListeners>| match &bound.service {
+        BoundService::Http(table) => Some(table.clone()),
+        BoundService::Tcp(_) | BoundService::Reject => None,
     };
+    let table = snapshot.bindings.values().find_map(http).expect("an HTTP listener");
     let headers = http::HeaderMap::new();
     let view = crate::core::route::RequestView {
         host: "h",

@@ -261,6 +261,10 @@ fn services_and_slices() {
         "test.yaml:4:7: Service default/a: spec: a Service of type ExternalName needs externalName (got {type: \"ExternalName\"})\n",
     );
     refused(
+        "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {type: ExternalName, externalName: Db_1.example.org}\n",
+        "test.yaml:4:42: Service default/a: spec.externalName: must match ^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\\.?$ (got \"Db_1.example.org\"); write a DNS name in lower case, such as db.example.org\n",
+    );
+    refused(
         "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: a, labels: {kubernetes.io/service-name: a}}\naddressType: IPv4\nendpoints: [{addresses: [\"::1\"]}, {addresses: []}]\n",
         "test.yaml:5:47: EndpointSlice default/a: endpoints[1].addresses: has 0 items and needs at least 1\n",
     );

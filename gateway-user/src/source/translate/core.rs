@@ -19,7 +19,8 @@ pub(super) fn service(root: &Node, meta: Meta) -> Service {
     let text = |node: &Node, field| Arc::from(node.str(field).unwrap_or_default());
     Service {
         meta,
-        external_name: root.str("spec.externalName").filter(|_| external).map(str::to_owned),
+        external_name: (root.str("spec.externalName").filter(|_| external))
+            .map(|name| name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase().into()),
         ports: (root.list("spec.ports").iter())
             .filter_map(|node| {
                 Some(ServicePort {

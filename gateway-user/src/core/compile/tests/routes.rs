@@ -197,7 +197,6 @@ fn references_that_cannot_be_resolved() {
         ("h:80", "service h 80:TCP:kubernetes.io/h2c", "UnsupportedProtocol", "kubernetes.io/h2c"),
         ("h:80", "service h 80:TCP:kubernetes.io/ws", "UnsupportedProtocol", "kubernetes.io/ws"),
         ("h:80", "service h 80:TCP:https", "UnsupportedProtocol", "\"https\""),
-        ("e:80", "service e 80 external=x.org", "InvalidKind", "ExternalName"),
         ("svc:80", "tls p svc", "UnsupportedProtocol", "BackendTLSPolicy default/p"),
     ] {
         let all = format!("{GW}{SVC}{objects}\nhttp r\nto svc:80 weight=0\nto {to}");
