@@ -12,6 +12,8 @@ mod dialect;
 mod life;
 #[path = "cli/maps.rs"]
 mod maps;
+#[path = "cli/notify.rs"]
+mod notify;
 
 /// Every test that counts something runs with two workers, whatever the machine has.
 const WORKERS: &[&str] = &["--workers", "2"];

@@ -23,6 +23,7 @@ mod figures;
 mod heap;
 mod memory;
 mod outputs;
+mod supervisor;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -47,6 +48,7 @@ use board::Board;
 use change::Engine;
 use events::{Ask, Event, Events};
 use memory::Memory;
+use supervisor::Supervisor;
 
 /// The first snapshot waits at most so long for names to be resolved: an agent that is ready shall serve.
 const FIRST_NAMES: Duration = Duration::from_secs(2);
@@ -195,7 +197,8 @@ pub fn run(config: &Config) -> Result<(), Error> {
         );
         let engine = Engine::new(dataplane, running, addresses, memory, Arc::clone(&board), loaded)?;
         resolver.settle(FIRST_NAMES).await;
-        Agent { config, source, events, resolver, engine, access_log, board }.serve().await;
+        let supervisor = Supervisor::new();
+        Agent { config, source, events, resolver, engine, access_log, board, supervisor }.serve().await;
         drop(socket);
         Ok(())
     })
@@ -244,6 +247,7 @@ struct Agent<'a> {
     engine: Engine,
     access_log: Option<AccessLog>,
     board: Arc<Board>,
+    supervisor: Supervisor,
 }
 
 impl Agent<'_> {
@@ -252,6 +256,7 @@ impl Agent<'_> {
         let host = self.host();
         self.engine.compile_and_apply(host).await;
         loop {
+            self.supervisor.look(&self.board);
             let event = tokio::select! {
                 event = self.events.next() => event,
                 () = self.resolver.changed() => Event::Resolved,
@@ -277,6 +282,7 @@ impl Agent<'_> {
                 Event::Signal(name) => return self.stop(name).await,
                 Event::Tick { host_due } => {
                     self.board.beat();
+                    self.supervisor.beat();
                     if host_due || self.engine.retry_due() {
                         let host = self.host();
                         self.engine.follow(host).await;
@@ -290,6 +296,7 @@ impl Agent<'_> {
     }
 
     async fn reload(&mut self) {
+        self.supervisor.reloading();
         match self.source.load() {
             Ok(loaded) => {
                 self.resolver.want(&wanted(&loaded.model));
@@ -300,6 +307,7 @@ impl Agent<'_> {
             }
             Err(diagnostics) => self.engine.refuse(&diagnostics),
         }
+        self.supervisor.reloaded();
     }
 
     /// The host as compilation shall see it.
@@ -317,6 +325,7 @@ impl Agent<'_> {
     async fn stop(mut self, why: &str) {
         let deadline = self.config.drain_timeout;
         info!(why, deadline_s = deadline.as_secs(), "stopping: connections are drained");
+        self.supervisor.stopping(deadline);
         self.board.stop();
         let (running, mut addresses) = self.engine.into_parts();
         let cut = tokio::select! {

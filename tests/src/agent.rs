@@ -27,6 +27,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Agent<'ns> {
     ns: &'ns NetNs,
     args: Vec<String>,
+    env: Vec<(String, String)>,
     dir: TempDir,
     pins: BpfFs,
     metrics: SocketAddr,
@@ -51,6 +52,7 @@ impl<'ns> Agent<'ns> {
         let agent = Self {
             ns,
             args: args.iter().map(|&a| a.to_owned()).collect(),
+            env: Vec::new(),
             dir,
             pins: BpfFs::new(),
             // A namespace has all ports to itself; the agents of one namespace pass `--metrics` themselves.
@@ -67,6 +69,12 @@ impl<'ns> Agent<'ns> {
         self
     }
 
+    /// Sets a variable in the process's environment.
+    pub fn env(mut self, key: &str, value: &str) -> Self {
+        self.env.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
     /// Starts the process and does not wait.
     pub fn launch(&mut self) {
         assert!(self.child.is_none(), "the agent runs already");
@@ -79,6 +87,7 @@ impl<'ns> Agent<'ns> {
             .args(["--metrics", &self.metrics.to_string()])
             .args(&self.args)
             .env("RUST_BACKTRACE", "1")
+            .envs(self.env.iter().map(|(key, value)| (key, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a descriptor can be duplicated"))
             .stderr(log);

@@ -3,6 +3,7 @@
 //! Owns what is shared between them. Nothing here is waited for.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -102,6 +103,11 @@ impl Board {
         } else {
             Some("no configuration is applied yet; see `sluice status`")
         }
+    }
+
+    /// What is said about the agent.
+    pub(super) fn agent(&self) -> Arc<AgentView> {
+        self.agent.load_full()
     }
 
     /// Changes what is said about the agent. Called by the loop alone.

@@ -33,6 +33,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("notify", &["source"]),
     ("prometheus_client", &["metrics"]),
     ("rtnetlink", &["dataplane"]),
+    ("sd_notify", &["agent"]),
     ("saphyr_parser", &["source"]),
 ];
 
