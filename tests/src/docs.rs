@@ -98,7 +98,7 @@ fn fits(want: &str, line: &str) -> bool {
 fn plain(line: &str) -> String {
     let mut pid = false;
     let words = line.split_whitespace().map(|word| {
-        let digits = word.trim_start_matches('(').trim_end_matches([')', ',', ';']);
+        let digits = word.trim_start_matches('(').trim_end_matches([')', ',', ';', ':']);
         let number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
         let word =
             if (pid && number) || is_time(digits) { word.replace(digits, "#") } else { word.to_owned() };
@@ -201,6 +201,7 @@ mod tests {
             (&[], "anything", true),
             (&["pid 1, at 2026-11-23T01:02:03Z"], "pid 77, at 2027-01-01T00:00:00Z\n", true),
             (&["(pid 1) did 1"], "(pid 77) did 1\n", true),
+            (&["2026-11-23T01:02:03Z: a"], "2027-01-01T00:00:00Z: a\n", true),
             (&["did 1"], "did 2\n", false),
         ] {
             let step =

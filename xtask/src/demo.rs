@@ -50,7 +50,7 @@ pub(crate) fn run() -> Result<()> {
         return show();
     }
     setup::ensure(&[Part::Bpf, Part::Net])?;
-    let sluice = test::sluice()?;
+    let sluice = test::sluice("dev")?;
     let mut command = sh::as_root("env")?;
     command.arg(format!("SLUICE_BIN={}", sluice.display()));
     sh::run(command.arg(env::current_exe().context("this program has a path")?).arg("demo"))

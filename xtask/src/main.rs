@@ -3,6 +3,7 @@
 mod bench;
 mod ci;
 mod crds;
+mod deb;
 mod demo;
 mod lint;
 mod setup;
@@ -29,6 +30,8 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Build the Debian package.
+    Deb(deb::Args),
     /// Get everything that is missing on this machine: toolchain, linters, peers.
     Setup {
         /// Get nothing; fail if something is missing.
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
     let result = match Task::parse() {
         Task::Bench(bench) => bench::run(&bench),
         Task::Crds { check } => setup::ensure(&[Part::Go]).and_then(|()| crds::run(check)),
+        Task::Deb(args) => deb::run(&args),
         Task::Setup { check } => setup::run(check),
         Task::Demo => demo::run(),
         Task::Lint => lint::run(),

@@ -32,12 +32,14 @@ pub(crate) enum Part {
     Net,
     /// Other people's proxies, clients and Prometheus, for tests and benchmarks.
     Peers,
+    /// Makes the Debian package, and a fresh Debian to try it in.
+    Deb,
     /// Go, which fetches the Gateway API's module.
     Go,
 }
 
 impl Part {
-    pub(crate) const ALL: [Self; 5] = [Self::Bpf, Self::Lint, Self::Net, Self::Peers, Self::Go];
+    pub(crate) const ALL: [Self; 6] = [Self::Bpf, Self::Lint, Self::Net, Self::Peers, Self::Deb, Self::Go];
 }
 
 /// The subcommand: everything.

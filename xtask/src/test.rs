@@ -25,7 +25,7 @@ const PRIVILEGED: &[&str] = &["kernel", "cli", "metrics", "docs", "e2e"];
 /// Runs all of it; the first step that fails ends it.
 pub(crate) fn run() -> Result<()> {
     let start = Instant::now();
-    setup::ensure(&Part::ALL)?;
+    setup::ensure(&[Part::Bpf, Part::Lint, Part::Net, Part::Peers, Part::Go])?;
     step("lint", lint::run)?;
     step("tidy", tidy::run)?;
     step("crds", || crds::run(true))?;
@@ -55,8 +55,8 @@ pub(crate) fn run() -> Result<()> {
 }
 
 /// Builds the agent and nothing else, and returns where it is.
-pub(crate) fn sluice() -> Result<PathBuf> {
-    find_sluice(programs(&["build", "--package", "gateway-user", "--bin", "sluice"])?)
+pub(crate) fn sluice(profile: &str) -> Result<PathBuf> {
+    find_sluice(programs(&["build", "--package", "gateway-user", "--bin", "sluice", "--profile", profile])?)
 }
 
 struct Built {

