@@ -1,6 +1,12 @@
 //! HTTP through the gateway: which backend answers, what is answered without one, and that it is counted.
 
-use std::{io::Write, net::TcpStream, thread, time::Duration};
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    process::Command,
+    thread,
+    time::Duration,
+};
 
 use gateway_tests::{
     agent::Agent,
@@ -48,6 +54,40 @@ fn hosts_and_prefixes_reach_their_backends() {
             }
         }
     }
+}
+
+#[test]
+fn an_answer_that_ends_its_connection_comes_with_the_fin() {
+    let lab = Lab::new("last");
+    let one = echo::http(&lab.backend, at(BACKEND4, 8001), "one");
+    let yaml = [
+        gateway("web", None, ["http HTTP 80"]),
+        service("one", &[one.address]),
+        http_route("a", &["web"], &[], &[prefix("/", &["one"])]),
+    ]
+    .concat();
+    let _agent = Agent::start(&lab.gateway, &yaml, WORKERS);
+    for (ip, _) in FAMILIES {
+        lab.client.enter(|| {
+            let mut connection = TcpStream::connect(at(ip, 80)).expect("a connection");
+            connection.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").expect("room");
+            let mut answer = String::new();
+            connection.read_to_string(&mut answer).expect("an answer and its end");
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+            // SYN-ACK; an acknowledgement of the request, which may also come with the answer; answer and FIN.
+            let received = segments_received(&connection);
+            assert!(received <= 3, "{ip}: {received} segments");
+        });
+    }
+}
+
+/// TCP segments that a socket has received, as `ss` tells.
+fn segments_received(socket: &TcpStream) -> u64 {
+    let port = socket.local_addr().expect("an address").port();
+    let out = Command::new("ss").args(["-tinH", &format!("sport = {port}")]).output().expect("ss runs");
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    let count = text.split_whitespace().find_map(|word| word.strip_prefix("segs_in:"));
+    count.and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("no segs_in: {text}"))
 }
 
 #[test]

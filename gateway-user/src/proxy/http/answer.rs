@@ -14,7 +14,7 @@ use super::body::AnswerBody;
 use super::client::Client;
 use super::forward;
 use super::record::Record;
-use super::request::{Refused, check};
+use super::request::{Refused, check, is_last};
 use crate::core::route::{RequestView, Unserved};
 use crate::core::snapshot::BoundService;
 
@@ -26,6 +26,9 @@ pub(super) async fn answer(
     let ambiguous = client.request_begins();
     let draining = client.connection.worker.is_draining();
     let (parts, body) = request.into_parts();
+    if is_last(&parts) {
+        client.request_is_last();
+    }
     let view = client.connection.worker.view();
     let mut record = Record::new(client.clone(), view.clone(), &parts);
     let bound = view.bound(client.connection.local).map(|bound| &bound.listeners.service);

@@ -30,6 +30,8 @@ pub(super) struct Client {
     doing: Cell<Doing>,
     watch: RefCell<Watch>,
     requests: Cell<u64>,
+    /// The connection ends with the answer under way.
+    last: Cell<bool>,
     /// Why an answer broke off.
     broken: Cell<Option<CloseReason>>,
 }
@@ -43,6 +45,7 @@ impl Client {
             doing: Cell::new(Doing::Idle),
             watch: RefCell::default(),
             requests: Cell::new(0),
+            last: Cell::new(false),
             broken: Cell::new(None),
             connection,
         }
@@ -76,6 +79,16 @@ impl Client {
         self.doing.set(Doing::Waiting);
         self.connection.expire_in(self.connection.worker.ticks.body);
         self.watch.borrow().is_ambiguous(self.requests.get())
+    }
+
+    /// The connection ends with the answer to the request under way.
+    pub(super) fn request_is_last(&self) {
+        self.last.set(true);
+    }
+
+    /// Whether nothing follows the bytes that are now to be sent but the close.
+    pub(super) fn has_said_all(&self) -> bool {
+        self.last.get() && matches!(self.doing.get(), Doing::Idle | Doing::Head)
     }
 
     /// The answer's header is known.

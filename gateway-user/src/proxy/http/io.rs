@@ -1,13 +1,15 @@
 //! A client's socket as hyper reads and writes it: what passes is watched, and each byte moved is progress.
 //!
-//! Owns nothing but the socket.
+//! Owns nothing but the socket, and how the end of the last answer travels: in one segment with the FIN.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use libc::{MSG_MORE, MSG_NOSIGNAL};
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::client::Client;
@@ -19,6 +21,24 @@ const SHORT: usize = 1_024;
 pub(super) struct Watched {
     pub(super) stream: TcpStream,
     pub(super) client: Rc<Client>,
+}
+
+impl Watched {
+    /// Sends; what is the end of the connection waits in the kernel for the close that follows at once, so that it
+    /// leaves together with the FIN. Should the close be late, the kernel sends it after 200 ms.
+    fn poll_send(&self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let flags = if self.client.has_said_all() { MSG_NOSIGNAL | MSG_MORE } else { MSG_NOSIGNAL };
+        loop {
+            ready!(self.stream.poll_write_ready(cx))?;
+            let sent = self
+                .stream
+                .try_io(Interest::WRITABLE, || SockRef::from(&self.stream).send_with_flags(buf, flags));
+            match sent {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                sent => return Poll::Ready(sent),
+            }
+        }
+    }
 }
 
 impl AsyncRead for Watched {
@@ -38,8 +58,8 @@ impl AsyncRead for Watched {
 }
 
 impl AsyncWrite for Watched {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let n = ready!(Pin::new(&mut self.stream).poll_write(cx, buf))?;
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let n = ready!(self.poll_send(cx, buf))?;
         self.client.progress();
         Poll::Ready(Ok(n))
     }
@@ -59,7 +79,7 @@ impl AsyncWrite for Watched {
                 here.copy_from_slice(buf);
                 rest = after;
             }
-            ready!(Pin::new(&mut self.stream).poll_write(cx, &all[..total]))?
+            ready!(self.poll_send(cx, &all[..total]))?
         } else {
             ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bufs))?
         };

@@ -2,9 +2,9 @@
 //!
 //! Owns the refusals that hyper leaves to us. Pure.
 
-use http::header::{HOST, HeaderMap, TRANSFER_ENCODING};
+use http::header::{CONNECTION, HOST, HeaderMap, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, Version};
 
 /// Why a request is not routed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,15 @@ pub(super) fn check(parts: &Parts) -> Result<Host<'_>, Refused> {
         return Err(bad("the path has a dot segment"));
     }
     Ok(host)
+}
+
+/// Whether the connection ends with the answer (RFC 9112, 9.3).
+pub(super) fn is_last(parts: &Parts) -> bool {
+    let says = |option: &str| {
+        let values = parts.headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).any(|token| token.trim().eq_ignore_ascii_case(option))
+    };
+    says("close") || (parts.version < Version::HTTP_11 && !says("keep-alive"))
 }
 
 fn check_coding(headers: &HeaderMap) -> Result<(), Refused> {
@@ -157,6 +166,26 @@ mod tests {
             let parts = parts(uri, &headers);
             let found = check(&parts).ok().map(|h| (h.authority, h.name));
             assert_eq!(found, want, "{uri} {hosts:?}");
+        }
+    }
+
+    #[test]
+    fn the_last_request_of_a_connection() {
+        for (version, connection, last) in [
+            (Version::HTTP_11, &[][..], false),
+            (Version::HTTP_11, &["keep-alive"], false),
+            (Version::HTTP_11, &["Close"], true),
+            (Version::HTTP_11, &["x-a, close"], true),
+            (Version::HTTP_11, &["x-a", "close"], true),
+            (Version::HTTP_11, &["x-close"], false),
+            (Version::HTTP_10, &[], true),
+            (Version::HTTP_10, &["Keep-Alive"], false),
+            (Version::HTTP_10, &["keep-alive, close"], true),
+        ] {
+            let headers: Vec<_> = connection.iter().map(|value| ("connection", *value)).collect();
+            let mut parts = parts("/", &headers);
+            parts.version = version;
+            assert_eq!(is_last(&parts), last, "{version:?} {connection:?}");
         }
     }
 
