@@ -215,7 +215,7 @@ fn a_client_that_is_slow_hurts_nobody() {
         }
         dawdler.write_all(b"TP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").expect("a write");
         let mut answer = String::new();
-        std::io::Read::read_to_string(&mut dawdler, &mut answer).expect("an answer");
+        dawdler.read_to_string(&mut answer).expect("an answer");
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     }
 }
