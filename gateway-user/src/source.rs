@@ -18,6 +18,7 @@ mod object;
 mod resolve;
 mod rules;
 mod schema;
+mod store;
 mod suggest;
 #[cfg(test)]
 mod tests;
