@@ -22,6 +22,7 @@ mod events;
 mod figures;
 mod heap;
 mod memory;
+mod objects;
 mod outputs;
 mod supervisor;
 
@@ -40,7 +41,7 @@ use crate::core::host::{Host, Listening};
 use crate::core::names::{Names, wanted};
 use crate::dataplane::{self, Addresses, Dataplane, LogLevel};
 use crate::proxy::{self, Proxy};
-use crate::source::{Diagnostic, EndpointFlag, FileSource, Resolver};
+use crate::source::{Diagnostic, EndpointFlag, Input, Loaded, Resolver, StoreError};
 use crate::{admin, source};
 
 use access_log::AccessLog;
@@ -48,6 +49,7 @@ use board::Board;
 use change::Engine;
 use events::{Ask, Event, Events};
 use memory::Memory;
+pub use objects::{ApplyCall, DeleteCall, GetCall};
 use supervisor::Supervisor;
 
 /// The first snapshot waits at most so long for names to be resolved: an agent that is ready shall serve.
@@ -103,6 +105,9 @@ pub enum Error {
     /// What outlives a restart.
     #[error(transparent)]
     Memory(#[from] memory::Error),
+    /// The store of applied objects.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The port for metrics.
     #[error("cannot listen on {address} for metrics; choose another with --metrics ADDRESS:PORT")]
     Metrics {
@@ -142,8 +147,9 @@ fn join(diagnostics: &[Diagnostic]) -> String {
 /// # Errors
 /// Whatever keeps it from starting; once it runs, it goes on.
 pub fn run(config: &Config) -> Result<(), Error> {
-    let mut source = FileSource::new(config.files.clone(), config.endpoints.clone());
     let memory = Memory::open(&config.state_dir)?;
+    let mut source =
+        Input::open(config.files.clone(), config.endpoints.clone(), &store_folder(&config.state_dir))?;
     // While there is one thread: the socket's mode is set by umask.
     let socket = admin::Socket::bind(&config.admin_socket)?;
     let metrics_error = |source| Error::Metrics { address: config.metrics, source };
@@ -204,6 +210,11 @@ pub fn run(config: &Config) -> Result<(), Error> {
     })
 }
 
+/// Where the objects are kept that were applied.
+fn store_folder(state_dir: &Path) -> PathBuf {
+    state_dir.join("objects")
+}
+
 /// The number of workers: as asked, or the CPUs that the process may use, within what the maps have room for.
 fn workers(asked: Option<u32>) -> u32 {
     let cpus =
@@ -211,13 +222,27 @@ fn workers(asked: Option<u32>) -> u32 {
     asked.unwrap_or_else(cpus).clamp(1, gateway_ebpf::names::MAX_WORKERS)
 }
 
-/// Removes what an agent kept in its state directory, and the directory if nothing else is in it. Returns what was
-/// removed. No agent may run on it.
+/// Removes what an agent kept in its state directory, with the applied objects only if `objects`, and the directory if
+/// nothing else is in it. Returns what was removed. No agent may run on it.
 ///
 /// # Errors
 /// The system refuses.
-pub fn forget(state_dir: &Path) -> io::Result<Vec<PathBuf>> {
-    memory::remove(state_dir)
+pub fn forget(state_dir: &Path, objects: bool) -> io::Result<Vec<PathBuf>> {
+    let folder = store_folder(state_dir);
+    let mut removed = Vec::new();
+    if folder.is_dir() && (objects || source::stores_nothing(&folder)) {
+        std::fs::remove_dir_all(&folder)?;
+        removed.push(folder);
+    }
+    removed.extend(memory::remove(state_dir)?);
+    Ok(removed)
+}
+
+/// The folder in which there are objects that were applied, if there are any.
+#[must_use]
+pub fn stored(state_dir: &Path) -> Option<PathBuf> {
+    let folder = store_folder(state_dir);
+    (folder.is_dir() && !source::stores_nothing(&folder)).then_some(folder)
 }
 
 /// An error with all of its causes, on one line.
@@ -241,7 +266,7 @@ pub fn diagnostic_view(diagnostic: &Diagnostic) -> DiagnosticView {
 
 struct Agent<'a> {
     config: &'a Config,
-    source: FileSource,
+    source: Input,
     events: Events,
     resolver: Resolver,
     engine: Engine,
@@ -278,6 +303,7 @@ impl Agent<'_> {
                     // Whoever asked may have gone.
                     drop(answer.send(outcome.map_err(|error| words(&error))));
                 }
+                Event::Asked(Ask::Objects(ask)) => self.answer(ask).await,
                 Event::Asked(Ask::Stop) => return self.stop("asked to").await,
                 Event::Signal(name) => return self.stop(name).await,
                 Event::Tick { host_due } => {
@@ -298,16 +324,19 @@ impl Agent<'_> {
     async fn reload(&mut self) {
         self.supervisor.reloading();
         match self.source.load() {
-            Ok(loaded) => {
-                self.resolver.want(&wanted(&loaded.model));
-                self.resolver.settle(NEW_NAMES).await;
-                self.engine.take(loaded);
-                let host = self.host();
-                self.engine.compile_and_apply(host).await;
-            }
+            Ok(loaded) => self.change(loaded).await,
             Err(diagnostics) => self.engine.refuse(&diagnostics),
         }
         self.supervisor.reloaded();
+    }
+
+    /// Serves another input.
+    async fn change(&mut self, loaded: Loaded) {
+        self.resolver.want(&wanted(&loaded.model));
+        self.resolver.settle(NEW_NAMES).await;
+        self.engine.take(loaded);
+        let host = self.host();
+        self.engine.compile_and_apply(host).await;
     }
 
     /// The host as compilation shall see it.

@@ -2,8 +2,12 @@
 //!
 //! Owns flags, what is printed, and exit codes. Must not decide anything about the configuration.
 
+mod apply;
 mod check;
 mod completions;
+mod delete;
+mod diff;
+mod get;
 mod log;
 mod man;
 mod maps;
@@ -70,6 +74,10 @@ struct Cli {
 enum Command {
     Run(run::Args),
     Check(check::Args),
+    Apply(apply::Args),
+    Get(get::Args),
+    Diff(diff::Args),
+    Delete(delete::Args),
     Status(status::Args),
     Maps(maps::Args),
     Set(set::Args),
@@ -130,6 +138,10 @@ pub fn run(env: &mut Env<'_>) -> Result<Exit> {
     match cli.command {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::check(env, args),
+        Command::Apply(args) => apply::apply(env, &args),
+        Command::Get(args) => get::get(env, &args),
+        Command::Diff(args) => diff::diff(env, &args),
+        Command::Delete(args) => delete::delete(env, &args),
         Command::Status(args) => status::status(env, &args),
         Command::Maps(args) => maps::maps(env, &args),
         Command::Set(args) => set::set(&args),
@@ -197,8 +209,14 @@ mod tests {
         for args in [
             &[][..],
             &["fly"],
-            &["run"],
             &["check"],
+            &["apply"],
+            &["diff"],
+            &["delete"],
+            &["delete", "httproute"],
+            &["delete", "nonsense", "a"],
+            &["get", "nonsense"],
+            &["get", "gtw", "-n", "a", "-A"],
             &["run", "-f", "x", "--workers", "0"],
             &["run", "-f", "x", "--endpoint", "nonsense"],
             &["run", "-f", "x", "--metrics", "9464"],
@@ -215,7 +233,14 @@ mod tests {
 
     #[test]
     fn no_agent_is_an_error_that_names_the_socket() {
-        for args in [&["status"][..], &["maps"], &["set", "--bpf-log-level", "off"]] {
+        for args in [
+            &["status"][..],
+            &["maps"],
+            &["set", "--bpf-log-level", "off"],
+            &["get"],
+            &["apply", "--endpoint", "default/web=127.0.0.1:80"],
+            &["delete", "gtw", "web"],
+        ] {
             let args = [args, &["--admin-socket", "/nonexistent/admin.sock"]].concat();
             let error = sluice(&args).0.unwrap_err().to_string();
             assert!(error.contains("no agent answers on /nonexistent/admin.sock"), "{args:?}: {error}");

@@ -1,4 +1,4 @@
-//! Where the configuration comes from: Kubernetes objects in files.
+//! Where the configuration comes from: Kubernetes objects in files, and in the store of those that were applied.
 //!
 //! Owns reading, checking against the API's schemas, translating old dialects and watching; hands out
 //! [`core::model::Model`](crate::core::model::Model) and diagnostics that name file, line, column, object, field,
@@ -9,9 +9,11 @@ mod check;
 mod coverage;
 mod diagnostic;
 mod dialect;
+mod document;
 mod duration;
 mod endpoint;
 mod file;
+mod input;
 mod kind;
 mod node;
 mod object;
@@ -26,9 +28,13 @@ mod translate;
 mod yaml;
 
 pub use diagnostic::Diagnostic;
+pub use document::Outcome;
 pub use endpoint::{EndpointFlag, EndpointFlagError};
-pub use file::{Error, FileSource, Watch};
+pub use file::{Error, FileSource, Given, Watch, given};
+pub use input::{Applied, Difference, FoundObject, Input, ObjectRef, Refused, Wanted};
+pub use kind::{ObjectKind, ObjectKindError};
 pub use resolve::Resolver;
+pub use store::{StoreError, stores_nothing};
 
 use crate::core::model::Model;
 

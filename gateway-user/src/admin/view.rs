@@ -4,10 +4,14 @@
 //! writes them. Must not know how an answer is laid out for a person.
 
 mod maps;
+mod objects;
 mod report;
 mod status;
 
 pub use maps::{BindingView, Lookups, MapView, MapsView};
+pub use objects::{
+    AppliedView, DifferenceView, DifferencesView, ObjectView, ObjectsView, OutcomeView, conditions_of,
+};
 pub use report::negative;
 pub use status::{
     AgentView, ConditionView, ConfigurationView, DiagnosticView, ExternalNameView, GatewayView, LeftOutView,

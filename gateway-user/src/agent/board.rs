@@ -50,7 +50,9 @@ impl Board {
             workers,
             bpf_log_level: config.bpf_log_level.name().to_owned(),
             configuration: ConfigurationView {
-                sources: config.files.iter().map(|path| source_name(path)).collect(),
+                sources: (config.files.iter().map(|path| source_name(path)))
+                    .chain([super::store_folder(&config.state_dir).display().to_string()])
+                    .collect(),
                 ..ConfigurationView::default()
             },
         };

@@ -7,6 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
+use super::objects::ObjectsAsk;
 use crate::dataplane::LogLevel;
 use crate::source::Watch;
 
@@ -40,6 +41,8 @@ pub(super) enum Event {
 pub(super) enum Ask {
     /// Another level of the BPF programs' log.
     BpfLogLevel(LogLevel, oneshot::Sender<Result<(), String>>),
+    /// Something about the input's objects.
+    Objects(ObjectsAsk),
     /// An end.
     Stop,
 }

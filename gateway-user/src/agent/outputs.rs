@@ -1,16 +1,19 @@
 //! Who answers what: the admin socket's calls, and metrics and health.
 //!
-//! Owns the paths. `GET /status`, `GET /maps`, `POST /bpf-log-level` (body: the level), `POST /stop` on the admin
-//! socket; `GET /metrics`, `/healthz`, `/readyz` on the port for metrics.
+//! Owns the paths. `GET /status`, `GET /maps`, `POST /bpf-log-level` (body: the level), `POST /stop`, and `POST /apply`,
+//! `/diff`, `/delete` and `/get` (body: JSON, as the command line sends it) on the admin socket; `GET /metrics`, `/healthz`, `/readyz` on the port for metrics.
 
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, oneshot};
 
 use super::board::Board;
 use super::events::Ask;
+use super::objects::{ObjectsAsk, Reply};
 use super::{figures, words};
 use crate::admin::{self, Answer, Call, Handler, Socket};
 use crate::dataplane::LogLevel;
@@ -64,11 +67,40 @@ async fn answer_admin(call: &Call, board: &Board, asks: &mpsc::Sender<Ask>) -> A
                 Err(_) => stopping(),
             }
         }
+        ("POST", "/apply") => {
+            ask(call, asks, |call, reply| Ask::Objects(ObjectsAsk::Apply(call, reply))).await
+        }
+        ("POST", "/diff") => ask(call, asks, |call, reply| Ask::Objects(ObjectsAsk::Diff(call, reply))).await,
+        ("POST", "/delete") => {
+            ask(call, asks, |call, reply| Ask::Objects(ObjectsAsk::Delete(call, reply))).await
+        }
+        ("POST", "/get") => ask(call, asks, |call, reply| Ask::Objects(ObjectsAsk::Get(call, reply))).await,
         ("POST", "/stop") => match asks.send(Ask::Stop).await {
             Ok(()) => Answer::text(202, ""),
             Err(_) => stopping(),
         },
         _ => unknown(call),
+    }
+}
+
+/// Has the loop answer a call whose body is JSON.
+async fn ask<T: DeserializeOwned, A: Serialize>(
+    call: &Call,
+    asks: &mpsc::Sender<Ask>,
+    to_ask: impl FnOnce(T, Reply<A>) -> Ask,
+) -> Answer {
+    let asked = match serde_json::from_slice(&call.body) {
+        Ok(asked) => asked,
+        Err(error) => return Answer::text(400, error.to_string()),
+    };
+    let (reply, answered) = oneshot::channel();
+    if asks.send(to_ask(asked, reply)).await.is_err() {
+        return stopping();
+    }
+    match answered.await {
+        Ok(Ok(view)) => Answer::json(&view),
+        Ok(Err(error)) => Answer::text(500, error),
+        Err(_) => stopping(),
     }
 }
 

@@ -6,7 +6,8 @@ use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use super::Env;
-use crate::admin::view::{ConditionView, StatusView, negative};
+use crate::admin::view::{ConditionView, DiagnosticView, StatusView, negative};
+use crate::source::Diagnostic;
 
 /// The form of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -130,6 +131,12 @@ pub(super) fn status(env: &mut Env<'_>, view: &StatusView) -> Result<()> {
         writeln!(env.stdout, "note: {note}")?;
     }
     Ok(())
+}
+
+/// The diagnostic that a view shows, for its words.
+pub(super) fn diagnostic_of(view: &DiagnosticView) -> Diagnostic {
+    let DiagnosticView { file, line, column, object, field, value, message, remedy } = view.clone();
+    Diagnostic { file, line, column, object, field, value, message, remedy }
 }
 
 fn or<'a>(text: &'a str, otherwise: &'a str) -> &'a str {

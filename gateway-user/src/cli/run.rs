@@ -9,18 +9,24 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use ipnet::IpNet;
 
 use super::log::{self, Format, Level};
-use super::{Exit, InputArgs, PlaceArgs};
+use super::{Exit, PlaceArgs};
 use crate::agent;
 use crate::dataplane::LogLevel;
+use crate::source::EndpointFlag;
 
 /// Run the agent: serve the input, and follow its changes, until SIGTERM or SIGINT.
 ///
-/// Connections are then drained; a second signal cuts them. SIGHUP reads the input again and reopens the access log.
+/// The input is the files, and the objects that `sluice apply` keeps in the state directory. Connections are then drained; a second signal cuts them. SIGHUP reads the input again and reopens the access log.
 /// Programs and maps stay pinned when the agent stops; `sluice uninstall` removes them.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    #[command(flatten)]
-    input: InputArgs,
+    /// File, or directory of *.yaml, *.yml and *.json files, with Kubernetes objects; `-` is standard input.
+    /// Can be repeated: all of it is one input, together with what was applied
+    #[arg(short, long = "file", value_name = "FILE|DIR")]
+    files: Vec<PathBuf>,
+    /// An endpoint for a Service, for a quick try. Makes the Service if it is not in the input. Can be repeated
+    #[arg(long = "endpoint", value_name = "NAMESPACE/SERVICE[:PORT]=ADDRESS:PORT")]
+    endpoints: Vec<EndpointFlag>,
     #[command(flatten)]
     places: PlaceArgs,
     /// Name server for the names of ExternalName Services [default: those of /etc/resolv.conf, after /etc/hosts]
@@ -60,8 +66,8 @@ pub(super) struct Args {
 pub(super) fn run(args: Args) -> Result<Exit> {
     log::start(args.log_level, args.log_format);
     agent::run(&agent::Config {
-        files: args.input.files,
-        endpoints: args.input.endpoints,
+        files: args.files,
+        endpoints: args.endpoints,
         resolver: args.resolver,
         allow_external_names: args.allow_external_names,
         state_dir: args.places.state_dir,

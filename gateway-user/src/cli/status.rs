@@ -5,8 +5,7 @@ use anyhow::Result;
 use super::output::{self, Form};
 use super::{Env, Exit, SocketArgs};
 use crate::admin::client;
-use crate::admin::view::{DiagnosticView, StatusView};
-use crate::source::Diagnostic;
+use crate::admin::view::StatusView;
 
 /// Show the agent, Gateways, listeners and routes with their conditions.
 #[derive(Debug, clap::Args)]
@@ -44,20 +43,14 @@ pub(super) fn status(env: &mut Env<'_>, args: &Args) -> Result<Exit> {
         if let Some(error) = &configuration.error {
             writeln!(env.stdout, "error since {}: {}", error.time, error.message)?;
             for diagnostic in &error.diagnostics {
-                writeln!(env.stdout, "  {}", diagnostic_of(diagnostic))?;
+                writeln!(env.stdout, "  {}", output::diagnostic_of(diagnostic))?;
             }
         }
         for warning in &configuration.warnings {
-            writeln!(env.stdout, "warning: {}", diagnostic_of(warning))?;
+            writeln!(env.stdout, "warning: {}", output::diagnostic_of(warning))?;
         }
         writeln!(env.stdout)?;
     }
     output::status(env, &view)?;
     Ok(Exit::Yes)
-}
-
-/// The diagnostic that a view shows, for its words.
-fn diagnostic_of(view: &DiagnosticView) -> Diagnostic {
-    let DiagnosticView { file, line, column, object, field, value, message, remedy } = view.clone();
-    Diagnostic { file, line, column, object, field, value, message, remedy }
 }

@@ -18,7 +18,7 @@ use crate::dataplane::{self, Dataplane, LogLevel};
 
 /// Remove everything that agents leave: programs, links, maps, addresses, routes, state.
 ///
-/// Must run in the network namespace of the agent. Refuses while an agent runs, unless --stop is given.
+/// What was applied stays, unless --objects is given. Must run in the network namespace of the agent. Refuses while an agent runs, unless --stop is given.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -29,6 +29,9 @@ pub(super) struct Args {
     /// Leave the state directory as it is
     #[arg(long)]
     keep_state: bool,
+    /// Remove the objects too that were applied; without it they stay in the state directory
+    #[arg(long, conflicts_with = "keep_state")]
+    objects: bool,
     /// How long to wait for the agent to stop
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = run::duration)]
     stop_timeout: Duration,
@@ -65,7 +68,8 @@ pub(super) fn uninstall(env: &mut Env<'_>, args: &Args) -> Result<Exit> {
     }
     let state = &args.places.state_dir;
     if !args.keep_state {
-        let kept = agent::forget(state).with_context(|| format!("cannot remove {}", state.display()))?;
+        let kept = agent::forget(state, args.objects)
+            .with_context(|| format!("cannot remove {}", state.display()))?;
         removed.extend(kept.iter().map(|path| path.display().to_string()));
     }
     for what in &removed {
@@ -73,6 +77,9 @@ pub(super) fn uninstall(env: &mut Env<'_>, args: &Args) -> Result<Exit> {
     }
     if removed.is_empty() {
         writeln!(env.stdout, "there was nothing to remove")?;
+    }
+    if let Some(folder) = agent::stored(state).filter(|_| !args.keep_state) {
+        writeln!(env.stdout, "kept the applied objects in {}; --objects removes them too", folder.display())?;
     }
     Ok(Exit::Yes)
 }

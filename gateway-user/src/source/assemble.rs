@@ -18,16 +18,52 @@ use crate::core::model::{
     Endpoint, EndpointSlice, Gateway, Meta, Model, NamedRoute, ObjectName, Service, ServicePort,
 };
 
-/// A part of a file and where it begins.
+/// A part of a file and where it begins, or an object of the store.
+#[derive(Debug)]
 pub(super) struct Part {
     pub(super) file: Arc<str>,
     pub(super) lines_before: u32,
     pub(super) read: Arc<Read>,
+    pub(super) origin: Origin,
 }
 
+/// Where a part comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// From a file, which counts no generations.
+    File,
+    /// Out of the store, with its generation.
+    Store(i64),
+    /// On its way into the store, with the generation that it gets there.
+    Applied(i64),
+}
+
+impl Origin {
+    fn generation(self) -> Option<i64> {
+        match self {
+            Self::File => None,
+            Self::Store(generation) | Self::Applied(generation) => Some(generation),
+        }
+    }
+}
+
+/// What the store is called where a file would be named.
+pub(super) const THE_STORE: &str = "the store";
+
 impl Part {
+    /// Its errors, with their places.
+    pub(super) fn diagnostics(&self) -> impl Iterator<Item = Diagnostic> {
+        self.read.errors.iter().map(|error| self.located(error))
+    }
+
+    /// Its warnings, with their places.
+    pub(super) fn warnings(&self) -> impl Iterator<Item = Diagnostic> {
+        self.read.warnings.iter().map(|warning| self.located(warning))
+    }
+
     fn located(&self, diagnostic: &Diagnostic) -> Diagnostic {
-        let line = if diagnostic.line == 0 { 0 } else { diagnostic.line + self.lines_before };
+        let no_line = diagnostic.line == 0 || matches!(self.origin, Origin::Store(_));
+        let line = if no_line { 0 } else { diagnostic.line + self.lines_before };
         Diagnostic { file: self.file.to_string(), line, ..diagnostic.clone() }
     }
 }
@@ -35,6 +71,13 @@ impl Part {
 /// Which spec each object had last, and how often it has changed.
 #[derive(Debug, Default)]
 pub(super) struct Generations(FxHashMap<(Kind, ObjectName), (u64, i64)>);
+
+impl Generations {
+    /// The generation of an object that was there when it was last put together.
+    pub(super) fn of(&self, key: &(Kind, ObjectName)) -> Option<i64> {
+        self.0.get(key).map(|(_, generation)| *generation)
+    }
+}
 
 /// After so many problems the rest is only counted.
 const MOST_PROBLEMS: usize = 100;
@@ -47,7 +90,7 @@ pub(super) fn assemble(
 ) -> Result<Loaded, Vec<Diagnostic>> {
     let mut errors: Vec<Diagnostic> = Vec::new();
     for part in parts {
-        errors.extend(part.read.errors.iter().map(|error| part.located(error)));
+        errors.extend(part.diagnostics());
     }
     let mut seen: FxHashMap<(Kind, &ObjectName), (&Part, &Object)> = FxHashMap::default();
     for part in parts {
@@ -57,19 +100,8 @@ pub(super) fn assemble(
                     place.insert((part, object));
                 }
                 Entry::Occupied(place) => {
-                    let (file, first) = place.get();
-                    errors.push(part.located(&Diagnostic {
-                        line: object.at.line,
-                        column: object.at.column,
-                        object: format!("{} {}", object.kind.name(), object.meta.name),
-                        message: format!(
-                            "is there already, at {}:{}",
-                            file.file,
-                            first.at.line + file.lines_before
-                        ),
-                        remedy: "keep one of them".to_owned(),
-                        ..Diagnostic::default()
-                    }));
+                    let (other, first) = place.get();
+                    errors.push(part.located(&twice(object, part.origin, other, first)));
                 }
             }
         }
@@ -79,10 +111,11 @@ pub(super) fn assemble(
     for part in parts {
         for object in &part.read.objects {
             let key = (object.kind, object.meta.name.clone());
-            let generation = match generations.0.get(&key) {
-                Some((spec, generation)) if *spec == object.spec => *generation,
-                Some((_, generation)) => generation + 1,
-                None => 1,
+            let generation = match (part.origin.generation(), generations.0.get(&key)) {
+                (Some(kept), _) => kept,
+                (None, Some((spec, generation))) if *spec == object.spec => *generation,
+                (None, Some((_, generation))) => generation + 1,
+                (None, None) => 1,
             };
             next.insert(key, (object.spec, generation));
             add(&mut model, object, generation, parts);
@@ -104,9 +137,37 @@ pub(super) fn assemble(
         return Err(errors);
     }
     generations.0 = next;
-    let warnings =
-        parts.iter().flat_map(|part| part.read.warnings.iter().map(|warning| part.located(warning)));
-    Ok(Loaded { model, warnings: warnings.collect() })
+    Ok(Loaded { model, warnings: parts.iter().flat_map(Part::warnings).collect() })
+}
+
+/// An object that is there twice.
+fn twice(object: &Object, origin: Origin, other: &Part, first: &Object) -> Diagnostic {
+    let (kind, name) = (object.kind.name(), &object.meta.name);
+    let at = match other.origin {
+        Origin::Store(_) => "in the store".to_owned(),
+        Origin::File | Origin::Applied(_) => {
+            format!("at {}:{}", other.file, first.at.line + other.lines_before)
+        }
+    };
+    let remedy = match (origin, other.origin) {
+        (Origin::File, Origin::Store(_)) => {
+            let namespace =
+                if name.namespace.is_empty() { String::new() } else { format!(" -n {}", name.namespace) };
+            format!("remove it here, or from the store with `sluice delete {kind} {}{namespace}`", name.name)
+        }
+        (Origin::Applied(_) | Origin::Store(_), Origin::File) => {
+            "that file is the agent's own input: change the object there, or remove it there first".to_owned()
+        }
+        _ => "keep one of them".to_owned(),
+    };
+    Diagnostic {
+        line: object.at.line,
+        column: object.at.column,
+        object: format!("{kind} {name}"),
+        message: format!("is there already, {at}"),
+        remedy,
+        ..Diagnostic::default()
+    }
 }
 
 /// Adds an object to the model.

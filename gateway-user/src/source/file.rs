@@ -10,11 +10,16 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{self, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::assemble::{Generations, Part, assemble};
+use serde::{Deserialize, Serialize};
+
+use super::assemble::{Generations, Origin, Part, assemble};
+use super::kind::Kind;
 use super::{Diagnostic, EndpointFlag, Loaded, object, yaml};
+use crate::core::model::ObjectName;
 use state::State;
 pub use watch::{Error, Watch};
 
@@ -52,6 +57,22 @@ impl FileSource {
     /// # Errors
     /// Everything that is wrong: then nothing of it may be used.
     pub fn load(&mut self) -> Result<Loaded, Vec<Diagnostic>> {
+        let parts = self.parts(&mut |_, _| ());
+        self.assemble(&parts)
+    }
+
+    /// Puts parts, of the files and others, together with the endpoints of the command line.
+    pub(super) fn assemble(&mut self, parts: &[Part]) -> Result<Loaded, Vec<Diagnostic>> {
+        assemble(parts, &self.endpoints, &mut self.generations)
+    }
+
+    /// The generation of an object of a file.
+    pub(super) fn generation(&self, key: &(Kind, ObjectName)) -> Option<i64> {
+        self.generations.of(key)
+    }
+
+    /// Reads all files. `each` sees every part of a file, and its text.
+    pub(super) fn parts(&mut self, each: &mut dyn FnMut(&Part, &str)) -> Vec<Part> {
         self.state = State::of(&self.paths);
         let (mut parts, mut used) = (Vec::new(), HashMap::with_capacity(self.parts.len()));
         for (path, files) in self.paths.clone().into_iter().zip(files(&self.paths)) {
@@ -64,13 +85,13 @@ impl FileSource {
             };
             for path in files {
                 match self.text(&path) {
-                    Ok(text) => self.read(&shown(&path), &text, &mut parts, &mut used),
+                    Ok((text, open)) => self.read(&shown(&path), &text, open, &mut parts, &mut used, each),
                     Err(error) => parts.push(unreadable(&path, &error)),
                 }
             }
         }
         self.parts = used;
-        assemble(&parts, &self.endpoints, &mut self.generations)
+        parts
     }
 
     /// Starts to watch the paths for changes since the last [`load`](Self::load). Must be called within a tokio
@@ -82,23 +103,17 @@ impl FileSource {
         Watch::start(self.paths.clone(), self.state.clone())
     }
 
-    /// The text of a file.
-    fn text(&mut self, path: &Path) -> io::Result<Arc<str>> {
+    /// The text of a file, and whether everybody may read it.
+    fn text(&mut self, path: &Path) -> io::Result<(Arc<str>, bool)> {
         if let Some(text) = self.once.get(path) {
-            return Ok(Arc::clone(text));
+            return Ok((Arc::clone(text), false));
         }
-        let (text, standing) = if path.as_os_str() == "-" {
-            (bounded(io::stdin().lock())?, false)
-        } else {
-            let file = File::open(path)?;
-            let standing = file.metadata()?.is_file();
-            (bounded(file)?, standing)
-        };
+        let Text { text, standing, open } = Text::of(path)?;
         let text: Arc<str> = text.into();
         if !standing {
             self.once.insert(path.to_owned(), Arc::clone(&text));
         }
-        Ok(text)
+        Ok((text, open))
     }
 
     /// Reads a file's parts, or takes what is known of them.
@@ -106,8 +121,10 @@ impl FileSource {
         &self,
         file: &str,
         text: &str,
+        open: bool,
         parts: &mut Vec<Part>,
         used: &mut HashMap<(u64, usize), Arc<object::Read>>,
+        each: &mut dyn FnMut(&Part, &str),
     ) {
         let file: Arc<str> = file.into();
         for (lines_before, text) in yaml::split(text) {
@@ -117,7 +134,11 @@ impl FileSource {
             let read = used.get(&key).or_else(|| self.parts.get(&key)).cloned();
             let read = read.unwrap_or_else(|| Arc::new(object::read(text)));
             used.insert(key, Arc::clone(&read));
-            parts.push(Part { file: Arc::clone(&file), lines_before, read });
+            let warning = open.then(|| secret_in_the_open(&file, &read.objects)).flatten();
+            let part = Part { file: Arc::clone(&file), lines_before, read, origin: Origin::File };
+            each(&part, text);
+            parts.push(part);
+            parts.extend(warning);
         }
     }
 }
@@ -148,7 +169,79 @@ fn unreadable(path: &Path, error: &io::Error) -> Part {
     let diagnostic =
         Diagnostic { message: format!("cannot be read: {error}"), remedy, ..Diagnostic::default() };
     let read = object::Read { errors: vec![diagnostic], ..object::Read::default() };
-    Part { file: shown(path).into(), lines_before: 0, read: Arc::new(read) }
+    Part { file: shown(path).into(), lines_before: 0, read: Arc::new(read), origin: Origin::File }
+}
+
+/// A warning, as a part, if there is a Secret among the objects of a file that everybody may read.
+pub(super) fn secret_in_the_open(file: &Arc<str>, objects: &[object::Object]) -> Option<Part> {
+    let secret = objects.iter().find(|object| object.kind == Kind::Secret)?;
+    let warning = Diagnostic {
+        object: format!("Secret {}", secret.meta.name),
+        message: "every user may read this file".to_owned(),
+        remedy: format!("`chmod o-r {file}`"),
+        ..Diagnostic::default()
+    };
+    let read = object::Read { warnings: vec![warning], ..object::Read::default() };
+    Some(Part { file: Arc::clone(file), lines_before: 0, read: Arc::new(read), origin: Origin::File })
+}
+
+/// What a file holds.
+struct Text {
+    text: String,
+    /// Whether it can be read again.
+    standing: bool,
+    /// Whether everybody may read it.
+    open: bool,
+}
+
+impl Text {
+    fn of(path: &Path) -> io::Result<Self> {
+        if path.as_os_str() == "-" {
+            return Ok(Self { text: bounded(io::stdin().lock())?, standing: false, open: false });
+        }
+        let file = File::open(path)?;
+        let metadata = file.metadata()?;
+        let standing = metadata.is_file();
+        let open = standing && metadata.permissions().mode() & 0o004 != 0;
+        Ok(Self { text: bounded(file)?, standing, open })
+    }
+}
+
+/// A file as it is sent to an agent: not looked into yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Given {
+    /// Its name, for messages.
+    pub file: String,
+    /// What it holds.
+    pub text: String,
+    /// Whether everybody may read it.
+    pub open: bool,
+}
+
+/// Reads files and directories, as [`FileSource`] does, without looking into them.
+///
+/// # Errors
+/// What cannot be read.
+pub fn given(paths: &[PathBuf]) -> Result<Vec<Given>, Vec<Diagnostic>> {
+    let (mut all, mut errors) = (Vec::new(), Vec::new());
+    let mut fail = |path: &Path, error: &io::Error| {
+        errors.extend(unreadable(path, error).diagnostics());
+    };
+    for (path, files) in paths.iter().zip(files(paths)) {
+        match files {
+            Err(error) => fail(path, &error),
+            Ok(files) => {
+                for path in files {
+                    match Text::of(&path) {
+                        Ok(Text { text, open, .. }) => all.push(Given { file: shown(&path), text, open }),
+                        Err(error) => fail(&path, &error),
+                    }
+                }
+            }
+        }
+    }
+    if errors.is_empty() { Ok(all) } else { Err(errors) }
 }
 
 /// The files that each path stands for. A file that several paths name belongs to the first.

@@ -2,13 +2,15 @@
 //!
 //! Owns their names, groups and schemas. Must not know what their fields mean.
 
+use std::str::FromStr;
 use std::sync::OnceLock;
 
 use serde::Deserialize;
 
 use super::coverage;
 use super::schema::Schema;
-use crate::core::model::GATEWAY_GROUP;
+use super::suggest;
+use crate::core::model::{GATEWAY_GROUP, ObjectName};
 
 /// A kind of object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -91,6 +93,74 @@ kinds! {
     ConfigMap "ConfigMap" CORE "core/configmap";
     Namespace "Namespace" CORE "core/namespace";
     EndpointSlice "EndpointSlice" DISCOVERY "core/endpointslice";
+}
+
+/// A kind as a person names it on the command line: `httproute`, `HTTPRoutes`, `gtw`, `svc`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ObjectKind(pub(super) Kind);
+
+/// What is no kind.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no kind `{name}`; {remedy}")]
+pub struct ObjectKindError {
+    name: String,
+    remedy: String,
+}
+
+/// The short names of kubectl.
+const SHORT: [(&str, Kind); 10] = [
+    ("gc", Kind::GatewayClass),
+    ("gtw", Kind::Gateway),
+    ("gw", Kind::Gateway),
+    ("refgrant", Kind::ReferenceGrant),
+    ("btlspolicy", Kind::BackendTlsPolicy),
+    ("lset", Kind::ListenerSet),
+    ("svc", Kind::Service),
+    ("cm", Kind::ConfigMap),
+    ("ns", Kind::Namespace),
+    ("eps", Kind::EndpointSlice),
+];
+
+impl ObjectKind {
+    /// Its name, `HTTPRoute`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.0.name()
+    }
+
+    /// Whether its objects live in a namespace.
+    #[must_use]
+    pub fn namespaced(self) -> bool {
+        self.0.file().namespaced
+    }
+
+    /// An object of the kind; the namespace does not matter to a kind without one.
+    pub(super) fn key(self, namespace: Option<&str>, name: &str) -> (Kind, ObjectName) {
+        let namespace =
+            if self.namespaced() { namespace.unwrap_or(super::object::DEFAULT_NAMESPACE) } else { "" };
+        (self.0, ObjectName::new(namespace, name))
+    }
+}
+
+impl FromStr for ObjectKind {
+    type Err = ObjectKindError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // `httproutes.gateway.networking.k8s.io`, too.
+        let name = text.split('.').next().unwrap_or_default().to_lowercase();
+        let plural = |kind: &Kind| match kind.name().to_lowercase() {
+            kind if kind.ends_with("cy") => format!("{}ies", kind.trim_end_matches('y')),
+            kind if kind.ends_with('s') => format!("{kind}es"),
+            kind => format!("{kind}s"),
+        };
+        let long = Kind::ALL.iter().find(|kind| kind.name().to_lowercase() == name || plural(kind) == name);
+        let short = SHORT.iter().find(|(short, _)| name == *short);
+        long.copied().or(short.map(|(_, kind)| *kind)).map(Self).ok_or_else(|| {
+            let names: Vec<_> = Kind::ALL.iter().map(|kind| kind.name().to_lowercase()).collect();
+            let remedy = suggest::field(&name, names.iter().map(String::as_str));
+            ObjectKindError { name: text.to_owned(), remedy }
+        })
+    }
 }
 
 impl Kind {

@@ -29,6 +29,16 @@ pub(super) struct Object {
     pub(super) body: Body,
     /// Listeners that named routes in the old dialect, by index.
     pub(super) named: Vec<(usize, Named)>,
+    /// The object as it was written, in today's form, if it was asked for.
+    pub(super) whole: Option<Box<Whole>>,
+}
+
+/// An object as it was written, in today's form and without what a default fills in.
+#[derive(Debug)]
+pub(super) struct Whole {
+    pub(super) metadata: serde_json::Value,
+    /// All but apiVersion, kind, metadata and status.
+    pub(super) body: serde_json::Value,
 }
 
 /// What a text held. Lines count within the text, and no file is named.
@@ -41,10 +51,19 @@ pub(super) struct Read {
 
 /// Reads a text of one or more documents.
 pub(super) fn read(text: &str) -> Read {
+    read_as(text, false)
+}
+
+/// Reads a text, and keeps the objects [`Whole`].
+pub(super) fn read_whole(text: &str) -> Read {
+    read_as(text, true)
+}
+
+fn read_as(text: &str, whole: bool) -> Read {
     let (documents, errors) = yaml::parse(text);
     let mut read = Read { errors, ..Read::default() };
     for document in documents {
-        take(document, &mut read);
+        take(document, whole, &mut read);
     }
     read
 }
@@ -64,7 +83,7 @@ fn at(place: Place, field: &str, value: String, message: String, remedy: String)
 }
 
 /// Takes a document, or an item of a list, for what it is.
-fn take(mut root: Node, read: &mut Read) {
+fn take(mut root: Node, whole: bool, read: &mut Read) {
     if !matches!(root.value, Value::Map(_)) {
         let message = "this is no object: it has neither apiVersion nor kind".to_owned();
         read.errors.push(at(root.at, "", root.shown(), message, String::new()));
@@ -77,7 +96,7 @@ fn take(mut root: Node, read: &mut Read) {
     if kind.ends_with("List") && root.get("items").is_some_and(|items| matches!(items.value, Value::List(_)))
     {
         if let Some((_, Node { value: Value::List(items), .. })) = root.take("items") {
-            items.into_iter().for_each(|item| take(item, read));
+            items.into_iter().for_each(|item| take(item, whole, read));
         }
         return;
     }
@@ -88,7 +107,7 @@ fn take(mut root: Node, read: &mut Read) {
         return;
     };
     match identify(&kind, &version) {
-        Identity::Known(kind, old) => object(kind, old.as_deref(), root, read),
+        Identity::Known(kind, old) => object(kind, old.as_deref(), root, whole, read),
         Identity::Foreign(message) => {
             let object = title(&kind, &root);
             read.warnings
@@ -171,7 +190,7 @@ fn identify(name: &str, api_version: &str) -> Identity {
 }
 
 /// Reads an object of a known kind.
-fn object(kind: Kind, old: Option<&str>, mut root: Node, read: &mut Read) {
+fn object(kind: Kind, old: Option<&str>, mut root: Node, whole: bool, read: &mut Read) {
     let place = root.at;
     let title = title(kind.name(), &root);
     let mut findings = Findings::default();
@@ -183,6 +202,7 @@ fn object(kind: Kind, old: Option<&str>, mut root: Node, read: &mut Read) {
         named = converted.named;
     }
     let null_is_absent = kind.group() != GATEWAY_GROUP;
+    let metadata = root.get("metadata").filter(|_| whole).map(json);
     let meta = if let Some((_, metadata)) = root.take("metadata") {
         meta(kind, metadata, &mut findings)
     } else {
@@ -206,13 +226,22 @@ fn object(kind: Kind, old: Option<&str>, mut root: Node, read: &mut Read) {
         root.hash(&mut hasher);
         let spec = hasher.finish();
         if let Some(body) = translate::body(kind, &root, &meta, &labels, &mut findings) {
-            read.objects.push(Object { kind, at: place, meta, labels, spec, body, named });
+            let whole = metadata.map(|metadata| Box::new(Whole { metadata, body: json(&root) }));
+            read.objects.push(Object { kind, at: place, meta, labels, spec, body, named, whole });
         }
+    }
+    if kind == Kind::Secret {
+        // What is wrong with a secret is told without the secret.
+        findings.errors.iter_mut().chain(&mut findings.warnings).for_each(|told| told.value.clear());
     }
     findings.errors.sort_by_key(|error| (error.line, error.column));
     let of_this = |diagnostic: Diagnostic| Diagnostic { object: title.clone(), ..diagnostic };
     read.errors.extend(findings.errors.into_iter().map(of_this));
     read.warnings.extend(findings.warnings.into_iter().map(of_this));
+}
+
+fn json(node: &Node) -> serde_json::Value {
+    serde_json::to_value(node).unwrap_or_default()
 }
 
 /// Reads metadata; `None` if there is an error in it.

@@ -15,8 +15,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub(super) use disk::{Disk, Real};
-use index::{Entry, Index, Unreadable, VERSION, is_object};
 pub(super) use index::Key;
+use index::{Entry, Index, Unreadable, VERSION, is_object};
 
 const INDEX: &str = "index.json";
 const NEW_INDEX: &str = "index.new";
@@ -66,6 +66,13 @@ fn remedy(error: &io::Error) -> &'static str {
         io::ErrorKind::PermissionDenied => "let the agent's user write there and try again",
         _ => "see to the file system there and try again",
     }
+}
+
+/// Whether a folder is that of a store without objects. What cannot be read may hold some.
+#[must_use]
+pub fn stores_nothing(folder: &Path) -> bool {
+    let index = Real.read(&folder.join(INDEX)).ok().and_then(|content| Index::read(&content).ok());
+    index.is_some_and(|index| index.entries.is_empty())
 }
 
 /// The store. Only one process may have it.
@@ -130,11 +137,6 @@ impl<D: Disk> Store<D> {
         store.garbage = garbage;
         store.sweep();
         Ok((store, texts))
-    }
-
-    /// The objects that are stored.
-    pub(super) fn keys(&self) -> impl Iterator<Item = &Key> {
-        self.index.entries.keys()
     }
 
     /// An object as it was written.
@@ -249,9 +251,11 @@ impl<D: Disk> Store<D> {
 
     fn sync_folder(&self) -> Result<(), StoreError> {
         let path = &self.folder;
-        self.disk
-            .sync_folder(path)
-            .map_err(|source| StoreError::Io { action: "sync", path: path.clone(), source })
+        self.disk.sync_folder(path).map_err(|source| StoreError::Io {
+            action: "sync",
+            path: path.clone(),
+            source,
+        })
     }
 
     /// Removes what nothing names. What cannot be removed is tried again later; while it is not sure which index is

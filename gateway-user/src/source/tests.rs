@@ -11,7 +11,7 @@ mod upstream;
 
 use std::path::PathBuf;
 
-use super::assemble::{Generations, Part, assemble};
+use super::assemble::{Generations, Origin, Part, assemble};
 use super::{Diagnostic, EndpointFlag, FileSource, Loaded, object, yaml};
 use crate::core::model::ObjectName;
 
@@ -27,6 +27,7 @@ fn load_with(text: &str, endpoints: &[&str]) -> Result<Loaded, Vec<Diagnostic>> 
         file: "test.yaml".into(),
         lines_before,
         read: object::read(text).into(),
+        origin: Origin::File,
     };
     let parts: Vec<_> = yaml::split(text).into_iter().map(part).collect();
     assemble(&parts, &endpoints, &mut Generations::default())

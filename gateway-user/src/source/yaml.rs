@@ -277,7 +277,7 @@ fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Value, St
         | ("bool", Value::Bool(_))
         | ("null", Value::Null) => Ok(value),
         ("float", Value::Int(number)) => Ok(Value::Float(*number as f64)),
-        ("int" | "float" | "bool" | "null", _) => Err(format!("`{text}` is no {}", tag.suffix)),
+        ("int" | "float" | "bool" | "null", _) => Err(format!("this is no {}", tag.suffix)),
         _ => Err(unknown_tag(tag)),
     }
 }

@@ -101,8 +101,7 @@ impl Index {
             bytes: entry.bytes,
             crc32: entry.crc32,
         });
-        let written =
-            Written { version: VERSION, revision: self.revision, objects: objects.collect() };
+        let written = Written { version: VERSION, revision: self.revision, objects: objects.collect() };
         // A line for each object, so that a person can compare two of them.
         let mut text = serde_json::to_string(&written).unwrap_or_default().replace("},{", "},\n{");
         text.push('\n');

@@ -22,7 +22,7 @@ fn key(name: &str) -> Key {
 /// What a store that is open says that it holds.
 fn contents<D: Disk>(store: &Store<D>) -> Contents {
     let get = |key: &Key| store.get(key).unwrap().unwrap();
-    store.keys().map(|key| (key.clone(), get(key))).collect()
+    store.index.entries.keys().map(|key| (key.clone(), get(key))).collect()
 }
 
 fn open<D: Disk>(disk: D) -> Result<(Store<D>, Contents), StoreError> {

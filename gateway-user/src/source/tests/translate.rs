@@ -2,7 +2,7 @@
 
 use super::{load, load_with, messages, name};
 use crate::core::model::{GatewayAddress, Model};
-use crate::source::assemble::{Generations, Part, assemble};
+use crate::source::assemble::{Generations, Origin, Part, assemble};
 use crate::source::object;
 
 fn model(text: &str) -> Model {
@@ -218,7 +218,8 @@ fn generation_counts_changes_of_the_spec() {
         (route("", "hostnames: [b.example]"), Some(2)),
         (route("", "hostnames: [a.example]"), Some(3)),
     ] {
-        let parts = [Part { file: "a".into(), lines_before: 0, read: object::read(&text).into() }];
+        let read = object::read(&text).into();
+        let parts = [Part { file: "a".into(), lines_before: 0, read, origin: Origin::File }];
         let loaded = assemble(&parts, &[], &mut generations).ok();
         assert_eq!(
             loaded.map(|loaded| loaded.model.http_routes[&name("default/r")].meta.generation),

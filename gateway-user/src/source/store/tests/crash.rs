@@ -89,7 +89,7 @@ fn an_error_at_any_call_leaves_the_old_state_and_a_store_that_goes_on() {
             let told = format!("round {round}, call {at}");
             let broken = disk.copy();
             let (mut store, _) = open(broken.clone()).unwrap();
-            let errno = if rng.bool() { libc::ENOSPC } else { nix::libc::EIO };
+            let errno = if rng.bool() { libc::ENOSPC } else { libc::EIO };
             let times = [1, 2, 3, 5, usize::MAX][rng.usize(..5)];
             broken.plan(at, Fault::Error { errno, times });
             let done = store.commit(&change);

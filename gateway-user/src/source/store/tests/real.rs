@@ -90,7 +90,11 @@ fn a_newer_form_is_refused_and_left_alone() {
 #[test]
 fn damage_is_told_with_the_file_and_the_remedy() {
     let damage: [(&str, &dyn Fn(&Path), &str); 4] = [
-        ("an object cut off", &|f| fs::write(f.join("httproute_default_a_1.yaml"), "on").unwrap(), "a_1.yaml"),
+        (
+            "an object cut off",
+            &|f| fs::write(f.join("httproute_default_a_1.yaml"), "on").unwrap(),
+            "a_1.yaml",
+        ),
         ("an object gone", &|f| fs::remove_file(f.join("httproute_default_a_1.yaml")).unwrap(), "is missing"),
         ("the index cut off", &|f| fs::write(f.join("index.json"), "{\"version\":").unwrap(), "index.json"),
         ("the index gone", &|f| fs::remove_file(f.join("index.json")).unwrap(), "index.json"),

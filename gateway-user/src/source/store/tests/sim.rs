@@ -103,7 +103,9 @@ impl Sim {
         state.calls += 1;
         let fault = match state.fault {
             Some((at, fault)) if state.calls == at + 1 => Some(fault),
-            Some((at, fault @ Fault::Error { times, .. })) if state.calls > at && state.calls - at <= times => {
+            Some((at, fault @ Fault::Error { times, .. }))
+                if state.calls > at && state.calls - at <= times =>
+            {
                 Some(fault)
             }
             _ => None,
