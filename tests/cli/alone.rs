@@ -44,7 +44,21 @@ fn the_first_help_names_every_command() {
         .collect();
     assert_eq!(
         commands,
-        ["run", "check", "status", "maps", "set", "uninstall", "version", "completions", "man"]
+        [
+            "run",
+            "check",
+            "apply",
+            "get",
+            "diff",
+            "delete",
+            "status",
+            "maps",
+            "set",
+            "uninstall",
+            "version",
+            "completions",
+            "man"
+        ]
     );
 }
 
@@ -59,7 +73,7 @@ fn version_says_what_it_is() {
 
 #[test]
 fn usage_errors_end_with_2() {
-    for args in [&[][..], &["fly"], &["run"], &["check", "-f", "-", "-o", "xml"]] {
+    for args in [&[][..], &["fly"], &["apply"], &["check", "-f", "-", "-o", "xml"]] {
         let out = sluice(args, "");
         assert_eq!((out.status.code(), text(&out.stdout).as_str()), (Some(2), ""), "{args:?}");
     }

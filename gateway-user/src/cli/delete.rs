@@ -12,7 +12,7 @@ use crate::admin::view::AppliedView;
 use crate::agent::DeleteCall;
 use crate::source::ObjectKind;
 
-/// Delete objects from the store of the running agent, by kind and name or by the files that name them.
+/// Delete objects that were applied, by kind and name or by file.
 ///
 /// What of it is there is deleted, all or nothing. Objects in the agent's own files cannot be deleted here. Exits
 /// with 1 if an object was not there.

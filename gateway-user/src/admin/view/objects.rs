@@ -97,6 +97,7 @@ impl StatusView {
             routes: routes.cloned().collect(),
             others: named(&self.others),
             notes: Vec::new(),
+            external_names: Vec::new(),
         }
     }
 
