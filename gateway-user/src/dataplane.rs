@@ -148,7 +148,7 @@ impl Dataplane {
     /// # Errors
     /// The step that the kernel refused; those before it stand.
     pub fn apply(&mut self, ops: &[Op]) -> Result<(), Error> {
-        ops.iter().try_for_each(|op| self.maps.apply(op))
+        self.maps.apply(ops)
     }
 
     /// The workers' open connections, in the memory that the programs read.

@@ -81,6 +81,29 @@ impl Part {
     fn all(&self) -> Result<Words, Error> {
         self.values(0, self.capacity as usize)
     }
+
+    /// Writes values from the `first` on. All are mapped by the first call, for those that follow.
+    fn write(
+        &self,
+        mapped: &mut Option<Words>,
+        first: u32,
+        words: impl ExactSizeIterator<Item = u64>,
+    ) -> Result<(), Error> {
+        let all = match mapped {
+            Some(all) => all,
+            None => mapped.insert(self.all()?),
+        };
+        let begin = first as usize * self.words_each;
+        let room = all.get().get(begin..begin + words.len()).ok_or(Error::OutOfRange {
+            map: self.name,
+            index: first.into(),
+            capacity: self.capacity,
+        })?;
+        for (to, from) in room.iter().zip(words) {
+            to.store(from, Ordering::Relaxed);
+        }
+        Ok(())
+    }
 }
 
 /// LOADS, mapped.
@@ -206,27 +229,37 @@ impl Maps {
         Ok(slots.get().iter().map(|slot| slot.load(Ordering::Relaxed) as u32).collect())
     }
 
-    /// Does one step.
-    pub(super) fn apply(&mut self, op: &Op) -> Result<(), Error> {
-        match op {
-            Op::DeleteBinding(key) => match self.bindings.remove(&bytemuck::cast(*key)) {
-                Ok(()) => Ok(()),
-                Err(e) if is_missing(&e) => Ok(()),
-                Err(e) => Err(Error::map(BINDINGS, "deleting a binding")(e)),
-            },
-            Op::PutBinding(key, image) => self.put_binding(*key, *image),
-            Op::PutBackend(id, key) => self.write_backend(*id, backend(*key)),
-            Op::DeleteBackend(id) => self.write_backend(*id, bytemuck::Zeroable::zeroed()),
-            Op::WriteSlots { offset, slots } => {
-                let words = self.slots.values(*offset as usize, slots.len())?;
-                for (word, backend) in words.get().iter().zip(slots.iter()) {
-                    word.store((*backend).into(), Ordering::Relaxed);
+    /// Does the steps one after the other, up to the first that fails.
+    pub(super) fn apply(&mut self, ops: &[Op]) -> Result<(), Error> {
+        let (mut slots, mut backends) = (None, None);
+        for op in ops {
+            match op {
+                Op::DeleteBinding(key) => self.delete_binding(*key)?,
+                Op::PutBinding(key, image) => self.put_binding(*key, *image)?,
+                Op::PutBackend(id, key) => {
+                    let words: [u64; BACKEND_WORDS] = bytemuck::cast(backend(*key));
+                    self.backends.write(&mut backends, *id, words.into_iter())?;
                 }
-                Ok(())
+                Op::DeleteBackend(id) => {
+                    self.backends.write(&mut backends, *id, [0; BACKEND_WORDS].into_iter())?;
+                }
+                Op::WriteSlots { offset, slots: ids } => {
+                    self.slots.write(&mut slots, *offset, ids.iter().map(|id| u64::from(*id)))?;
+                }
+                Op::PutService(id, word) => self.write_service(*id, *word)?,
+                Op::DeleteService(id) => self.write_service(*id, ServiceWord::default())?,
+                Op::GracePeriod => {
+                    self.grace.wait().map_err(Error::io("cannot wait for the grace period"))?;
+                }
             }
-            Op::PutService(id, word) => self.write_service(*id, *word),
-            Op::DeleteService(id) => self.write_service(*id, ServiceWord::default()),
-            Op::GracePeriod => self.grace.wait().map_err(Error::io("cannot wait for the grace period")),
+        }
+        Ok(())
+    }
+
+    fn delete_binding(&mut self, key: BindingKey) -> Result<(), Error> {
+        match self.bindings.remove(&bytemuck::cast(key)) {
+            Err(e) if !is_missing(&e) => Err(Error::map(BINDINGS, "deleting a binding")(e)),
+            _ => Ok(()),
         }
     }
 
@@ -260,14 +293,6 @@ impl Maps {
     fn write_service(&self, id: u32, word: ServiceWord) -> Result<(), Error> {
         let out_of_range = Error::OutOfRange { map: SERVICES, index: id.into(), capacity: MAX_SERVICES };
         self.services.get().get(id as usize).ok_or(out_of_range)?.store(word.0, Ordering::Release);
-        Ok(())
-    }
-
-    fn write_backend(&self, id: u32, backend: Backend) -> Result<(), Error> {
-        let words: [u64; BACKEND_WORDS] = bytemuck::cast(backend);
-        for (to, from) in self.backends.values(id as usize, 1)?.get().iter().zip(words) {
-            to.store(from, Ordering::Relaxed);
-        }
         Ok(())
     }
 }
