@@ -8,6 +8,7 @@ mod dns;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,7 +53,7 @@ impl Resolver {
     pub fn new(server: Option<SocketAddr>) -> Self {
         let (known, seen) = watch::channel(Known::new());
         Self {
-            dns: Arc::new(Dns::new(server)),
+            dns: Arc::new(Dns::new(server, dns::FILES.map(PathBuf::from))),
             turns: Arc::new(Semaphore::new(AT_ONCE)),
             known,
             seen,

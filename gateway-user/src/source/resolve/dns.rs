@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use hickory_resolver::config::{
@@ -15,7 +17,7 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RecordType};
-use hickory_resolver::{TokioResolver, system_conf};
+use hickory_resolver::{Hosts, TokioResolver, system_conf};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
@@ -25,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const TRY: Duration = Duration::from_secs(2);
 
 /// What the system's configuration is read from.
-const FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
+pub(super) const FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
 
 /// The answer to a question for one family's addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +50,8 @@ pub(super) enum Answer {
 pub(super) struct Dns {
     /// Those that are asked in place of the system's.
     server: Option<SocketAddr>,
+    /// In place of [`FILES`].
+    files: [PathBuf; 2],
     client: Mutex<Option<(Stamp, TokioResolver)>>,
 }
 
@@ -55,8 +59,8 @@ pub(super) struct Dns {
 type Stamp = [Option<(SystemTime, u64, u64)>; FILES.len()];
 
 impl Dns {
-    pub(super) fn new(server: Option<SocketAddr>) -> Self {
-        Self { server, client: Mutex::default() }
+    pub(super) fn new(server: Option<SocketAddr>, files: [PathBuf; 2]) -> Self {
+        Self { server, files, client: Mutex::default() }
     }
 
     /// A and AAAA of a name. The name is absolute, as the target of a CNAME is: no search domain is put behind it.
@@ -108,7 +112,7 @@ impl Dns {
         };
         Answer::Failed(match self.server {
             Some(server) => format!("the name server {server} {why}"),
-            None => format!("the name servers of {} {why}", FILES[0]),
+            None => format!("the name servers of {} {why}", self.files[0].display()),
         })
     }
 
@@ -118,7 +122,8 @@ impl Dns {
         // A file system that hangs must not hold up this runtime's other tasks.
         let system = self.server.is_none();
         let stamp = if system {
-            let stamp = tokio::task::spawn_blocking(|| FILES.map(stamp)).await;
+            let files = self.files.clone();
+            let stamp = tokio::task::spawn_blocking(move || files.each_ref().map(|path| stamp(path))).await;
             stamp.map_err(|error| error.to_string())?
         } else {
             Stamp::default()
@@ -128,8 +133,8 @@ impl Dns {
         {
             return Ok(client.clone());
         }
-        let server = self.server;
-        let client = tokio::task::spawn_blocking(move || build(server));
+        let (server, files) = (self.server, self.files.clone());
+        let client = tokio::task::spawn_blocking(move || build(server, &files));
         let client = client.await.map_err(|error| error.to_string())??;
         *kept = Some((stamp, client.clone()));
         Ok(client)
@@ -140,12 +145,12 @@ fn said(code: ResponseCode) -> String {
     format!("answered \"{code}\"")
 }
 
-fn stamp(path: &str) -> Option<(SystemTime, u64, u64)> {
+fn stamp(path: &Path) -> Option<(SystemTime, u64, u64)> {
     let meta = fs::metadata(path).ok()?;
     Some((meta.modified().ok()?, meta.len(), meta.ino()))
 }
 
-fn build(server: Option<SocketAddr>) -> Result<TokioResolver, String> {
+fn build(server: Option<SocketAddr>, files: &[PathBuf; 2]) -> Result<TokioResolver, String> {
     let (config, mut options) = match server {
         Some(server) => {
             let port = |mut connection: ConnectionConfig| {
@@ -154,19 +159,31 @@ fn build(server: Option<SocketAddr>) -> Result<TokioResolver, String> {
             };
             let connections = vec![port(ConnectionConfig::udp()), port(ConnectionConfig::tcp())];
             let servers = vec![NameServerConfig::new(server.ip(), true, connections)];
-            let mut options = ResolverOpts::default();
-            options.use_hosts_file = ResolveHosts::Never;
-            (ResolverConfig::from_name_servers(servers), options)
+            (ResolverConfig::from_name_servers(servers), ResolverOpts::default())
         }
-        None => system_conf::read_system_conf()
-            .map_err(|error| format!("cannot read {} ({error}); name a server with --resolver", FILES[0]))?,
+        None => fs::read(&files[0])
+            .map_err(NetError::from)
+            .and_then(system_conf::parse_resolv_conf)
+            .map_err(|error| {
+                format!("cannot read {} ({error}); name a server with --resolver", files[0].display())
+            })?,
     };
     // Expiry is ours: a second cache would only make answers older.
     options.cache_size = 0;
+    options.use_hosts_file = ResolveHosts::Never;
     options.timeout = options.timeout.min(TRY);
     options.max_active_requests = 4 * super::AT_ONCE;
-    TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+    let mut client = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
         .with_options(options)
         .build()
-        .map_err(|error| format!("cannot ask name servers: {error}"))
+        .map_err(|error| format!("cannot ask name servers: {error}"))?;
+    // A host without the file has no such names.
+    if let (None, Ok(file)) = (server, fs::File::open(&files[1])) {
+        let mut hosts = Hosts::default();
+        hosts
+            .read_hosts_conf(file)
+            .map_err(|error| format!("cannot read {} ({error})", files[1].display()))?;
+        client.set_hosts(Arc::new(hosts));
+    }
+    Ok(client)
 }

@@ -86,3 +86,24 @@ async fn what_is_wanted_is_told_once_and_forgotten() {
     resolver.want(&names(&["a.example"]));
     assert_eq!(resolver.known().len(), 0);
 }
+
+#[tokio::test]
+async fn the_systems_files_are_read_and_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let [resolv, hosts] = ["resolv.conf", "hosts"].map(|file| folder.path().join(file));
+    let dns = Dns::new(None, [resolv.clone(), hosts.clone()]);
+    let told = |answers: [Answer; 2]| {
+        answers.map(|answer| match answer {
+            Answer::Found(list, _) => list.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+            Answer::None { .. } => "none".to_owned(),
+            Answer::Failed(why) => why,
+        })
+    };
+    let [why, _] = told(dns.look_up("a.example").await);
+    assert!(why.contains(resolv.to_str().unwrap()) && why.contains("--resolver"), "{why}");
+    std::fs::write(&resolv, "search elsewhere.example\nnameserver 127.0.0.1\noptions timeout:1\n").unwrap();
+    std::fs::write(&hosts, "10.0.0.1 a.example b.elsewhere.example\n2001:db8::1 a.example # x\n").unwrap();
+    assert_eq!(told(dns.look_up("a.example").await), ["10.0.0.1", "2001:db8::1"]);
+    std::fs::write(&hosts, "10.0.0.22 a.example\n10.0.0.23 A.example\n2001:db8::1 a.example\n").unwrap();
+    assert_eq!(told(dns.look_up("a.example").await), ["10.0.0.22 10.0.0.23", "2001:db8::1"]);
+}
