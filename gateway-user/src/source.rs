@@ -46,3 +46,14 @@ pub struct Loaded {
     /// What a person should know, but hinders nothing: old dialects, skipped kinds, selectors without pods.
     pub warnings: Vec<Diagnostic>,
 }
+
+/// An input in today's form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upgraded {
+    /// YAML, with the comments of the input.
+    pub text: String,
+    /// What the input means.
+    pub before: Loaded,
+    /// What it means in today's form.
+    pub after: Loaded,
+}

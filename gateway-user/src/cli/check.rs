@@ -14,7 +14,8 @@ use crate::source::FileSource;
 /// Check an input: errors, warnings, and the conditions that its objects would get.
 ///
 /// Needs no privilege, no kernel and no agent, and knows nothing of the host's addresses and listening processes.
-/// Exits with 1 on errors, with --strict also if a condition is not as it should be.
+/// Exits with 1 on errors, with --strict also if a condition is not as it should be. With --upgrade it prints the input
+/// in today's form instead, as YAML: all documents, with their comments.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -22,12 +23,18 @@ pub(super) struct Args {
     /// Exit with 1 also if a condition is not as it should be
     #[arg(long)]
     strict: bool,
+    /// Print the input in today's version of the API; what is in it already stays as it is written
+    #[arg(long, conflicts_with_all = ["strict", "output"])]
+    upgrade: bool,
     /// The form of the answer
     #[arg(short, long, value_name = "FORM", default_value = "table")]
     output: Form,
 }
 
 pub(super) fn check(env: &mut Env<'_>, args: Args) -> Result<Exit> {
+    if args.upgrade {
+        return upgrade(env, args.input);
+    }
     let (view, diagnostics, warnings) = match FileSource::new(args.input.files, args.input.endpoints).load() {
         Ok(loaded) => {
             let snapshot = compile(&loaded.model, &Host::default(), &Ids::default(), 1);
@@ -72,4 +79,27 @@ pub(super) fn check(env: &mut Env<'_>, args: Args) -> Result<Exit> {
         )?;
     }
     Ok(if view.errors.is_empty() && !(args.strict && bad > 0) { Exit::Yes } else { Exit::No })
+}
+
+/// Prints today's YAML; what it could not say goes to standard error.
+fn upgrade(env: &mut Env<'_>, input: InputArgs) -> Result<Exit> {
+    let upgraded = match FileSource::new(input.files, input.endpoints).upgrade() {
+        Ok(upgraded) => upgraded,
+        Err(errors) => {
+            for error in &errors {
+                writeln!(env.stderr, "error: {error}")?;
+            }
+            return Ok(Exit::No);
+        }
+    };
+    env.stdout.write_all(upgraded.text.as_bytes())?;
+    let compiled = |model| compile(model, &Host::default(), &Ids::default(), 1);
+    let (before, after) = (compiled(&upgraded.before.model), compiled(&upgraded.after.model));
+    if before.image != after.image || before.series != after.series {
+        writeln!(
+            env.stderr,
+            "warning: today's form does not serve all that the input serves; compare `sluice check` of both"
+        )?;
+    }
+    Ok(Exit::Yes)
 }

@@ -9,14 +9,12 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::dialect::Named;
+use super::dialect::attach;
 use super::kind::Kind;
 use super::object::{Object, Read};
 use super::translate::Body;
 use super::{Diagnostic, EndpointFlag, Loaded};
-use crate::core::model::{
-    Endpoint, EndpointSlice, Gateway, Meta, Model, NamedRoute, ObjectName, Service, ServicePort,
-};
+use crate::core::model::{Endpoint, EndpointSlice, Meta, Model, ObjectName, Service, ServicePort};
 
 /// A part of a file and where it begins, or an object of the store.
 #[derive(Debug)]
@@ -61,7 +59,7 @@ impl Part {
         self.read.warnings.iter().map(|warning| self.located(warning))
     }
 
-    fn located(&self, diagnostic: &Diagnostic) -> Diagnostic {
+    pub(super) fn located(&self, diagnostic: &Diagnostic) -> Diagnostic {
         let no_line = diagnostic.line == 0 || matches!(self.origin, Origin::Store(_));
         let line = if no_line { 0 } else { diagnostic.line + self.lines_before };
         Diagnostic { file: self.file.to_string(), line, ..diagnostic.clone() }
@@ -118,9 +116,11 @@ pub(super) fn assemble(
                 (None, None) => 1,
             };
             next.insert(key, (object.spec, generation));
-            add(&mut model, object, generation, parts);
+            add(&mut model, object, generation);
         }
     }
+    let world = attach::World::new(parts.iter().flat_map(|part| &part.read.objects));
+    world.resolve(&mut model);
     if !endpoints.is_empty() {
         let written: BTreeSet<ObjectName> = model.services.keys().cloned().collect();
         for flag in endpoints {
@@ -137,7 +137,13 @@ pub(super) fn assemble(
         return Err(errors);
     }
     generations.0 = next;
-    Ok(Loaded { model, warnings: parts.iter().flat_map(Part::warnings).collect() })
+    let mut warnings: Vec<Diagnostic> = Vec::new();
+    for part in parts {
+        warnings.extend(part.warnings());
+        let old = part.read.objects.iter().filter_map(|object| world.warning(object));
+        warnings.extend(old.map(|warning| part.located(&warning)));
+    }
+    Ok(Loaded { model, warnings })
 }
 
 /// An object that is there twice.
@@ -171,7 +177,7 @@ fn twice(object: &Object, origin: Origin, other: &Part, first: &Object) -> Diagn
 }
 
 /// Adds an object to the model.
-fn add(model: &mut Model, object: &Object, generation: i64, parts: &[Part]) {
+fn add(model: &mut Model, object: &Object, generation: i64) {
     let name = object.meta.name.clone();
     let with = |meta: &mut Meta| meta.generation = generation;
     match object.body.clone() {
@@ -181,7 +187,6 @@ fn add(model: &mut Model, object: &Object, generation: i64, parts: &[Part]) {
         }
         Body::Gateway(mut gateway) => {
             with(&mut gateway.meta);
-            allow_named(&mut gateway, &object.named, parts);
             model.gateways.insert(name, gateway);
         }
         Body::Http(mut route) => {
@@ -224,29 +229,6 @@ fn add(model: &mut Model, object: &Object, generation: i64, parts: &[Part]) {
             model.namespaces.insert(name.name, labels);
         }
         Body::Unused => {}
-    }
-}
-
-/// Gives listeners the routes that they named, those named by labels looked up.
-fn allow_named(gateway: &mut Gateway, named: &[(usize, Named)], parts: &[Part]) {
-    for (index, named) in named {
-        let Some(listener) = gateway.listeners.get_mut(*index) else { continue };
-        let allowed = listener.allowed.named.get_or_insert_default();
-        match named {
-            Named::Route(route) => allowed.push(route.clone()),
-            Named::Labels(kind, selector) => {
-                let objects = parts.iter().flat_map(|part| &part.read.objects);
-                let fitting = objects.filter(|object| {
-                    object.kind.name() == kind
-                        && selector.selects(|key| object.labels.get(key).map(String::as_str))
-                });
-                allowed.extend(fitting.map(|object| NamedRoute {
-                    kind: kind.clone(),
-                    name: Some(object.meta.name.name.to_string()),
-                    namespace: Some(object.meta.name.namespace.to_string()),
-                }));
-            }
-        }
     }
 }
 

@@ -19,6 +19,8 @@ pub(super) struct Findings {
     pub(super) errors: Vec<Diagnostic>,
     pub(super) warnings: Vec<Diagnostic>,
     pub(super) refusals: Vec<(Level, Refusal)>,
+    /// Required fields that may be missing all the same.
+    pub(super) excused: Vec<&'static str>,
 }
 
 /// Patterns of the API in words.
@@ -165,7 +167,11 @@ impl Check<'_> {
         for name in &schema.required {
             if !entries.iter().any(|(key, _)| key.name == *name) {
                 let at = if written { at } else { Place::default() };
-                self.within(name, |this| this.error(at, String::new(), "is required", "add it"));
+                self.within(name, |this| {
+                    if !this.findings.excused.contains(&&*this.path) {
+                        this.error(at, String::new(), "is required", "add it");
+                    }
+                });
             }
         }
         for (key, value) in entries {

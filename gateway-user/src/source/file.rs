@@ -17,8 +17,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::assemble::{Generations, Origin, Part, assemble};
+use super::dialect::attach;
+use super::dialect::upgrade::{self, Page};
 use super::kind::Kind;
-use super::{Diagnostic, EndpointFlag, Loaded, object, yaml};
+use super::{Diagnostic, EndpointFlag, Loaded, Upgraded, object, yaml};
 use crate::core::model::ObjectName;
 use state::State;
 pub use watch::{Error, Watch};
@@ -94,6 +96,21 @@ impl FileSource {
         parts
     }
 
+    /// Everything in today's form, and what it means then. Documents that are in it already stay as they are.
+    ///
+    /// # Errors
+    /// Everything that is wrong, and what today's form demands and the input does not tell.
+    pub fn upgrade(&mut self) -> Result<Upgraded, Vec<Diagnostic>> {
+        let before = self.load()?;
+        let mut texts = Vec::new();
+        for path in files(&self.paths).into_iter().flatten().flatten() {
+            let (text, _) =
+                self.text(&path).map_err(|error| unreadable(&path, &error).read.errors.clone())?;
+            texts.push((shown(&path), text));
+        }
+        upgraded(before, &texts, &self.endpoints)
+    }
+
     /// Starts to watch the paths for changes since the last [`load`](Self::load). Must be called within a tokio
     /// runtime with time.
     ///
@@ -141,6 +158,50 @@ impl FileSource {
             parts.extend(warning);
         }
     }
+}
+
+/// Texts in today's form, one after the other.
+pub(super) fn upgraded(
+    before: Loaded,
+    texts: &[(String, Arc<str>)],
+    endpoints: &[EndpointFlag],
+) -> Result<Upgraded, Vec<Diagnostic>> {
+    let part = |file: &str, (lines_before, text): (u32, &str)| Part {
+        file: file.into(),
+        lines_before,
+        read: Arc::new(object::read(text)),
+        origin: Origin::File,
+    };
+    let mut pages = Vec::new();
+    for (file, text) in texts {
+        let parts = yaml::split(text).into_iter();
+        pages.push(parts.map(|(lines, text)| (text, part(file, (lines, text)))).collect::<Vec<_>>());
+    }
+    let parts = pages.iter().flatten();
+    let world = attach::World::new(parts.flat_map(|(_, part)| &part.read.objects));
+    let (mut whole, mut lacks) = (String::new(), Vec::new());
+    for (i, page) in pages.iter().enumerate() {
+        let mut text = String::new();
+        for (written, part) in page {
+            let page = Page { text: written, objects: &part.read.objects };
+            let before = lacks.len();
+            text.push_str(&upgrade::upgrade(&page, &world, &mut lacks));
+            lacks[before..].iter_mut().for_each(|lack| *lack = part.located(lack));
+        }
+        if i > 0 && !text.starts_with("---") {
+            whole.push_str("---\n");
+        }
+        whole.push_str(&text);
+        if !whole.is_empty() && !whole.ends_with('\n') {
+            whole.push('\n');
+        }
+    }
+    if !lacks.is_empty() {
+        return Err(lacks);
+    }
+    let parts: Vec<_> = yaml::split(&whole).into_iter().map(|page| part("today's form", page)).collect();
+    let after = assemble(&parts, endpoints, &mut Generations::default())?;
+    Ok(Upgraded { text: whole, before, after })
 }
 
 fn bounded(source: impl io::Read) -> io::Result<String> {

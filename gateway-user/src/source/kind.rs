@@ -44,6 +44,7 @@ pub(super) struct File {
     pub(super) namespaced: bool,
     /// Versions of the API besides v1 that its CRD knows.
     #[serde(default)]
+    #[cfg_attr(not(test), expect(dead_code, reason = "a test holds the dialects against it"))]
     pub(super) old: Vec<String>,
     /// What stands beside apiVersion, kind, metadata and status.
     pub(super) root: Schema,

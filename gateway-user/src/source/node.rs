@@ -8,7 +8,7 @@ use std::hash::{Hash, Hasher};
 use serde::ser::{Serialize, SerializeMap as _, SerializeSeq as _, Serializer};
 
 /// Line and column in characters, both from 1.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Place {
     pub(super) line: u32,
     pub(super) column: u32,
@@ -45,6 +45,22 @@ pub(super) struct Key {
 impl Node {
     pub(super) fn new(value: Value, at: Place) -> Self {
         Self { value, at, written: true }
+    }
+
+    /// A text that stands there.
+    pub(super) fn text(text: &str, at: Place) -> Self {
+        Self::new(Value::String(text.to_owned()), at)
+    }
+
+    /// A map that stands there, as do its keys.
+    pub(super) fn map(entries: Vec<(&str, Self)>, at: Place) -> Self {
+        let entry = |(name, node): (&str, Self)| (Key { name: name.to_owned(), at }, node);
+        Self::new(Value::Map(entries.into_iter().map(entry).collect()), at)
+    }
+
+    /// A list that stands there.
+    pub(super) fn list_of(items: Vec<Self>, at: Place) -> Self {
+        Self::new(Value::List(items), at)
     }
 
     /// The field of a map.
@@ -97,6 +113,18 @@ impl Node {
             Value::List(items) => items,
             _ => &mut [],
         }
+    }
+
+    /// Gives a field another name, in its place; does nothing if there is none.
+    pub(super) fn rename(&mut self, old: &str, name: &str) -> bool {
+        let Value::Map(entries) = &mut self.value else { return false };
+        let found = entries.iter_mut().find(|(key, _)| key.name == old);
+        found.map(|(key, _)| name.clone_into(&mut key.name)).is_some()
+    }
+
+    /// The elements of the list in a field, to be changed.
+    pub(super) fn list_mut(&mut self, name: &str) -> &mut [Self] {
+        self.get_mut(name).map_or(&mut [][..], Self::items_mut)
     }
 
     /// What follows the dots in `path`.

@@ -9,7 +9,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use jiff::Timestamp;
 
 use super::check::{Findings, check};
-use super::dialect::{self, Named};
+use super::dialect::{self, Converted, FIRST_GROUP, foreign};
 use super::kind::Kind;
 use super::node::{Node, Place, Value};
 use super::translate::{self, Body};
@@ -27,8 +27,8 @@ pub(super) struct Object {
     /// Hash of all but metadata and status.
     pub(super) spec: u64,
     pub(super) body: Body,
-    /// Listeners that named routes in the old dialect, by index.
-    pub(super) named: Vec<(usize, Named)>,
+    /// What it was before it was turned into today's form.
+    pub(super) old: Option<Box<Converted>>,
     /// The object as it was written, in today's form, if it was asked for.
     pub(super) whole: Option<Box<Whole>>,
 }
@@ -107,11 +107,10 @@ fn take(mut root: Node, whole: bool, read: &mut Read) {
         return;
     };
     match identify(&kind, &version) {
-        Identity::Known(kind, old) => object(kind, old.as_deref(), root, whole, read),
-        Identity::Foreign(message) => {
+        Identity::Known(kind, old) => object(kind, old.then_some(&*version), root, whole, read),
+        Identity::Foreign { message, remedy } => {
             let object = title(&kind, &root);
-            read.warnings
-                .push(Diagnostic { object, ..at(root.at, "", String::new(), message, String::new()) });
+            read.warnings.push(Diagnostic { object, ..at(root.at, "", String::new(), message, remedy) });
         }
         Identity::Wrong { field, message, remedy } => {
             let node = root.get(field).unwrap_or(&root);
@@ -140,35 +139,47 @@ fn title(kind: &str, root: &Node) -> String {
 pub(super) const DEFAULT_NAMESPACE: &str = "default";
 
 /// What kind and apiVersion say.
-enum Identity {
-    /// A kind in use, and the old version it is written in.
-    Known(Kind, Option<String>),
+pub(super) enum Identity {
+    /// A kind in use, and whether it is written in an old version.
+    Known(Kind, bool),
     /// Somebody else's.
-    Foreign(String),
-    /// A slip of the pen.
+    Foreign { message: String, remedy: String },
+    /// A slip of the pen, or what is gone.
     Wrong { field: &'static str, message: String, remedy: String },
 }
 
-fn identify(name: &str, api_version: &str) -> Identity {
+pub(super) fn identify(name: &str, api_version: &str) -> Identity {
     let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
-    let known = if name == "ReferencePolicy" { Some(Kind::ReferenceGrant) } else { Kind::named(name) };
+    let today = Kind::named(name);
     let remedy = |kind: Kind| format!("write `apiVersion: {}`", kind.api_version());
-    match known {
+    if let Some(kind) = today.filter(|kind| kind.group() == group && version == "v1") {
+        return Identity::Known(kind, false);
+    }
+    if let Some((message, remedy)) = foreign::gone(name, group) {
+        return Identity::Wrong { field: "kind", message: message.to_owned(), remedy: remedy.to_owned() };
+    }
+    let released = dialect::released(name, group);
+    if let Some((kind, versions)) = released {
+        if versions.contains(&version) {
+            return Identity::Known(kind, true);
+        }
+        let message = if kind.group() == group {
+            format!("{name} has no version {version}")
+        } else {
+            format!("{name} was never released in {api_version}")
+        };
+        return Identity::Wrong { field: "apiVersion", message, remedy: remedy(kind) };
+    }
+    match today {
         Some(kind) if kind.group() == group => {
-            let old = group == GATEWAY_GROUP && dialect::VERSIONS.contains(&version);
-            if version == "v1" && kind.name() == name {
-                Identity::Known(kind, None)
-            } else if old || kind.file().old.iter().any(|old| old == version) {
-                Identity::Known(kind, Some(version.to_owned()))
-            } else {
-                let message = format!("{name} has no version {version}");
-                Identity::Wrong { field: "apiVersion", message, remedy: remedy(kind) }
-            }
+            let message = format!("{name} has no version {version}");
+            Identity::Wrong { field: "apiVersion", message, remedy: remedy(kind) }
         }
         // Istio's Gateway and others share a name with a kind of ours; these groups do not.
         Some(kind)
             if group.is_empty()
-                || group == "networking.x-k8s.io"
+                || group == FIRST_GROUP
+                || group == dialect::X_GROUP
                 || suggest::nearest(group, [kind.group()].into_iter()).is_some() =>
         {
             let message = format!("{name} does not belong to this API");
@@ -183,9 +194,10 @@ fn identify(name: &str, api_version: &str) -> Identity {
             let message = "this kind is not built".to_owned();
             Identity::Wrong { field: "kind", message, remedy: "remove the object".to_owned() }
         }
-        Some(_) | None => {
-            Identity::Foreign(format!("Sluice has no use for {name} of {api_version}; the object is skipped"))
-        }
+        Some(_) | None => Identity::Foreign {
+            message: format!("Sluice has no use for {name} of {api_version}; the object is skipped"),
+            remedy: foreign::istio(name, group).unwrap_or_default(),
+        },
     }
 }
 
@@ -194,12 +206,13 @@ fn object(kind: Kind, old: Option<&str>, mut root: Node, whole: bool, read: &mut
     let place = root.at;
     let title = title(kind.name(), &root);
     let mut findings = Findings::default();
-    let mut named = Vec::new();
-    if let Some(version) = old {
-        let converted = dialect::convert(kind, &mut root);
-        findings.warnings.push(dialect::warning(kind, version, &converted, &root));
-        findings.errors.extend(converted.errors);
-        named = converted.named;
+    let mut converted = dialect::convert(kind, old, &mut root);
+    if let Some(converted) = &mut converted {
+        findings.excused = std::mem::take(&mut converted.excused);
+        if !converted.depends() {
+            let remarks: Vec<_> = converted.notes.iter().map(|note| (*note).to_owned()).collect();
+            findings.warnings.push(dialect::warning(kind, converted, &root, &remarks));
+        }
     }
     let null_is_absent = kind.group() != GATEWAY_GROUP;
     let metadata = root.get("metadata").filter(|_| whole).map(json);
@@ -219,15 +232,33 @@ fn object(kind: Kind, old: Option<&str>, mut root: Node, whole: bool, read: &mut
         root.take(common);
     }
     check(&mut root, &kind.file().root, "", null_is_absent, &mut findings);
+    if let Some(converted) = &mut converted {
+        findings.errors.retain(|error| !converted.repeats(error));
+        findings.errors.append(&mut converted.errors);
+        converted.excused = std::mem::take(&mut findings.excused);
+    }
     if let Some((meta, labels)) = meta
         && findings.errors.is_empty()
     {
         let mut hasher = DefaultHasher::new();
         root.hash(&mut hasher);
+        if let Some(old) = converted.as_ref().filter(|old| old.depends()) {
+            // What today's form does not hold is part of the spec all the same.
+            format!("{:?} {:?}", old.choosers, old.selections).hash(&mut hasher);
+        }
         let spec = hasher.finish();
         if let Some(body) = translate::body(kind, &root, &meta, &labels, &mut findings) {
             let whole = metadata.map(|metadata| Box::new(Whole { metadata, body: json(&root) }));
-            read.objects.push(Object { kind, at: place, meta, labels, spec, body, named, whole });
+            read.objects.push(Object {
+                kind,
+                at: place,
+                meta,
+                labels,
+                spec,
+                body,
+                old: converted.map(Box::new),
+                whole,
+            });
         }
     }
     if kind == Kind::Secret {

@@ -104,6 +104,19 @@ pub(super) struct Rule {
 }
 
 impl Schema {
+    /// The schema of a part, by the same path.
+    pub(super) fn at(&self, path: &str) -> Option<&Self> {
+        let mut schema = self;
+        for segment in path.split('.') {
+            let name = segment.trim_end_matches("[]");
+            schema = schema.properties.get(name)?;
+            for _ in 0..(segment.len() - name.len()) / 2 {
+                schema = schema.items.as_ref()?;
+            }
+        }
+        Some(schema)
+    }
+
     /// The schema of a part, by a path such as `spec.listeners[].port`, `{}` for a map's values.
     pub(super) fn at_mut(&mut self, path: &str) -> Option<&mut Self> {
         let mut schema = self;

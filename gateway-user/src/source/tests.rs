@@ -6,7 +6,9 @@ mod dialect;
 mod examples;
 mod files;
 mod never_panics;
+mod released;
 mod translate;
+mod upgrade;
 mod upstream;
 
 use std::path::PathBuf;

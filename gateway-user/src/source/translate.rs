@@ -104,7 +104,10 @@ fn gateway(root: &Node, meta: Meta, refusals: &mut Refusals, findings: &mut Find
         listeners: (root.list("spec.listeners").iter().enumerate())
             .filter_map(|(i, node)| {
                 let path = format!("spec.listeners[{i}]");
-                check_selector(node.find("allowedRoutes.namespaces.selector"), &path, findings);
+                if let Some(selector) = node.find("allowedRoutes.namespaces.selector") {
+                    let path = format!("{path}.allowedRoutes.namespaces.selector");
+                    findings.errors.extend(selector_problems(selector, &path));
+                }
                 listener(node, refusals.of(Level::Listener, &path))
             })
             .collect(),
@@ -170,7 +173,7 @@ pub(super) fn labels(node: &Node) -> BTreeMap<String, String> {
     node.entries().iter().filter_map(text).collect()
 }
 
-/// A label selector; of an unknown operator, which [`check_selector`] refuses, nothing is made.
+/// A label selector; of an unknown operator, which [`selector_problems`] refuses, nothing is made.
 pub(super) fn selector(node: &Node) -> LabelSelector {
     LabelSelector {
         labels: node.get("matchLabels").map(labels).unwrap_or_default(),
@@ -197,8 +200,9 @@ fn operator(name: &str) -> Option<Operator> {
 }
 
 /// What Kubernetes demands of a label selector beyond the CRD's schema.
-fn check_selector(selector: Option<&Node>, path: &str, findings: &mut Findings) {
-    for (i, node) in selector.map_or(&[][..], |node| node.list("matchExpressions")).iter().enumerate() {
+pub(super) fn selector_problems(selector: &Node, path: &str) -> Vec<super::Diagnostic> {
+    let mut problems = Vec::new();
+    for (i, node) in selector.list("matchExpressions").iter().enumerate() {
         let values = node.list("values").len();
         let problem = match node.str("operator").and_then(operator) {
             None => "the operator must be In, NotIn, Exists or DoesNotExist",
@@ -206,15 +210,16 @@ fn check_selector(selector: Option<&Node>, path: &str, findings: &mut Findings) 
             Some(Operator::Exists | Operator::DoesNotExist) if values > 0 => "the operator takes no values",
             Some(_) => continue,
         };
-        findings.errors.push(super::Diagnostic {
+        problems.push(super::Diagnostic {
             line: node.at.line,
             column: node.at.column,
-            field: format!("{path}.allowedRoutes.namespaces.selector.matchExpressions[{i}]"),
+            field: format!("{path}.matchExpressions[{i}]"),
             value: node.shown(),
             message: problem.to_owned(),
             ..super::Diagnostic::default()
         });
     }
+    problems
 }
 
 fn policy_target(node: &Node) -> PolicyTarget {

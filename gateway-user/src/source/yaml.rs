@@ -68,7 +68,7 @@ pub(super) fn parse(text: &str) -> (Vec<Node>, Vec<Diagnostic>) {
     (builder.documents, builder.problems)
 }
 
-fn place(mark: saphyr_parser::Marker) -> Place {
+pub(super) fn place(mark: saphyr_parser::Marker) -> Place {
     let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     Place { line: number(mark.line()), column: number(mark.col()).saturating_add(1) }
 }
@@ -283,7 +283,7 @@ fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Value, St
 }
 
 /// A plain scalar by YAML 1.2's core schema (section 10.3.2).
-fn plain(text: &str) -> Value {
+pub(super) fn plain(text: &str) -> Value {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
         "true" | "True" | "TRUE" => return Value::Bool(true),

@@ -134,16 +134,32 @@ impl Input {
 
 /// What the store cannot say as the file does.
 fn cannot_be_kept(object: &object::Object) -> Option<Diagnostic> {
-    (!object.named.is_empty()).then(|| Diagnostic {
+    let old = object.old.as_deref()?;
+    let (field, message, remedy) = if !old.selections.is_empty() {
+        (
+            "spec.listeners[].routes",
+            "chooses the routes that may attach, which today's form cannot say; the store keeps that form alone",
+            "write allowedRoutes instead",
+        )
+    } else if old.was_chosen() {
+        (
+            "spec.gateways",
+            "lets Gateways choose this route, which today's form cannot say; the store keeps that form alone",
+            "name the Gateways in parentRefs",
+        )
+    } else {
+        return None;
+    };
+    Some(Diagnostic {
         line: object.at.line,
         column: object.at.column,
         object: format!("{} {}", object.kind.name(), object.meta.name),
-        field: "spec.listeners[].routes".to_owned(),
-        message: "names the routes that may attach, which today's form cannot say; the store keeps that form alone"
-            .to_owned(),
-        remedy: "write allowedRoutes instead (`sluice check` shows it), or leave the object in a file and give it \
-                 to `sluice run -f`"
-            .to_owned(),
+        field: field.to_owned(),
+        message: message.to_owned(),
+        remedy: format!(
+            "{remedy} (`sluice check --upgrade` does it for all objects together), or leave the object in a file and give \
+             it to `sluice run -f`"
+        ),
         ..Diagnostic::default()
     })
 }

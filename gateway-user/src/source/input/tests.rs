@@ -273,6 +273,13 @@ fn old_dialects_are_stored_in_todays_form() {
         error.contains("Gateway default/web") && error.contains("write allowedRoutes instead"),
         "{error}"
     );
+    let chosen = "---\napiVersion: networking.x-k8s.io/v1alpha1\nkind: TCPRoute\nmetadata: {name: t}\nspec:\n  rules:\n  \
+                  - forwardTo: [{serviceName: s, port: 80}]\n";
+    let error = bed.apply(chosen).unwrap_err().remove(0).to_string();
+    assert!(
+        error.contains("TCPRoute default/t") && error.contains("name the Gateways in parentRefs"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -117,8 +117,20 @@ fn kinds_and_versions() {
         "test.yaml:1:13: HTTPRoute default/r: apiVersion: HTTPRoute does not belong to this API (got \"gateway.networking.k8s.i/v1\"); write `apiVersion: gateway.networking.k8s.io/v1`\n",
     );
     refused(
-        "apiVersion: networking.x-k8s.io/v1alpha1\nkind: Gateway\nmetadata: {name: r}\n",
-        "test.yaml:1:13: Gateway default/r: apiVersion: Gateway does not belong to this API (got \"networking.x-k8s.io/v1alpha1\"); write `apiVersion: gateway.networking.k8s.io/v1`\n",
+        "apiVersion: networking.x-k8s.io/v1alpha1\nkind: GRPCRoute\nmetadata: {name: r}\n",
+        "test.yaml:1:13: GRPCRoute default/r: apiVersion: GRPCRoute does not belong to this API (got \"networking.x-k8s.io/v1alpha1\"); write `apiVersion: gateway.networking.k8s.io/v1`\n",
+    );
+    refused(
+        "apiVersion: networking.x-k8s.io/v1alpha2\nkind: Gateway\nmetadata: {name: r}\n",
+        "test.yaml:1:13: Gateway default/r: apiVersion: Gateway was never released in networking.x-k8s.io/v1alpha2 (got \"networking.x-k8s.io/v1alpha2\"); write `apiVersion: gateway.networking.k8s.io/v1`\n",
+    );
+    refused(
+        "apiVersion: gateway.networking.k8s.io/v1alpha3\nkind: HTTPRoute\nmetadata: {name: r}\n",
+        "test.yaml:1:13: HTTPRoute default/r: apiVersion: HTTPRoute has no version v1alpha3 (got \"gateway.networking.k8s.io/v1alpha3\"); write `apiVersion: gateway.networking.k8s.io/v1`\n",
+    );
+    refused(
+        "apiVersion: networking.x-k8s.io/v1alpha1\nkind: BackendPolicy\nmetadata: {name: r}\n",
+        "test.yaml:2:7: BackendPolicy default/r: kind: BackendPolicy was removed from the API in v0.4: the TLS towards a backend that it set up cannot be told from it alone (got \"BackendPolicy\"); write a BackendTLSPolicy with targetRefs and validation (hostname, caCertificateRefs), and the Service's appProtocol\n",
     );
     refused(
         "apiVersion: sluice-gateway.dev/v1\nkind: SluiceParameters\nmetadata: {name: r}\n",

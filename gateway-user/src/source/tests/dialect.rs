@@ -182,7 +182,7 @@ fn what_the_dialect_does_not_know_is_an_error() {
         (rule("forwardTo: [{port: 80}]"), "spec.rules[0].backendRefs[0].name", "is required"),
         (rule("forwardTo: [{targetRef: {name: a, colour: red}, port: 80}]"), "spec.rules[0].backendRefs[0].colour", "unknown field"),
         (rule("forwardTo: [{targetRef: {name: a}}]"), "spec.rules[0].backendRefs[0]", "Must have port for Service reference"),
-        (rule("matches: [{path: {type: ImplementationSpecific, value: /}}]"), "spec.rules[0].matches[0].path.type", "is none of Exact, PathPrefix, RegularExpression"),
+        (rule("matches: [{path: {type: ImplementationSpecific, value: /}}]"), "spec.rules[0].matches[0].path.type", "what it meant was each implementation's own affair, and it was removed from the API"),
         (
             "apiVersion: gateway.networking.k8s.io/v1alpha2\nkind: Gateway\nmetadata: {name: g}\nspec: {gatewayClassName: c, listeners: [{port: 80, protocol: HTTP, routes: {kind: HTTPRoute, nam: a}}]}\n".to_owned(),
             "spec.listeners[0].routes.nam",

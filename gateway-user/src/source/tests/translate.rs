@@ -238,7 +238,9 @@ fn what_has_no_effect_is_told() {
         ),
         (
             "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: a}\n",
-            "test.yaml:1:1: Gateway default/a: Sluice has no use for Gateway of networking.istio.io/v1; the object is skipped\n",
+            "test.yaml:1:1: Gateway default/a: Sluice has no use for Gateway of networking.istio.io/v1; the object is skipped; \
+             here it would be a Gateway of gateway.networking.k8s.io/v1: `servers` are its listeners; \
+             docs/coming-from-istio.md shows them side by side\n",
         ),
         (
             "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {selector: {app: a}, ports: [{port: 80}]}\n",
