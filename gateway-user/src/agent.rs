@@ -19,6 +19,7 @@ mod access_log;
 mod board;
 mod change;
 mod events;
+mod explain;
 mod figures;
 mod heap;
 mod memory;
@@ -32,6 +33,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use gateway_ebpf::abi::TCP;
 use ipnet::IpNet;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
@@ -43,6 +45,8 @@ use crate::dataplane::{self, Addresses, Dataplane, LogLevel};
 use crate::proxy::{self, Proxy};
 use crate::source::{Diagnostic, EndpointFlag, Input, Loaded, Resolver, StoreError};
 use crate::{admin, source};
+
+pub use explain::{Live, explain, routes};
 
 use access_log::AccessLog;
 use board::Board;
@@ -187,11 +191,12 @@ pub fn run(config: &Config) -> Result<(), Error> {
         })
         .map_err(start("the workers"))?;
         dataplane.register(&proxy.sockets())?;
+        let sockets = proxy.sockets().into_iter().map(|(worker, v6, _)| (worker, v6, TCP)).collect();
         let running = proxy.start(dataplane.loads()).map_err(start("the workers"))?;
         dataplane.attach()?;
 
         let (asks, asked) = mpsc::channel(16);
-        let board = Arc::new(Board::new(config, workers, dataplane.reader(), running.counters()));
+        let board = Arc::new(Board::new(config, workers, sockets, dataplane.reader(), running.counters()));
         outputs::serve(&socket, metrics, &board, asks).map_err(start("the outputs"))?;
         let events = Events::new(watch, asked).map_err(start("the signal handlers"))?;
         info!(

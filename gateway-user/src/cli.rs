@@ -7,11 +7,13 @@ mod check;
 mod completions;
 mod delete;
 mod diff;
+mod explain;
 mod get;
 mod log;
 mod man;
 mod maps;
 mod output;
+mod routes;
 mod run;
 mod set;
 mod status;
@@ -79,6 +81,8 @@ enum Command {
     Diff(diff::Args),
     Delete(delete::Args),
     Status(status::Args),
+    Explain(explain::Args),
+    Routes(routes::Args),
     Maps(maps::Args),
     Set(set::Args),
     Uninstall(uninstall::Args),
@@ -143,6 +147,8 @@ pub fn run(env: &mut Env<'_>) -> Result<Exit> {
         Command::Diff(args) => diff::diff(env, &args),
         Command::Delete(args) => delete::delete(env, &args),
         Command::Status(args) => status::status(env, &args),
+        Command::Explain(args) => explain::explain(env, args),
+        Command::Routes(args) => routes::routes(env, &args),
         Command::Maps(args) => maps::maps(env, &args),
         Command::Set(args) => set::set(&args),
         Command::Uninstall(args) => uninstall::uninstall(env, &args),
@@ -224,6 +230,13 @@ mod tests {
             &["set"],
             &["set", "--bpf-log-level", "loud"],
             &["status", "-o", "xml"],
+            &["explain"],
+            &["explain", "http", "GET"],
+            &["explain", "http", "GET", "a.example/"],
+            &["explain", "http", "GET", "http://a/", "-H", "nonsense"],
+            &["explain", "tcp", "10.0.0.1:80"],
+            &["explain", "tcp", "10.0.0.1", "--from", "10.0.0.2:4000"],
+            &["routes", "--endpoint", "a/b=10.0.0.1:80"],
         ] {
             let (exit, stdout, stderr) = sluice(args);
             assert_eq!((exit.unwrap(), stdout.as_str()), (Exit::Usage, ""), "{args:?}");
@@ -240,6 +253,9 @@ mod tests {
             &["get"],
             &["apply", "--endpoint", "default/web=127.0.0.1:80"],
             &["delete", "gtw", "web"],
+            &["routes"],
+            &["explain", "http", "GET", "http://a/"],
+            &["explain", "tcp", "10.0.0.1:80", "--from", "10.0.0.2:4000"],
         ] {
             let args = [args, &["--admin-socket", "/nonexistent/admin.sock"]].concat();
             let error = sluice(&args).0.unwrap_err().to_string();

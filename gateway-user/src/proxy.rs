@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use self::counters::Registry;
 use self::log::Log;
@@ -23,6 +23,7 @@ use crate::core::load::Loads;
 use crate::core::snapshot::Snapshot;
 
 pub use config::Config;
+pub use http::{Preview, preview};
 pub use totals::{BindingLabel, CloseReason, HttpTotals, LATENCY_BOUNDS, Latency, TcpKey, TcpTotals, Totals};
 
 mod config;
@@ -74,7 +75,9 @@ impl Proxy {
     pub fn start(self, loads: Arc<dyn Loads>) -> io::Result<Running> {
         let Self { mut config, sockets } = self;
         let workers = config.workers.max(1);
+        let (health, questions): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(1)).unzip();
         let shared = Arc::new(Shared {
+            health,
             log: config.access_log.take().map(Log::start).transpose()?,
             view: ArcSwap::from_pointee(View::default()),
             registry: Registry::new(workers),
@@ -88,12 +91,12 @@ impl Proxy {
             groups[worker as usize].push(socket);
         }
         let mut threads = Vec::with_capacity(workers);
-        for (id, listeners) in groups.into_iter().enumerate() {
+        for ((id, listeners), questions) in groups.into_iter().enumerate().zip(questions) {
             let (shared, phases, done) = (shared.clone(), phases.clone(), done.clone());
             threads.push(
                 std::thread::Builder::new()
                     .name(format!("worker-{id}"))
-                    .spawn(move || worker::run(id, listeners, shared, phases, &done))?,
+                    .spawn(move || worker::run(id, listeners, shared, phases, questions, &done))?,
             );
         }
         Ok(Running { shared, phase, cut, threads })
@@ -146,7 +149,13 @@ impl Running {
     }
 }
 
-/// Handle to the counters.
+/// Endpoints that a worker leaves alone, each for as long.
+pub type Failing = Vec<(SocketAddr, Duration)>;
+
+/// Asks a worker which endpoints those are.
+type Question = oneshot::Sender<Failing>;
+
+/// Handle to the counters, and to what the workers know of endpoints.
 #[derive(Clone)]
 pub struct Counters(Arc<Shared>);
 
@@ -155,6 +164,27 @@ impl Counters {
     #[must_use]
     pub fn read(&self) -> Totals {
         self.0.registry.read()
+    }
+
+    /// Connections open now, by worker.
+    #[must_use]
+    pub fn open(&self) -> Vec<u64> {
+        self.0.registry.workers.iter().map(|cells| cells.open.get()).collect()
+    }
+
+    /// By worker, the endpoints that it leaves alone since they failed, and for how long still. Each worker is asked;
+    /// one that has ended leaves nothing alone.
+    pub async fn failing(&self) -> Vec<Failing> {
+        let ask = |worker: &mpsc::Sender<Question>| {
+            let worker = worker.clone();
+            async move {
+                let (answer, answered) = oneshot::channel();
+                worker.send(answer).await.ok()?;
+                answered.await.ok()
+            }
+        };
+        let answers = futures_util::future::join_all(self.0.health.iter().map(ask)).await;
+        answers.into_iter().map(Option::unwrap_or_default).collect()
     }
 }
 

@@ -52,6 +52,8 @@ fn the_first_help_names_every_command() {
             "diff",
             "delete",
             "status",
+            "explain",
+            "routes",
             "maps",
             "set",
             "uninstall",

@@ -3,11 +3,17 @@
 //! Owns the shape, which is a promise to scripts: fields are added, never renamed. Names are written as Kubernetes
 //! writes them. Must not know how an answer is laid out for a person.
 
+mod explain;
 mod maps;
 mod objects;
 mod report;
 mod status;
 
+pub use explain::{
+    AnswerView, BackendView, CandidateView, EndpointView, ExplainView, HeaderView, KernelView,
+    ListenerRefView, MatchView, ObjectView, PathView, PlaceView, QuestionView, RoutesView, ServedView,
+    SkipView, ValueView,
+};
 pub use maps::{BindingView, Lookups, MapView, MapsView};
 pub use objects::{
     AppliedView, DifferenceView, DifferencesView, ObjectView, ObjectsView, OutcomeView, conditions_of,

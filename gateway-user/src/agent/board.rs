@@ -2,6 +2,8 @@
 //!
 //! Owns what is shared between them. Nothing here is waited for.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,9 +13,17 @@ use arc_swap::ArcSwap;
 use jiff::{Timestamp, Unit};
 
 use super::Config;
+use super::explain::{self, Live};
 use super::memory::Baselines;
-use crate::admin::view::{AgentView, ConfigurationView, DiagnosticView, LoadErrorView, StatusView};
+use crate::admin::view::{
+    AgentView, ConfigurationView, DiagnosticView, ExplainView, LoadErrorView, QuestionView, RoutesView,
+    StatusView,
+};
+use crate::core::explain::Scene;
+use crate::core::model::Model;
 use crate::core::snapshot::Snapshot;
+use crate::core::status::{Outcome, finish};
+use crate::core::steer::Workers;
 use crate::dataplane::Reader;
 use crate::metrics;
 use crate::proxy::Counters;
@@ -25,8 +35,12 @@ pub(super) struct Board {
     agent: ArcSwap<AgentView>,
     /// The status of the objects; that of the agent is put in when somebody asks.
     pub(super) objects: ArcSwap<StatusView>,
-    /// The snapshot that serves.
-    pub(super) snapshot: ArcSwap<Snapshot>,
+    /// What serves.
+    pub(super) serving: ArcSwap<Serving>,
+    /// What came of applying the newest snapshot.
+    pub(super) outcome: ArcSwap<Outcome>,
+    /// The workers' sockets: worker, whether of IPv6, IP protocol number.
+    sockets: BTreeSet<(u32, bool, u8)>,
     pub(super) baselines: ArcSwap<Baselines>,
     pub(super) configuration: ArcSwap<metrics::Configuration>,
     pub(super) reader: Reader,
@@ -40,8 +54,25 @@ pub(super) struct Board {
     stopping: AtomicBool,
 }
 
+/// What serves.
+#[derive(Default)]
+pub(super) struct Serving {
+    /// The snapshot.
+    pub(super) snapshot: Arc<Snapshot>,
+    /// What it was compiled from.
+    pub(super) model: Arc<Model>,
+    /// Addresses of the host, and those that were brought up.
+    pub(super) addresses: BTreeSet<IpAddr>,
+}
+
 impl Board {
-    pub(super) fn new(config: &Config, workers: u32, reader: Reader, counters: Counters) -> Self {
+    pub(super) fn new(
+        config: &Config,
+        workers: u32,
+        sockets: BTreeSet<(u32, bool, u8)>,
+        reader: Reader,
+        counters: Counters,
+    ) -> Self {
         let agent = AgentView {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -59,7 +90,9 @@ impl Board {
         Self {
             agent: ArcSwap::from_pointee(agent),
             objects: ArcSwap::default(),
-            snapshot: ArcSwap::default(),
+            serving: ArcSwap::default(),
+            outcome: ArcSwap::default(),
+            sockets,
             baselines: ArcSwap::default(),
             configuration: ArcSwap::default(),
             reader,
@@ -123,6 +156,38 @@ impl Board {
     pub(super) fn status(&self) -> StatusView {
         let agent = Some(AgentView::clone(&self.agent.load()));
         StatusView { agent, ..StatusView::clone(&self.objects.load()) }
+    }
+
+    /// Explains a request or a connection by what serves.
+    pub(super) async fn explain(&self, question: &QuestionView) -> ExplainView {
+        let serving = self.serving.load_full();
+        let live = self.live(&serving).await;
+        let report = finish(&serving.snapshot.report, &self.outcome.load());
+        let scene = Scene { snapshot: &serving.snapshot, model: &serving.model, report: &report };
+        let mut view = explain::explain(question, &scene, Some(&live)).await;
+        view.notes.extend(self.stale());
+        view
+    }
+
+    /// What is served where.
+    pub(super) async fn routes(&self) -> RoutesView {
+        let serving = self.serving.load_full();
+        let live = self.live(&serving).await;
+        let mut view = explain::routes(&serving.snapshot, Some(&live));
+        view.notes.extend(self.stale());
+        view
+    }
+
+    async fn live(&self, serving: &Serving) -> Live {
+        let workers = Workers { loads: self.counters.open(), sockets: self.sockets.clone() };
+        Live { workers, failing: self.counters.failing().await, addresses: serving.addresses.clone() }
+    }
+
+    /// Says if the newest input is not what serves.
+    fn stale(&self) -> Option<String> {
+        let agent = self.agent.load();
+        let error = agent.configuration.error.as_ref()?;
+        Some(format!("the newest input is not what serves (see `sluice status`): {}", error.message))
     }
 
     /// Changes the numbers of the configuration. Called by the loop alone.

@@ -11,12 +11,13 @@ use std::time::{Duration, Instant};
 use gateway_ebpf::abi::{ANY, Address, BindingKey, TCP, mapped};
 use tracing::{debug, error, info, warn};
 
-use super::board::{Board, epoch_seconds, now};
+use super::board::{Board, Serving, epoch_seconds, now};
 use super::memory::Memory;
 use super::{diagnostic_view, heap, words};
 use crate::admin::view::{ExternalNameView, StatusView, negative};
 use crate::core::compile::compile;
 use crate::core::host::Host;
+use crate::core::model::Model;
 use crate::core::plan::plan;
 use crate::core::snapshot::Snapshot;
 use crate::core::status::{Outcome, finish};
@@ -38,7 +39,8 @@ pub(super) struct Engine {
     /// Bindings that the kernel has from us.
     bound: BTreeSet<BindingKey>,
     /// The newest good input, and how many there were since the start.
-    input: Loaded,
+    model: Arc<Model>,
+    warnings: Vec<Diagnostic>,
     inputs: u64,
     /// The host that `snapshot` was compiled for.
     host: Host,
@@ -81,7 +83,8 @@ impl Engine {
             memory,
             board,
             bound: have.bindings.into_keys().collect(),
-            input,
+            model: Arc::new(input.model),
+            warnings: input.warnings,
             inputs: 1,
             host: Host::default(),
             snapshot: Arc::default(),
@@ -94,8 +97,9 @@ impl Engine {
 
     /// A new good input, to be compiled.
     pub(super) fn take(&mut self, input: Loaded) {
-        let same = self.input.warnings == input.warnings;
-        self.input = input;
+        let same = self.warnings == input.warnings;
+        self.model = Arc::new(input.model);
+        self.warnings = input.warnings;
         self.inputs += 1;
         if !same {
             self.warn_input();
@@ -182,7 +186,7 @@ impl Engine {
     }
 
     fn compile(&self, host: &Host) -> Snapshot {
-        compile(&self.input.model, host, &self.memory.ids, self.snapshot.generation + 1)
+        compile(&self.model, host, &self.memory.ids, self.snapshot.generation + 1)
     }
 
     async fn apply(&mut self) {
@@ -193,6 +197,7 @@ impl Engine {
             Ok(failed) => outcome.failed_addresses = failed.clone(),
             Err(error) => outcome.failed = Some(words(error)),
         }
+        self.board.outcome.store(outcome.clone().into());
         self.show(&outcome);
         match result {
             Ok(failed) if failed.is_empty() => {
@@ -236,7 +241,10 @@ impl Engine {
         self.memory.adopt(&self.snapshot.ids, || reader.counts().map(|counts| counts.lookups))?;
         self.board.baselines.store(self.memory.baselines.clone().into());
         self.running.publish(&self.snapshot);
-        self.board.snapshot.store(Arc::clone(&self.snapshot));
+        let mut addresses = self.host.addresses.clone();
+        addresses.extend(&self.snapshot.addresses);
+        let (snapshot, model) = (Arc::clone(&self.snapshot), Arc::clone(&self.model));
+        self.board.serving.store(Serving { snapshot, model, addresses }.into());
         step("publish");
         self.dataplane.apply(&plan.install)?;
         self.bound = self.snapshot.image.bindings.keys().copied().collect();
@@ -253,7 +261,7 @@ impl Engine {
             configuration.generation = self.inputs;
             configuration.applied = Some(now());
             configuration.error = None;
-            configuration.warnings = self.input.warnings.iter().map(diagnostic_view).collect();
+            configuration.warnings = self.warnings.iter().map(diagnostic_view).collect();
         });
         self.board.set_ready();
         Ok(failed)
@@ -263,7 +271,7 @@ impl Engine {
     fn show(&self, outcome: &Outcome) {
         let report = finish(&self.snapshot.report, outcome);
         let before = self.board.objects.load();
-        let view = StatusView::new(&report, &self.input.model, Some((&before, &now())));
+        let view = StatusView::new(&report, &self.model, Some((&before, &now())));
         let known: BTreeSet<_> =
             before.conditions().into_iter().map(|(p, c)| (p, c.kind, c.message)).collect();
         for (place, condition) in view.conditions() {
@@ -298,7 +306,7 @@ impl Engine {
     }
 
     fn warn_input(&self) {
-        for warning in &self.input.warnings {
+        for warning in &self.warnings {
             warn!("{warning}");
         }
     }

@@ -17,7 +17,7 @@ const MICROS: f64 = 1e-6;
 /// What `sluice maps` shows.
 pub(super) fn maps(board: &Board) -> Result<MapsView, dataplane::Error> {
     let counts = board.reader.counts()?;
-    let snapshot = board.snapshot.load();
+    let snapshot = Arc::clone(&board.serving.load().snapshot);
     let bindings = since_baseline(board, &snapshot, &counts)
         .map(|(key, id, action, lookups)| {
             let lookups = Lookups::from(lookups);
@@ -50,7 +50,7 @@ pub(super) fn maps(board: &Board) -> Result<MapsView, dataplane::Error> {
 
 /// What one scrape shows.
 pub(super) fn facts(board: &Board) -> Facts {
-    let snapshot = board.snapshot.load();
+    let snapshot = Arc::clone(&board.serving.load().snapshot);
     let kernel = board.reader.counts().ok().map(|counts| Kernel {
         lookups: since_baseline(board, &snapshot, &counts)
             .flat_map(|(key, _, _, lookups)| {

@@ -1,7 +1,8 @@
 //! Who answers what: the admin socket's calls, and metrics and health.
 //!
-//! Owns the paths. `GET /status`, `GET /maps`, `POST /bpf-log-level` (body: the level), `POST /stop`, and `POST /apply`,
-//! `/diff`, `/delete` and `/get` (body: JSON, as the command line sends it) on the admin socket; `GET /metrics`, `/healthz`, `/readyz` on the port for metrics.
+//! Owns the paths. `GET /status`, `GET /maps`, `GET /routes`, `POST /explain` (body: the question as JSON),
+//! `POST /bpf-log-level` (body: the level), `POST /stop`, and `POST /apply`, `/diff`, `/delete` and `/get` (body: JSON, as
+//! the command line sends it) on the admin socket; `GET /metrics`, `/healthz`, `/readyz` on the port for metrics.
 
 use std::io;
 use std::net::TcpListener;
@@ -15,6 +16,7 @@ use super::board::Board;
 use super::events::Ask;
 use super::objects::{ObjectsAsk, Reply};
 use super::{figures, words};
+use crate::admin::view::QuestionView;
 use crate::admin::{self, Answer, Call, Handler, Socket};
 use crate::dataplane::LogLevel;
 use crate::metrics;
@@ -52,6 +54,11 @@ async fn answer_admin(call: &Call, board: &Board, asks: &mpsc::Sender<Ask>) -> A
             Ok(view) => Answer::json(&view),
             Err(error) => Answer::text(500, words(&error)),
         },
+        ("POST", "/explain") => match serde_json::from_slice::<QuestionView>(&call.body) {
+            Ok(question) => Answer::json(&board.explain(&question).await),
+            Err(error) => Answer::text(400, words(&error)),
+        },
+        ("GET", "/routes") => Answer::json(&board.routes().await),
         ("POST", "/bpf-log-level") => {
             let level: LogLevel = match String::from_utf8_lossy(&call.body).parse() {
                 Ok(level) => level,

@@ -21,11 +21,14 @@ use super::connection::{Connection, Order};
 use super::totals::CloseReason;
 use super::worker::reset;
 
+pub use preview::{Preview, preview};
+
 mod answer;
 mod body;
 mod client;
 mod forward;
 mod io;
+mod preview;
 mod record;
 mod request;
 mod watch;
@@ -57,11 +60,7 @@ pub(super) async fn serve(connection: Connection, stream: TcpStream) {
         service_fn(move |request| answer::answer(client.clone(), request))
     };
     let limit = client.connection.worker.config().max_header_bytes;
-    let mut http = http1::Builder::new()
-        .header_read_timeout(None)
-        .max_buf_size(limit)
-        .max_header_size(limit)
-        .serve_connection(io, service);
+    let mut http = server(limit).serve_connection(io, service);
     let mut draining = false;
     let (reason, close) = poll_fn(|cx| {
         match client.connection.order(cx) {
@@ -99,6 +98,13 @@ pub(super) async fn serve(connection: Connection, stream: TcpStream) {
         Close::Reset => reset(stream),
         Close::Lingering => linger(stream).await,
     }
+}
+
+/// How requests are read; their headers may have so many bytes.
+fn server(limit: usize) -> http1::Builder {
+    let mut server = http1::Builder::new();
+    server.header_read_timeout(None).max_buf_size(limit).max_header_size(limit);
+    server
 }
 
 fn end(client: &Client, result: hyper::Result<()>) -> (CloseReason, Close) {

@@ -112,6 +112,13 @@ impl Pool {
         !failing.is_empty() && failing.get(&at).is_some_and(|f| Instant::now() < f.until)
     }
 
+    /// The endpoints that are left alone, each for as long still.
+    pub(super) fn failing_now(&self, now: Instant) -> Vec<(SocketAddr, Duration)> {
+        let failing = self.failing.borrow();
+        let left = failing.iter().map(|(at, f)| (*at, f.until.saturating_duration_since(now)));
+        left.filter(|(_, left)| !left.is_zero()).collect()
+    }
+
     fn failed(&self, at: SocketAddr) {
         let mut failing = self.failing.borrow_mut();
         let next = Failing::again(failing.get(&at).copied(), Instant::now());
@@ -170,6 +177,9 @@ mod tests {
         assert_eq!(order(5), [3, 1, 2]);
         pool.failed(at(2));
         assert_eq!(order(1), [3, 1]);
+        let now = Instant::now();
+        assert!(matches!(*pool.failing_now(now), [(skipped, _)] if skipped == at(2)));
+        assert_eq!(pool.failing_now(now + FIRST_PAUSE), []);
         pool.failed(at(1));
         pool.failed(at(3));
         assert_eq!(order(1), [2]); // all fail: one is tried all the same

@@ -8,7 +8,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use rustc_hash::FxHashMap;
@@ -21,7 +21,7 @@ use super::log::Log;
 use super::totals::CloseReason;
 use super::upstream::Pool;
 use super::view::{Bound, Held, View};
-use super::{Config, http, relay};
+use super::{Config, Question, http, relay};
 use crate::core::load::Loads;
 use crate::core::snapshot::BoundService;
 
@@ -32,6 +32,8 @@ pub(super) struct Shared {
     pub(super) registry: Registry,
     pub(super) loads: Arc<dyn Loads>,
     pub(super) log: Option<Log>,
+    /// Where each worker is asked which endpoints it leaves alone.
+    pub(super) health: Vec<mpsc::Sender<Question>>,
 }
 
 /// What the workers shall do.
@@ -153,13 +155,14 @@ pub(super) fn run(
     listeners: Vec<TcpListener>,
     shared: Arc<Shared>,
     phases: watch::Receiver<Phase>,
+    questions: mpsc::Receiver<Question>,
     done: &mpsc::Sender<u64>,
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
         .build_local(tokio::runtime::LocalOptions::default())?;
-    let cut = runtime.block_on(serve(id, listeners, shared, phases))?;
+    let cut = runtime.block_on(serve(id, listeners, shared, phases, questions))?;
     // Tasks that are left are dropped with the runtime: each counts its connection as cut.
     drop(runtime);
     // Nobody to tell if whoever started the workers has gone.
@@ -172,6 +175,7 @@ async fn serve(
     listeners: Vec<TcpListener>,
     shared: Arc<Shared>,
     mut phases: watch::Receiver<Phase>,
+    questions: mpsc::Receiver<Question>,
 ) -> io::Result<u64> {
     let (tick, ticks) = Ticks::new(&shared.config);
     let view = RefCell::new(Rc::new(Held(shared.view.load_full())));
@@ -193,6 +197,7 @@ async fn serve(
         let listener = tokio::net::TcpListener::from_std(listener)?;
         accepting.push(tokio::task::spawn_local(accept(worker.clone(), listener, phases.clone())));
     }
+    let answering = tokio::task::spawn_local(tell(worker.clone(), questions));
     let sweeping = tokio::task::spawn_local(sweep(worker.clone(), tick));
     for task in accepting {
         // A task that panicked accepts no more either.
@@ -218,6 +223,7 @@ async fn serve(
         _ = phases.wait_for(|phase| *phase == Phase::Cut) => {}
     }
     sweeping.abort();
+    answering.abort();
     Ok(worker.open() as u64)
 }
 
@@ -234,6 +240,14 @@ async fn sweep(worker: Rc<Worker>, tick: Duration) {
         worker.pool.sweep(now);
         // An idle worker lets go of a snapshot that was replaced.
         drop(worker.view());
+    }
+}
+
+/// Tells whoever asks which endpoints are left alone.
+async fn tell(worker: Rc<Worker>, mut questions: mpsc::Receiver<Question>) {
+    while let Some(answer) = questions.recv().await {
+        // Whoever asked may have gone.
+        let _gone = answer.send(worker.pool.failing_now(Instant::now()));
     }
 }
 

@@ -42,6 +42,8 @@ pub struct ListedBackend {
     pub name: Arc<str>,
     /// Its weight; `None`: the slots know none.
     pub weight: Option<u32>,
+    /// Its part of the slots, 0–1, where these decide.
+    pub part: f64,
     /// Its endpoints.
     pub endpoints: Vec<SocketAddr>,
     /// Why it has none.
@@ -70,12 +72,18 @@ pub fn listing(snapshot: &Snapshot) -> Vec<Listed> {
             BoundService::Reject => all.push(tcp(&"".into(), Vec::new())),
             BoundService::Tcp(service) => {
                 let mut backends: Vec<ListedBackend> = Vec::new();
-                for backend in service.backends.values() {
+                for (id, backend) in &service.backends {
+                    let slots = service.slots.iter().filter(|slot| *slot == id).count();
+                    let part = slots as f64 / service.slots.len().max(1) as f64;
                     match backends.iter_mut().find(|b| b.name == backend.name) {
-                        Some(known) => known.endpoints.push(backend.at),
+                        Some(known) => {
+                            known.endpoints.push(backend.at);
+                            known.part += part;
+                        }
                         None => backends.push(ListedBackend {
                             name: backend.name.clone(),
                             weight: None,
+                            part,
                             endpoints: vec![backend.at],
                             unserved: None,
                         }),
@@ -89,6 +97,7 @@ pub fn listing(snapshot: &Snapshot) -> Vec<Listed> {
                     let backends = rule.backends.iter().map(|backend| ListedBackend {
                         name: backend.name.clone(),
                         weight: Some(backend.weight),
+                        part: 0.0,
                         endpoints: backend.target.endpoints().map_or_else(|_| Vec::new(), |e| e.to_vec()),
                         unserved: backend.target.endpoints().err(),
                     });

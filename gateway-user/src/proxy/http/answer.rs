@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
+use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 
@@ -17,6 +18,9 @@ use super::record::Record;
 use super::request::{Refused, check, is_last};
 use crate::core::route::{RequestView, Unserved};
 use crate::core::snapshot::BoundService;
+
+/// What is said of a request that could be read in two ways.
+pub(super) const AMBIGUOUS: &str = "both Content-Length and Transfer-Encoding";
 
 /// Answers a request. Never fails: what goes wrong has a status.
 pub(super) async fn answer(
@@ -38,20 +42,13 @@ pub(super) async fn answer(
     };
     record.belongs_to(table.unrouted());
     if ambiguous {
-        let why = "both Content-Length and Transfer-Encoding";
-        return Ok(closing(own(StatusCode::BAD_REQUEST, why, record)));
+        return Ok(closing(own(StatusCode::BAD_REQUEST, AMBIGUOUS, record)));
     }
     let host = match check(&parts) {
         Ok(host) => host,
         Err(Refused(status, why)) => return Ok(closing(own(status, why, record))),
     };
-    let found = table.find(&RequestView {
-        host: host.name,
-        path: parts.uri.path(),
-        query: parts.uri.query(),
-        method: parts.method.as_str(),
-        headers: &parts.headers,
-    });
+    let found = table.find(&view_of(&parts, host.name));
     record.belongs_to(found.series);
     record.listener(found.listener);
     let Some(rule) = found.rule else {
@@ -76,6 +73,18 @@ pub(super) async fn answer(
         answer = closing(answer);
     }
     Ok(answer)
+}
+
+/// What of a request is matched.
+#[inline]
+pub(super) fn view_of<'a>(parts: &'a Parts, host: &'a str) -> RequestView<'a> {
+    RequestView {
+        host,
+        path: parts.uri.path(),
+        query: parts.uri.query(),
+        method: parts.method.as_str(),
+        headers: &parts.headers,
+    }
 }
 
 /// An answer of the gateway's own.

@@ -106,7 +106,7 @@ pub(super) async fn forward(
     }
 }
 
-fn framing(parts: &Parts, body: &Incoming) -> RequestFraming {
+pub(super) fn framing(parts: &Parts, body: &Incoming) -> RequestFraming {
     match body.size_hint().exact() {
         // `Content-Length: 0` is passed on: some servers ask for it.
         Some(0) if !parts.headers.contains_key(CONTENT_LENGTH) => RequestFraming::None,

@@ -1,0 +1,116 @@
+//! Connections to TCP listeners.
+//!
+//! Owns nothing but the putting together.
+
+use std::net::SocketAddr;
+
+use super::parts::{candidate, endpoint, listener, object, place};
+use super::{Live, kernel, skips};
+use crate::admin::view::{AnswerView, BackendView};
+use crate::core::explain::{self, Outcome, Scene, Shares, Tcp, tuple, wire};
+use crate::core::snapshot::{BoundListeners, BoundService};
+use crate::core::steer::{self, Answer};
+
+/// What becomes of a connection.
+pub(super) fn answer(scene: &Scene<'_>, live: Option<&Live>, to: SocketAddr, from: SocketAddr) -> AnswerView {
+    let packet = tuple((wire(from.ip()), from.port()), (wire(to.ip()), to.port()));
+    let image = &scene.snapshot.image;
+    let bound = steer::binding(image, &packet).and_then(|(key, _)| scene.snapshot.bindings.get(&key));
+    let Some(bound) = bound else {
+        return AnswerView::default().failed(explain::no_binding(scene, Some(to.ip()), to.port()));
+    };
+    let mut answer = AnswerView {
+        binding: Some(place(bound)),
+        kernel: Some(kernel(scene.snapshot, &bound.key, live)),
+        served: true,
+        ..AnswerView::default()
+    };
+    let steered =
+        live.map(|live| steer::steer(image, &live.workers, &packet, to.ip().to_canonical().is_ipv6()));
+    if let (Some(kernel), Some(steered)) = (&mut answer.kernel, steered) {
+        kernel.verdict = steered.counted().map(|(_, verdict)| verdict.name().to_owned());
+        kernel.worker = worker(steered);
+    }
+    if let BoundService::Http(_) = bound.service {
+        answer.message = "the connection goes to a worker, which routes each of its requests by itself \
+                          (`sluice explain http` tells where to)"
+            .to_owned();
+    } else {
+        let tcp = explain::tcp(scene, bound, &packet);
+        answer = put(answer, &tcp, bound, live);
+        if let Some(outcome) = tcp.outcome(scene, &bound.label) {
+            return answer.failed(outcome);
+        }
+        answer.order = tcp.order.iter().map(|backend| backend.at).collect();
+        // As the relay does: those that fail are left out, unless all do.
+        let fails = |at: &SocketAddr| match (live, steered.and_then(worker)) {
+            (Some(live), Some(worker)) => skips(live, worker, *at),
+            _ => false,
+        };
+        answer.pick = answer.order.iter().find(|at| !fails(at)).or(answer.order.first()).copied();
+    }
+    match steered {
+        Some(Answer::Refused { verdict, .. }) => answer.failed(Outcome {
+            status: None,
+            message: format!("the kernel refuses the connection: {}", verdict.name()),
+            remedy: "see `sluice status` and `sluice maps`: do the workers run?".to_owned(),
+        }),
+        _ => answer.all_skipped(live),
+    }
+}
+
+fn worker(answer: Answer) -> Option<u32> {
+    match answer {
+        Answer::Worker { worker, .. } => Some(worker),
+        Answer::Untouched | Answer::Swallowed { .. } | Answer::Refused { .. } => None,
+    }
+}
+
+/// What becomes of a request that is sent to a TCP listener: its bytes are relayed.
+pub(super) fn of_a_request(
+    scene: &Scene<'_>,
+    live: Option<&Live>,
+    bound: &BoundListeners,
+    answer: AnswerView,
+) -> AnswerView {
+    let nobody = ([0; 16], 0);
+    let tcp = explain::tcp(scene, bound, &tuple(nobody, (bound.key.address, bound.key.port)));
+    let mut answer = put(answer, &tcp, bound, live);
+    match (&bound.service, tcp.outcome(scene, &bound.label)) {
+        (BoundService::Reject, Some(outcome)) => answer.failed(outcome),
+        _ => {
+            answer.served = true;
+            answer.message =
+                "the listener is of protocol TCP: bytes are relayed as they are, to a backend that depends \
+                              on the client's address and port (`sluice explain tcp` names it)"
+                    .to_owned();
+            answer.all_skipped(live)
+        }
+    }
+}
+
+fn put(mut answer: AnswerView, tcp: &Tcp, bound: &BoundListeners, live: Option<&Live>) -> AnswerView {
+    answer.listener = Some(listener(&bound.label, None));
+    answer.route = tcp.route.as_deref().map(|route| object("TCPRoute", route));
+    answer.rule = tcp.rule.as_deref().map(str::to_owned);
+    answer.backends = tcp.shares.iter().map(|shares| backend(shares, tcp.slots, live)).collect();
+    answer.candidates = tcp.lost.iter().map(candidate).collect();
+    answer
+}
+
+fn backend(shares: &Shares, slots: usize, live: Option<&Live>) -> BackendView {
+    let own: usize = shares.endpoints.iter().map(|(_, slots)| slots).sum();
+    let nowhere = shares.endpoints.is_empty() && shares.weight > 0;
+    BackendView {
+        name: shares.name.to_string(),
+        weight: Some(shares.weight),
+        share: if slots == 0 { 0.0 } else { super::parts::percent(own as f64 / slots as f64) },
+        status: None,
+        message: if nowhere {
+            "leads nowhere: its part of the connections is reset".to_owned()
+        } else {
+            String::new()
+        },
+        endpoints: shares.endpoints.iter().map(|(at, _)| endpoint(*at, live)).collect(),
+    }
+}

@@ -1,0 +1,70 @@
+//! `sluice routes`: what is served where.
+
+use anyhow::Result;
+use comfy_table::Cell;
+
+use super::explain::{Offline, Whose, print};
+use super::output::{self, Form};
+use super::{Env, Exit};
+use crate::admin::client;
+use crate::admin::view::RoutesView;
+use crate::agent;
+
+/// Show what is served where: every match of every listener, in the order in which they are tried.
+///
+/// Asks the running agent; with -f, shows what an input would serve.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    place: Whose,
+    /// The form of the answer
+    #[arg(short, long, value_name = "FORM", default_value = "table")]
+    output: Form,
+}
+
+pub(super) fn routes(env: &mut Env<'_>, args: &Args) -> Result<Exit> {
+    let view: RoutesView = if let Some(socket) = args.place.agent() {
+        client::get(socket, "/routes")?
+    } else {
+        let Some(Offline { snapshot, .. }) = args.place.load(env)? else { return Ok(Exit::No) };
+        agent::routes(&snapshot, None)
+    };
+    if output::print_as(env, args.output, &view)? {
+        return Ok(Exit::Yes);
+    }
+    let rows = view.routes.iter().map(|served| {
+        let hostname = served.matched.as_ref().map_or("", |matched| &*matched.hostname);
+        let hostname = if hostname.is_empty() { &served.listener.hostname } else { hostname };
+        let backends = served.backends.iter().map(|backend| {
+            let weight = backend.weight.filter(|_| served.backends.len() > 1);
+            let weight = weight.map(|weight| format!(" weight {weight}")).unwrap_or_default();
+            format!("{}{weight} ({})", backend.name, print::endpoints(backend))
+        });
+        let mut backends = backends.collect::<Vec<_>>().join(", ");
+        if served.route.is_none() {
+            backends = "connections are reset".to_owned();
+        } else if backends.is_empty() {
+            backends = served.status.map_or("-".to_owned(), |status| status.to_string());
+        }
+        vec![
+            Cell::new(format!("{}:{}", print::address(&served.address), served.port)),
+            Cell::new(&served.listener.name),
+            Cell::new(if hostname.is_empty() { "*" } else { hostname }),
+            Cell::new(served.matched.as_ref().map_or("-", |matched| &*matched.text)),
+            Cell::new(served.route.as_ref().map_or("-".to_owned(), |route| {
+                format!("{} {}/{}", route.kind, route.namespace, route.name)
+            })),
+            Cell::new(&served.rule),
+            Cell::new(backends),
+        ]
+    });
+    let heading = ["ADDRESS", "LISTENER", "HOSTNAME", "MATCH", "ROUTE", "RULE", "BACKENDS"];
+    output::table(env, &heading, &[], rows.collect())?;
+    if view.routes.is_empty() {
+        writeln!(env.stdout, "nothing is served; see `sluice status`")?;
+    }
+    for note in &view.notes {
+        writeln!(env.stdout, "note: {note}")?;
+    }
+    Ok(Exit::Yes)
+}
