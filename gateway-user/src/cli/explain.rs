@@ -25,10 +25,11 @@ use crate::core::model::Model;
 use crate::core::snapshot::{Ids, Snapshot};
 use crate::source::{EndpointFlag, FileSource};
 
-/// Explain where a request or a connection goes: listener, route, rule, backend, and why the others lost.
+/// Explain where a request or a connection goes, and why.
 ///
-/// Asks the running agent, which answers by what serves right now; with -f, explains an input without an agent. Exits
-/// with 1 if nothing would serve, and says why and what to do.
+/// Tells listener, route, rule, match, backends, and why each other candidate lost. Asks the running agent, which
+/// answers by what serves right now; with -f, explains an input without an agent. Exits with 1 if nothing would
+/// serve, and says why and what to do.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(subcommand)]

@@ -10,7 +10,7 @@ use crate::admin::client;
 use crate::admin::view::RoutesView;
 use crate::agent;
 
-/// Show what is served where: every match of every listener, in the order in which they are tried.
+/// Show what is served where, in the order in which it is tried.
 ///
 /// Asks the running agent; with -f, shows what an input would serve.
 #[derive(Debug, clap::Args)]

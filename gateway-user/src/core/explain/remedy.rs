@@ -161,6 +161,13 @@ fn hostname(scene: &Scene<'_>, label: &str) -> String {
 fn no_endpoints(scene: &Scene<'_>, label: &str) -> String {
     let name = object(label.rsplit_once(':').map_or(label, |(name, _)| name));
     let ObjectName { namespace, name: service } = &name;
+    if let Some(external) = scene.model.services.get(&name).and_then(|service| service.external_name.as_ref())
+    {
+        return format!(
+            "Service {name} is of type ExternalName, and {external} resolves to no address that may be used: see \
+             `sluice status`, and try `getent ahosts {external}`"
+        );
+    }
     let slices = scene.model.slices.values();
     let slices: Vec<_> =
         slices.filter(|s| s.meta.name.namespace == *namespace && s.service == *service).collect();
