@@ -11,7 +11,7 @@ mod status;
 
 pub use explain::{
     AnswerView, BackendView, CandidateView, EndpointView, ExplainView, HeaderView, KernelView,
-    ListenerRefView, MatchView, ObjectView, PathView, PlaceView, QuestionView, RoutesView, ServedView,
+    ListenerRefView, MatchView, ObjectRefView, PathView, PlaceView, QuestionView, RoutesView, ServedView,
     SkipView, ValueView,
 };
 pub use maps::{BindingView, Lookups, MapView, MapsView};

@@ -82,7 +82,7 @@ pub struct AnswerView {
     pub listener: Option<ListenerRefView>,
     /// The route.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub route: Option<ObjectView>,
+    pub route: Option<ObjectRefView>,
     /// The rule: its name, or its position.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
@@ -146,7 +146,7 @@ pub struct ListenerRefView {
 /// An object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ObjectView {
+pub struct ObjectRefView {
     /// Kind.
     pub kind: String,
     /// Namespace.
@@ -249,7 +249,7 @@ pub struct SkipView {
 #[serde(rename_all = "camelCase")]
 pub struct CandidateView {
     /// The route.
-    pub route: ObjectView,
+    pub route: ObjectRefView,
     /// The rule; missing: the route as a whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
@@ -288,7 +288,7 @@ pub struct ServedView {
     pub listener: ListenerRefView,
     /// The route; missing: none, connections are reset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub route: Option<ObjectView>,
+    pub route: Option<ObjectRefView>,
     /// The rule: its name, or its position.
     pub rule: String,
     /// The match; missing for TCP.

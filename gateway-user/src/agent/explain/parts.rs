@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use super::{Live, at};
 use crate::admin::view::{
-    BackendView, CandidateView, EndpointView, ListenerRefView, MatchView, ObjectView, PathView, PlaceView,
+    BackendView, CandidateView, EndpointView, ListenerRefView, MatchView, ObjectRefView, PathView, PlaceView,
     SkipView, ValueView,
 };
 use crate::core::explain::{ListedBackend, Lost, Matched};
@@ -23,9 +23,9 @@ pub(super) fn listener(label: &str, hostname: Option<&str>) -> ListenerRefView {
 }
 
 /// An object out of its label `NAMESPACE/NAME`.
-pub(super) fn object(kind: &str, label: &str) -> ObjectView {
+pub(super) fn object(kind: &str, label: &str) -> ObjectRefView {
     let (namespace, name) = label.split_once('/').unwrap_or(("", label));
-    ObjectView { kind: kind.to_owned(), namespace: namespace.to_owned(), name: name.to_owned() }
+    ObjectRefView { kind: kind.to_owned(), namespace: namespace.to_owned(), name: name.to_owned() }
 }
 
 pub(super) fn matched(matched: &Matched) -> MatchView {
@@ -51,7 +51,7 @@ pub(super) fn matched(matched: &Matched) -> MatchView {
 
 pub(super) fn candidate(lost: &Lost) -> CandidateView {
     CandidateView {
-        route: ObjectView {
+        route: ObjectRefView {
             kind: lost.kind.to_owned(),
             namespace: lost.route.namespace.to_string(),
             name: lost.route.name.to_string(),
