@@ -40,6 +40,8 @@ pub struct Env<'a> {
     pub stderr: &'a mut dyn Write,
     /// Whether `stdout` shows colours.
     pub colors: bool,
+    /// The columns of the terminal that shows `stdout`, if one does.
+    pub width: Option<u16>,
 }
 
 /// How a command ends.
@@ -187,7 +189,8 @@ mod tests {
     fn sluice(args: &[&str]) -> (Result<Exit>, String, String) {
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         let args = ["sluice"].iter().chain(args).map(OsString::from).collect();
-        let exit = run(&mut Env { args, stdout: &mut stdout, stderr: &mut stderr, colors: false });
+        let exit =
+            run(&mut Env { args, stdout: &mut stdout, stderr: &mut stderr, colors: false, width: None });
         (exit, String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
     }
 

@@ -12,7 +12,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let colors = io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let (mut stdout, mut stderr) = (io::stdout(), io::stderr());
-    let mut env = Env { args: env::args_os().collect(), stdout: &mut stdout, stderr: &mut stderr, colors };
+    let width = terminal_size::terminal_size_of(&stdout).map(|(width, _)| width.0);
+    let mut env =
+        Env { args: env::args_os().collect(), stdout: &mut stdout, stderr: &mut stderr, colors, width };
     let exit = cli::run(&mut env).unwrap_or_else(|error| {
         if cli::is_broken_pipe(&error) {
             return Exit::Yes;

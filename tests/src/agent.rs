@@ -176,12 +176,27 @@ impl<'ns> Agent<'ns> {
         i32::try_from(child.id()).expect("a process id fits")
     }
 
-    /// Runs another subcommand against this agent: `sluice(&["status", "-o", "json"])`. It gets the flags of
-    /// this agent's places that `args` says it takes, by ending with them itself (see [`Agent::places`]).
+    /// Runs another subcommand against this agent, whose places it gets by the environment.
     pub fn sluice(&self, args: &[&str]) -> Output {
+        let mut command = self.command(args);
+        self.ns.enter(|| command.env("NO_COLOR", "1").output()).expect("sluice can be started")
+    }
+
+    /// A subcommand to be run in the agent's namespace, with its places in the environment.
+    pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(binary());
-        command.args(args).env("NO_COLOR", "1").stdin(Stdio::null());
-        self.ns.enter(|| command.output()).expect("sluice can be started")
+        command
+            .args(args)
+            .env("SLUICE_STATE_DIR", self.dir.path().join("state"))
+            .env("SLUICE_ADMIN_SOCKET", self.dir.path().join("admin.sock"))
+            .env("SLUICE_PIN_DIR", self.pin_dir())
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// The namespace that the agent is in.
+    pub fn ns(&self) -> &NetNs {
+        self.ns
     }
 
     /// A subcommand that talks to the admin socket, its output as JSON.

@@ -24,10 +24,11 @@ pub use status::{
     ListenerView, LoadErrorView, NamedView, ParentRefView, ParentView, RouteView, StatusView,
 };
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What `sluice check -o json` prints.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CheckView {
     /// What makes the whole input be refused; if there is any, `status` is missing.
@@ -38,4 +39,16 @@ pub struct CheckView {
     /// processes of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<StatusView>,
+}
+
+/// What `sluice version -o json` prints.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VersionView {
+    /// The program's.
+    pub version: String,
+    /// That of the maps' contract between agent and BPF programs.
+    pub contract: u64,
+    /// The Gateway API's.
+    pub gateway_api: String,
 }

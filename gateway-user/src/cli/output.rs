@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::ValueEnum;
-use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
+use comfy_table::{Cell, Color, ColumnConstraint, ContentArrangement, Table, Width, presets};
 use serde::Serialize;
 
 use super::Env;
@@ -45,14 +45,20 @@ pub(super) fn table(
     }
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    if let Some(width) = env.width {
+        // What is too long for its column goes on below it; the terminal itself would break the row anywhere.
+        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+    }
     table.set_header(heading.iter().copied()).add_rows(rows);
     for column in right {
         if let Some(column) = table.column_mut(*column) {
             column.set_cell_alignment(comfy_table::CellAlignment::Right);
         }
     }
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
+    for (column, heading) in table.column_iter_mut().zip(heading) {
+        let padding = 2;
+        let least = u16::try_from(heading.len()).unwrap_or(u16::MAX).saturating_add(padding);
+        column.set_padding((0, padding)).set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(least)));
     }
     if env.colors {
         table.enforce_styling();

@@ -1,10 +1,10 @@
 //! `sluice version`.
 
 use anyhow::Result;
-use serde::Serialize;
 
 use super::output::{self, Form};
 use super::{Env, Exit};
+use crate::admin::view::VersionView;
 
 /// Show the versions of the program, of its map contract, and of the Gateway API.
 #[derive(Debug, clap::Args)]
@@ -14,22 +14,14 @@ pub(super) struct Args {
     output: Form,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Version {
-    version: &'static str,
-    contract: u64,
-    gateway_api: &'static str,
-}
-
 pub(super) fn version(env: &mut Env<'_>, args: &Args) -> Result<Exit> {
-    let version = Version {
-        version: env!("CARGO_PKG_VERSION"),
+    let version = VersionView {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
         contract: gateway_ebpf::VERSION,
-        gateway_api: "v1.6.1",
+        gateway_api: "v1.6.1".to_owned(),
     };
     if !output::print_as(env, args.output, &version)? {
-        let Version { version, contract, gateway_api } = version;
+        let VersionView { version, contract, gateway_api } = version;
         writeln!(env.stdout, "sluice {version} (contract {contract}, Gateway API {gateway_api})")?;
     }
     Ok(Exit::Yes)

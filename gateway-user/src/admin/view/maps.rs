@@ -1,9 +1,10 @@
 //! What the kernel's maps hold and counted: `sluice maps -o json`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Maps and lookups.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MapsView {
     /// Every map.
@@ -15,7 +16,7 @@ pub struct MapsView {
 }
 
 /// A map.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MapView {
     /// Its name, which is also the name of its pin.
@@ -33,7 +34,7 @@ pub struct MapView {
 }
 
 /// A binding and its counters.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BindingView {
     /// Its address; `*` for every local one.
@@ -57,7 +58,7 @@ pub struct BindingView {
 
 /// Lookups by verdict, since the binding came into the configuration; an agent's restart does not set them back, the
 /// host's does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Lookups {
     /// A worker's socket was assigned.

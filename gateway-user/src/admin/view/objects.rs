@@ -1,12 +1,13 @@
 //! What is said about objects that are applied, deleted, compared and shown.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::status::{ConditionView, DiagnosticView, NamedView, StatusView};
 
 /// What became of an object.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OutcomeView {
     /// Kind.
@@ -20,7 +21,7 @@ pub struct OutcomeView {
 }
 
 /// What `sluice apply` and `sluice delete` print with `-o json`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AppliedView {
     /// What makes the whole input be refused; if there is any, nothing was changed.
@@ -37,7 +38,7 @@ pub struct AppliedView {
 }
 
 /// What would change in an object.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DifferenceView {
     /// The object, and what would become of it.
@@ -50,7 +51,7 @@ pub struct DifferenceView {
 }
 
 /// What `sluice diff -o json` prints.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DifferencesView {
     /// What makes the whole input be refused.
@@ -62,7 +63,7 @@ pub struct DifferencesView {
 }
 
 /// An object, and where it is.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectView {
     /// `store`, or the file that it is in.
@@ -72,7 +73,7 @@ pub struct ObjectView {
 }
 
 /// The objects that were asked for.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectsView {
     /// The objects, by kind and name.
