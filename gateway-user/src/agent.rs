@@ -190,7 +190,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
             ..proxy::Config::default()
         })
         .map_err(start("the workers"))?;
-        dataplane.register(&proxy.sockets())?;
+        let unregistered = change::Unregistered::new(&proxy.sockets()).map_err(start("the workers"))?;
         let sockets = proxy.sockets().into_iter().map(|(worker, v6, _)| (worker, v6, TCP)).collect();
         let running = proxy.start(dataplane.loads()).map_err(start("the workers"))?;
         dataplane.attach()?;
@@ -206,7 +206,8 @@ pub fn run(config: &Config) -> Result<(), Error> {
             metrics = %config.metrics,
             "agent started"
         );
-        let engine = Engine::new(dataplane, running, addresses, memory, Arc::clone(&board), loaded)?;
+        let engine =
+            Engine::new(dataplane, unregistered, running, addresses, memory, Arc::clone(&board), loaded)?;
         resolver.settle(FIRST_NAMES).await;
         let supervisor = Supervisor::new();
         Agent { config, source, events, resolver, engine, access_log, board, supervisor }.serve().await;

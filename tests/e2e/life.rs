@@ -1,6 +1,12 @@
 //! The agent's life: killed and started again, two side by side, stopped.
 
-use std::{io::ErrorKind, net::SocketAddr, thread, time::Duration};
+use std::{
+    io::ErrorKind,
+    net::SocketAddr,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
 
 use gateway_tests::{
     agent::Agent,
@@ -51,6 +57,53 @@ fn a_killed_agent_fails_closed_and_a_new_one_takes_over() {
         assert_eq!(agent.bpffs().pins(), pins, "round {round}");
     }
     assert!(agent.metric("sluice_lookups_total") >= lookups + 12.0, "counters outlive the agent");
+}
+
+#[test]
+fn a_starting_agent_accepts_nothing_that_it_could_not_serve() {
+    let lab = Lab::new("restart");
+    let one = echo::http(&lab.backend, at(BACKEND4, 8001), "one");
+    // A name that nobody answers for makes the start take two seconds.
+    let external = "---\napiVersion: v1\nkind: Service\nmetadata: {name: outside}\n\
+                    spec: {type: ExternalName, externalName: a.example.org}\n";
+    let text =
+        yaml(&one) + external + &http_route("outside", &["web"], &["outside"], &[prefix("/", &["outside"])]);
+    let resolver = at(BACKEND4, 53).to_string();
+    let mut agent = Agent::start(&lab.gateway, &text, &["--workers", "2", "--resolver", &resolver]);
+    works(&lab, "before");
+    agent.kill();
+    let ready = AtomicBool::new(false);
+    let (refused, served) = thread::scope(|scope| {
+        let clients = FAMILIES.map(|(ip, _)| {
+            let (lab, ready) = (&lab, &ready);
+            scope.spawn(move || {
+                let (mut refused, mut served) = (0, 0);
+                while !ready.load(Ordering::Relaxed) || served == 0 {
+                    let mut connection = match Http::connect(&lab.client, at(ip, 80)) {
+                        Ok(connection) => connection,
+                        Err(e) if e.kind() == ErrorKind::ConnectionRefused => {
+                            refused += 1;
+                            continue;
+                        }
+                        Err(e) => panic!("{ip}: {e}"),
+                    };
+                    let answer = connection.get("a", "/").unwrap_or_else(|e| {
+                        panic!("{ip}: accepted and not served, after {refused} refused: {e}")
+                    });
+                    assert_eq!(answer.status, 200, "{ip}");
+                    served += 1;
+                }
+                (refused, served)
+            })
+        });
+        agent.launch();
+        agent.wait_ready();
+        ready.store(true, Ordering::Relaxed);
+        let counts = clients.map(|client| client.join().expect("a client"));
+        (counts[0].0 + counts[1].0, counts[0].1 + counts[1].1)
+    });
+    println!("{refused} connections refused and {served} served while the agent started");
+    assert!(refused > 0, "the agent was dead for a while");
 }
 
 #[test]

@@ -4,7 +4,9 @@
 //! input was read.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,6 +34,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Everything that a change goes through.
 pub(super) struct Engine {
     dataplane: Dataplane,
+    /// The workers' sockets, until the first snapshot is published: before that no connection shall come to them.
+    sockets: Option<Unregistered>,
     running: Running,
     addresses: Addresses,
     memory: Memory,
@@ -51,6 +55,23 @@ pub(super) struct Engine {
     changed: bool,
 }
 
+/// Sockets that the kernel does not know yet: worker, whether of IPv6, descriptor. They are duplicates, to be let go of
+/// once they are registered, since a socket listens for as long as one descriptor of it is open.
+pub(super) struct Unregistered(Vec<(u32, bool, OwnedFd)>);
+
+impl Unregistered {
+    pub(super) fn new(sockets: &[(u32, bool, BorrowedFd<'_>)]) -> io::Result<Self> {
+        let own = |(worker, v6, socket): &(u32, bool, BorrowedFd<'_>)| {
+            Ok((*worker, *v6, socket.try_clone_to_owned()?))
+        };
+        sockets.iter().map(own).collect::<io::Result<_>>().map(Self)
+    }
+
+    fn borrow(&self) -> Vec<(u32, bool, BorrowedFd<'_>)> {
+        self.0.iter().map(|(worker, v6, socket)| (*worker, *v6, socket.as_fd())).collect()
+    }
+}
+
 struct Retry {
     at: Instant,
     pause: Duration,
@@ -68,6 +89,7 @@ enum ApplyError {
 impl Engine {
     pub(super) fn new(
         dataplane: Dataplane,
+        sockets: Unregistered,
         running: Running,
         addresses: Addresses,
         mut memory: Memory,
@@ -78,6 +100,7 @@ impl Engine {
         memory.compare(&have, &dataplane.reader().counts()?.lookups);
         let engine = Self {
             dataplane,
+            sockets: Some(sockets),
             running,
             addresses,
             memory,
@@ -246,6 +269,11 @@ impl Engine {
         let (snapshot, model) = (Arc::clone(&self.snapshot), Arc::clone(&self.model));
         self.board.serving.store(Serving { snapshot, model, addresses }.into());
         step("publish");
+        if let Some(sockets) = &self.sockets {
+            self.dataplane.register(&sockets.borrow())?;
+            self.sockets = None;
+            step("register");
+        }
         self.dataplane.apply(&plan.install)?;
         self.bound = self.snapshot.image.bindings.keys().copied().collect();
         step("install");
