@@ -36,13 +36,15 @@ fn more() -> String {
     http_route("more", &["web/http"], &["more.example"], &[prefix("/", &["app"])])
 }
 
-/// An agent that serves [`objects`], and its folder's files: `more.yaml`, and `bad.yaml`, which has an error.
+/// An agent that serves [`objects`], and its folder's files: `more.yaml`, `bad.yaml`, which has errors, and `old.yaml`.
 fn agent(ns: &NetNs) -> (Agent<'_>, tempfile::TempDir) {
     let folder = tempfile::Builder::new().prefix("sluice-outputs-").tempdir().expect("a folder");
     fs::write(folder.path().join("good.yaml"), objects()).expect("a file");
     fs::write(folder.path().join("more.yaml"), more()).expect("a file");
     let bad = more().replace("PathPrefix", "Prefix").replace("hostnames", "hostname");
     fs::write(folder.path().join("bad.yaml"), bad).expect("a file");
+    let old = format!("{ROOT}/config/examples/old-dialect.yaml");
+    fs::copy(old, folder.path().join("old.yaml")).expect("an example");
     (Agent::start(ns, &objects(), &["--workers", "2"]), folder)
 }
 

@@ -5,7 +5,9 @@ use std::path::Path;
 
 use gateway_tests::agent::Agent;
 use gateway_tests::netns::NetNs;
-use gateway_user::admin::view::{AppliedView, CheckView, DifferencesView, MapsView, StatusView, VersionView};
+use gateway_user::admin::view::{
+    AppliedView, CheckView, DifferencesView, ExplainView, MapsView, RoutesView, StatusView, VersionView,
+};
 use gateway_user::cli::command;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
@@ -60,8 +62,10 @@ const SCHEMAS: &[(&str, fn() -> Schema)] = &[
     ("applied", of::<AppliedView>),
     ("check", of::<CheckView>),
     ("differences", of::<DifferencesView>),
+    ("explain", of::<ExplainView>),
     ("maps", of::<MapsView>),
     ("objects", of::<Got>),
+    ("routes", of::<RoutesView>),
     ("status", of::<StatusView>),
     ("version", of::<VersionView>),
 ];
@@ -82,6 +86,11 @@ const ASKED: &[(&[&str], &str, i32)] = &[
     (&["status"], "status", 0),
     (&["maps"], "maps", 0),
     (&["version"], "version", 0),
+    (&["routes"], "routes", 0),
+    (&["explain", "http", "GET", "http://app.example:8080/", "--to", "127.0.0.1"], "explain", 0),
+    (&["explain", "http", "GET", "http://other.example:8080/", "--to", "127.0.0.1"], "explain", 1),
+    (&["explain", "tcp", "127.0.0.1:9001", "--from", "127.0.0.1:40000"], "explain", 0),
+    (&["explain", "tcp", "127.0.0.1:1", "--from", "127.0.0.1:40000"], "explain", 1),
     (&["diff", "-f", "FOLDER/more.yaml"], "differences", 1),
     (&["diff", "-f", "FOLDER/bad.yaml"], "differences", 2),
     (&["apply", "-f", "FOLDER/bad.yaml"], "applied", 1),
@@ -103,15 +112,7 @@ fn the_schemas_are_those_of_the_types() {
 
 #[test]
 fn every_command_that_prints_data_prints_json_of_its_schema() {
-    for command in command().get_subcommands() {
-        let name = command.get_name();
-        let asked = ASKED.iter().any(|(args, _, _)| args[0] == name);
-        let excepted = NO_DATA.iter().any(|(command, _)| *command == name);
-        assert!(asked != excepted, "`sluice {name}`: in one of ASKED and NO_DATA it must be");
-        let form = command.get_arguments().find(|arg| arg.get_short() == Some('o'));
-        let json = form.is_some_and(|form| form.get_possible_values().iter().any(|v| v.get_name() == "json"));
-        assert_eq!(json, asked, "`sluice {name}`: has -o json if it prints data, and else has not");
-    }
+    walk(&command(), &mut Vec::new());
     let ns = NetNs::new("schema");
     let (agent, folder) = agent(&ns);
     for (args, schema, code) in ASKED {
@@ -120,6 +121,26 @@ fn every_command_that_prints_data_prints_json_of_its_schema() {
         for form in ["json", "yaml"] {
             keeps_to(&agent, &args, form, schema, *code);
         }
+    }
+}
+
+/// Every command that has no commands of its own.
+fn walk(command: &clap::Command, path: &mut Vec<String>) {
+    for command in command.get_subcommands() {
+        path.push(command.get_name().to_owned());
+        if command.has_subcommands() {
+            walk(command, path);
+        } else {
+            let name = path.join(" ");
+            let asked = ASKED.iter().any(|(args, _, _)| args.join(" ").starts_with(&name));
+            let excepted = NO_DATA.iter().any(|(command, _)| *command == name);
+            assert!(asked != excepted, "`sluice {name}`: in one of ASKED and NO_DATA it must be");
+            let form = command.get_arguments().find(|arg| arg.get_short() == Some('o'));
+            let json =
+                form.is_some_and(|form| form.get_possible_values().iter().any(|v| v.get_name() == "json"));
+            assert_eq!(json, asked, "`sluice {name}`: has -o json if it prints data, and else has not");
+        }
+        path.pop();
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What is to be explained.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "protocol", rename_all = "camelCase")]
 pub enum QuestionView {
     /// A request over HTTP/1.1.
@@ -35,7 +36,7 @@ pub enum QuestionView {
 }
 
 /// A header's field, or a query parameter.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HeaderView {
     /// Name.
@@ -45,7 +46,7 @@ pub struct HeaderView {
 }
 
 /// What becomes of it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ExplainView {
     /// Whether it is served: on at least one of the bindings, if the question leaves several open.
@@ -57,7 +58,7 @@ pub struct ExplainView {
 }
 
 /// What becomes of it on a binding.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AnswerView {
     /// Whether an endpoint gets it.
@@ -105,7 +106,7 @@ pub struct AnswerView {
 }
 
 /// An address and port with a protocol.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PlaceView {
     /// Address; `*` stands for every local one.
@@ -117,7 +118,7 @@ pub struct PlaceView {
 }
 
 /// What the kernel does.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct KernelView {
     /// `Forward`, `Steer` or `Reject`: the binding's.
@@ -134,7 +135,7 @@ pub struct KernelView {
 }
 
 /// A listener.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ListenerRefView {
     /// `NAMESPACE/GATEWAY/LISTENER`.
@@ -144,7 +145,7 @@ pub struct ListenerRefView {
 }
 
 /// An object.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectRefView {
     /// Kind.
@@ -156,7 +157,7 @@ pub struct ObjectRefView {
 }
 
 /// A match of an HTTPRoute's rule, as it was written.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MatchView {
     /// Its position within the rule's matches.
@@ -179,7 +180,7 @@ pub struct MatchView {
 }
 
 /// A path that is asked for.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PathView {
     /// `Exact`, `PathPrefix` or `RegularExpression`.
@@ -190,7 +191,7 @@ pub struct PathView {
 }
 
 /// A header or a query parameter that is asked for.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ValueView {
     /// `Exact` or `RegularExpression`.
@@ -203,7 +204,7 @@ pub struct ValueView {
 }
 
 /// A backend.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BackendView {
     /// `NAMESPACE/SERVICE:PORT`.
@@ -224,7 +225,7 @@ pub struct BackendView {
 }
 
 /// An endpoint.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EndpointView {
     /// Where it is, `ADDRESS:PORT`.
@@ -235,7 +236,7 @@ pub struct EndpointView {
 }
 
 /// A worker that leaves an endpoint alone.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SkipView {
     /// The worker.
@@ -245,7 +246,7 @@ pub struct SkipView {
 }
 
 /// Who did not get it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CandidateView {
     /// The route.
@@ -267,7 +268,7 @@ pub struct CandidateView {
 }
 
 /// What is served where: `sluice routes -o json`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RoutesView {
     /// Every match of every binding, in the order in which they are tried.
@@ -277,7 +278,7 @@ pub struct RoutesView {
 }
 
 /// A match that is served, or a TCP listener.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ServedView {
     /// The binding's address; `*` stands for every local one.
