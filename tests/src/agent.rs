@@ -28,6 +28,7 @@ pub struct Agent<'ns> {
     ns: &'ns NetNs,
     args: Vec<String>,
     env: Vec<(String, String)>,
+    file: bool,
     dir: TempDir,
     pins: BpfFs,
     metrics: SocketAddr,
@@ -53,6 +54,7 @@ impl<'ns> Agent<'ns> {
             ns,
             args: args.iter().map(|&a| a.to_owned()).collect(),
             env: Vec::new(),
+            file: true,
             dir,
             pins: BpfFs::new(),
             // A namespace has all ports to itself; the agents of one namespace pass `--metrics` themselves.
@@ -69,6 +71,12 @@ impl<'ns> Agent<'ns> {
         self
     }
 
+    /// Lets it run without the configuration file: on what is applied alone.
+    pub fn without_file(mut self) -> Self {
+        self.file = false;
+        self
+    }
+
     /// Sets a variable in the process's environment.
     pub fn env(mut self, key: &str, value: &str) -> Self {
         self.env.push((key.to_owned(), value.to_owned()));
@@ -81,8 +89,8 @@ impl<'ns> Agent<'ns> {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.log_path()).expect("a log file");
         let mut command = Command::new(binary());
         command
-            .args(["run", "-f"])
-            .arg(self.config())
+            .arg("run")
+            .args(self.file.then(|| ["-f".into(), self.config()]).into_iter().flatten())
             .args(self.places())
             .args(["--metrics", &self.metrics.to_string()])
             .args(&self.args)

@@ -67,7 +67,7 @@ impl Agent<'_> {
     pub(super) async fn answer(&mut self, ask: ObjectsAsk) {
         match ask {
             ObjectsAsk::Apply(call, reply) => drop(reply.send(self.apply(call).await)),
-            ObjectsAsk::Diff(call, reply) => drop(reply.send(self.diff(call))),
+            ObjectsAsk::Diff(call, reply) => drop(reply.send(self.diff(&call))),
             ObjectsAsk::Delete(call, reply) => drop(reply.send(self.delete(call).await)),
             ObjectsAsk::Get(call, reply) => drop(reply.send(self.get(call))),
         }
@@ -125,7 +125,7 @@ impl Agent<'_> {
         })
     }
 
-    fn diff(&mut self, call: ApplyCall) -> Result<DifferencesView, String> {
+    fn diff(&mut self, call: &ApplyCall) -> Result<DifferencesView, String> {
         let endpoints = endpoints(&call.endpoints)?;
         match self.source.diff(&call.documents, &endpoints, &now()) {
             Ok((differences, warnings)) => Ok(DifferencesView {

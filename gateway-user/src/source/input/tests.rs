@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::{Input, ObjectRef, Outcome, Refused, Wanted};
-use crate::source::{Diagnostic, EndpointFlag, Given, Loaded};
+use crate::source::{Diagnostic, EndpointFlag, Given, Loaded, ObjectKind};
 
 const NOW: &str = "2026-01-31T12:00:00Z";
 const LATER: &str = "2026-02-28T12:00:00Z";
@@ -370,12 +370,8 @@ fn kinds_have_the_names_that_people_use() {
         ("refgrant", "ReferenceGrant"),
         ("cm", "ConfigMap"),
     ] {
-        assert_eq!(
-            written.parse::<crate::source::ObjectKind>().map(|kind| kind.name()),
-            Ok(kind),
-            "{written}"
-        );
+        assert_eq!(written.parse::<ObjectKind>().map(ObjectKind::name), Ok(kind), "{written}");
     }
-    let error = "httproot".parse::<crate::source::ObjectKind>().unwrap_err().to_string();
+    let error = "httproot".parse::<ObjectKind>().unwrap_err().to_string();
     assert!(error.contains("there is no kind `httproot`") && error.contains("httproute"), "{error}");
 }

@@ -87,9 +87,12 @@ fn a_newer_form_is_refused_and_left_alone() {
     assert_eq!(files(&folder), before);
 }
 
+/// What happens to a store, by name.
+type Damage<'a> = (&'a str, &'a dyn Fn(&Path), &'a str);
+
 #[test]
 fn damage_is_told_with_the_file_and_the_remedy() {
-    let damage: [(&str, &dyn Fn(&Path), &str); 4] = [
+    let damage: [Damage<'_>; 4] = [
         (
             "an object cut off",
             &|f| fs::write(f.join("httproute_default_a_1.yaml"), "on").unwrap(),
