@@ -10,6 +10,11 @@ use gateway_user::core::route::{HttpTable, RequestView, Target};
 use gateway_user::core::snapshot::{BoundService, Ids, Snapshot};
 use gateway_user::source::FileSource;
 
+#[path = "source/upgrade.rs"]
+mod upgrade;
+#[path = "source/upstream.rs"]
+mod upstream;
+
 fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/examples").join(name)
 }
@@ -48,11 +53,19 @@ fn goes_to(table: &HttpTable, path: &str) -> Option<Vec<String>> {
 fn every_example_is_accepted() {
     for entry in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../config/examples")).unwrap() {
         let path = entry.unwrap().path();
-        let endpoint = match path.file_name().and_then(|name| name.to_str()) {
-            Some("quickstart.yaml") => vec!["default/web:80=127.0.0.1:9000".parse().unwrap()],
-            Some("old-dialect.yaml") => vec!["default/my-service:80=127.0.0.1:9000".parse().unwrap()],
-            _ => Vec::new(),
+        // Services that an example leaves to `--endpoint`.
+        let services: &[&str] = match path.file_name().and_then(|name| name.to_str()) {
+            Some("quickstart.yaml") => &["default/web:80"],
+            Some("old-dialect.yaml") => &["default/my-service:80"],
+            Some("old-dialect-v1alpha1.yaml") => {
+                &["shop/cart:8080", "shop/cart-new:8080", "infra/postgres:5432"]
+            }
+            Some("old-dialect-v1alpha2.yaml") => &["default/app:8080", "default/blog:8080"],
+            Some("from-istio.yaml") => &["default/productpage:9080", "default/productpage-next:9080"],
+            _ => &[],
         };
+        let flag = |service: &&str| format!("{service}=127.0.0.1:9000").parse().unwrap();
+        let endpoint = services.iter().map(flag).collect();
         let snapshot = snapshot(&mut FileSource::new(vec![path.clone()], endpoint));
         let report = &snapshot.report;
         assert!(!report.gateways.is_empty() && !report.routes.is_empty(), "{}", path.display());

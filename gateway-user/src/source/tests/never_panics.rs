@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::{load, messages};
+use crate::source::file::upgraded;
 
 /// All examples as one text.
 fn examples() -> String {
@@ -92,9 +93,19 @@ fn mutate(text: &str, mutations: &[Mutation]) -> String {
     text.into_iter().collect()
 }
 
-/// Loads and shows: both must come to an end.
+/// Loads, shows and upgrades: all must come to an end, and what was loaded comes out as something that loads.
 fn survives(text: &str) {
-    let shown = messages(load(text));
+    let loaded = load(text);
+    if let Ok(loaded) = loaded.clone()
+        && let Err(errors) = upgraded(loaded, &[("test.yaml".to_owned(), text.into())], &[])
+    {
+        assert!(
+            errors.iter().all(|error| error.field == "spec.hostnames"),
+            "{text}: {}",
+            messages(Err(errors))
+        );
+    }
+    let shown = messages(loaded);
     assert!(shown.len() < 1 << 20, "{} bytes of messages", shown.len());
 }
 

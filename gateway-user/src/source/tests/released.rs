@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::Deserialize as _;
 use serde_json::{Value as Json, json};
 
-use super::upstream::{files, module};
+use super::upstream::{files, module, today};
 use crate::source::dialect::{self, RELEASED};
 use crate::source::kind::Kind;
 use crate::source::node::{Node, Value};
@@ -59,6 +59,11 @@ fn every_version_ever_released_is_known() {
             }
         }
     }
+    assert_eq!(
+        RELEASES.last().map(ToString::to_string),
+        Some(today()),
+        "the newest release is looked at too"
+    );
     // Kinds that are not in use, or gone.
     let unused = ["BackendLBPolicy", "BackendPolicy", "XBackend", "XBackendTrafficPolicy", "XMesh"];
     assert_eq!(others.iter().collect::<Vec<_>>(), unused);
