@@ -315,6 +315,9 @@ impl Agent<'_> {
                 Event::Tick { host_due } => {
                     self.board.beat();
                     self.supervisor.beat();
+                    if host_due {
+                        self.engine.keep_addresses().await;
+                    }
                     if host_due || self.engine.retry_due() {
                         let host = self.host();
                         self.engine.follow(host).await;

@@ -64,6 +64,42 @@ fn free_addresses_come_up_and_go_away() {
 }
 
 #[test]
+fn an_address_that_somebody_else_removed_comes_back() {
+    let lab = Lab::new("removed");
+    let one = echo::http(&lab.backend, at(BACKEND4, 8001), "one");
+    for text in FREE {
+        let free: IpAddr = text.parse().expect("an address");
+        let yaml = [
+            service("one", &[one.address]),
+            gateway("free", Some(free), ["http HTTP 80"]),
+            http_route("a", &["free"], &[], &[prefix("/", &["one"])]),
+        ]
+        .concat();
+        let agent = Agent::start(&lab.gateway, &yaml, WORKERS);
+        let serves =
+            || client::get(&lab.client, SocketAddr::new(free, 80), "a", "/").is_ok_and(|a| a.status == 200);
+        assert!(serves(), "{free}");
+        let begin = std::time::Instant::now();
+        if free.is_ipv6() {
+            lab.gateway.run(&format!("ip address del {free}/128 dev client"));
+        } else {
+            lab.gateway.run(&format!("ip route del local {free} table local"));
+        }
+        let shown = || {
+            ["ip -o address show", "ip route show table local"]
+                .iter()
+                .any(|command| lab.gateway.run(command).contains(text))
+        };
+        assert!(!shown(), "{free} is gone");
+        agent.wait("the address to come back", shown);
+        println!("{free} was back after {} ms", begin.elapsed().as_millis());
+        assert!(serves(), "{free}");
+        assert!(agent.log().contains("somebody else removed a Gateway's address"), "{}", agent.log());
+        assert_eq!(agent.ask("status")["gateways"][0]["addresses"][0], text);
+    }
+}
+
+#[test]
 fn a_port_that_somebody_listens_on_is_not_taken() {
     let lab = Lab::new("taken");
     let one = echo::http(&lab.backend, at(BACKEND4, 8001), "one");

@@ -170,6 +170,23 @@ impl Engine {
         }
     }
 
+    /// Brings back Gateway addresses that somebody else removed. What could not be applied is tried again anyway.
+    pub(super) async fn keep_addresses(&mut self) {
+        if self.retry.is_some() || self.snapshot.addresses.is_empty() {
+            return;
+        }
+        match self.addresses.missing(&self.snapshot.addresses).await {
+            Ok(missing) if missing.is_empty() => {}
+            Ok(missing) => {
+                for address in missing {
+                    warn!(%address, "somebody else removed a Gateway's address; it is brought up again");
+                }
+                self.apply().await;
+            }
+            Err(error) => warn!(error = words(&error), "cannot look after the Gateways' addresses"),
+        }
+    }
+
     /// Between changes: gives back the memory that the last ones took.
     pub(super) fn rest(&mut self) {
         if std::mem::take(&mut self.changed) {

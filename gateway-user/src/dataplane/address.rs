@@ -44,6 +44,17 @@ impl Addresses {
         self.ours.keys().copied().collect()
     }
 
+    /// What is wanted and neither up because of us nor the host's own any more: somebody else removed it.
+    ///
+    /// # Errors
+    /// Netlink is refused.
+    pub async fn missing(&mut self, want: &BTreeSet<IpAddr>) -> Result<BTreeSet<IpAddr>, Error> {
+        self.ours = self.netlink.ours().await?;
+        let interfaces = self.netlink.interfaces().await?;
+        let there = |ip: &IpAddr| self.ours.contains_key(ip) || interfaces.iter().any(|i| i.owns(*ip));
+        Ok(want.iter().copied().filter(|ip| !there(ip)).collect())
+    }
+
     /// Brings up what is wanted and the host does not own, removes what is ours and no longer wanted. Returns what
     /// could not be brought up, and why.
     pub async fn sync(&mut self, want: &BTreeSet<IpAddr>) -> BTreeMap<IpAddr, String> {
