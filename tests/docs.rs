@@ -101,6 +101,16 @@ fn commands() {
     runs("commands.md");
 }
 
+#[test]
+fn troubleshooting() {
+    runs("troubleshooting.md");
+}
+
+#[test]
+fn coming_from_istio() {
+    runs("coming-from-istio.md");
+}
+
 /// A section of its own for each command, in which it is run.
 #[test]
 fn every_command_has_a_section_with_an_example() {

@@ -118,11 +118,13 @@ pub enum Error {
         source: Box<aya::maps::MapError>,
     },
     /// The object was refused.
-    #[error("the BPF object could not be loaded (needs CAP_BPF and CAP_NET_ADMIN, and Linux 6.1 or later)")]
+    #[error(
+        "the BPF object could not be loaded (needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN, and Linux 6.1 or later)"
+    )]
     Load(#[source] Box<aya::EbpfError>),
     /// The program was refused.
     #[error(
-        "the BPF program {name}: {what} failed (needs CAP_BPF and CAP_NET_ADMIN, and Linux 6.1 or later)"
+        "the BPF program {name}: {what} failed (needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN, and Linux 6.1 or later)"
     )]
     Program {
         /// Its name.
