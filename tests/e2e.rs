@@ -14,6 +14,8 @@ mod http;
 mod life;
 #[path = "e2e/names.rs"]
 mod names;
+#[path = "e2e/refused.rs"]
+mod refused;
 #[path = "e2e/scale.rs"]
 mod scale;
 #[path = "e2e/tcp.rs"]
