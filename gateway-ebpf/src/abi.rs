@@ -195,9 +195,22 @@ pub enum Meta {
 /// Number of entries of `META`.
 pub const META_ENTRIES: u32 = Meta::Workers as u32 + 1;
 
-/// A worker's open connections in the first word: value of `LOADS`. The rest keeps workers off each other's cache
-/// line.
-pub type Load = [u64; 8];
+/// What a worker is busy with: value of `LOADS`, a cache line that the worker writes and one that the kernel writes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+pub struct Load {
+    /// Connections open now. The worker's.
+    pub open: u64,
+    /// Of `assigned`, those that were accepted or are given up: the client went away. The worker's.
+    pub settled: u64,
+    /// Keeps the two sides off each other's cache line. Zero.
+    pub pad: [u64; 6],
+    /// TCP connections that `sk_lookup` has sent to the worker, since the agent started. The kernel's.
+    pub assigned: u64,
+    /// Keeps workers off each other's cache line. Zero.
+    pub pad2: [u64; 7],
+}
 
 /// Index in `SOCKETS` of a worker's socket.
 #[inline(always)]
@@ -218,6 +231,7 @@ pub const fn sink_index(v6: bool) -> u32 {
 const _: () = {
     assert!(size_of::<BindingKey>() == 20 && core::mem::offset_of!(BindingKey, port) == 16);
     assert!(core::mem::offset_of!(BindingKey, protocol) == 18);
+    assert!(size_of::<Load>() == 128 && core::mem::offset_of!(Load, assigned) == 64);
     assert!(size_of::<Binding>() == 16 && core::mem::offset_of!(Binding, service) == 8);
     assert!(size_of::<Backend>() == 64 && core::mem::offset_of!(Backend, port) == 56);
     assert!(core::mem::offset_of!(Backend, source) == 16 && core::mem::offset_of!(Backend, interface) == 48);

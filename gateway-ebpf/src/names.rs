@@ -14,7 +14,7 @@ pub const SLOTS: &str = "SLOTS";
 pub const BACKENDS: &str = "BACKENDS";
 /// `socket_index` → listening socket, sockmap.
 pub const SOCKETS: &str = "SOCKETS";
-/// Worker → `Load`, array, mmapable: written by the workers.
+/// Worker → `Load`, array, mmapable: written by the workers and by the kernel, a cache line each.
 pub const LOADS: &str = "LOADS";
 /// Binding id → `Lookups`, per-CPU array.
 pub const LOOKUPS: &str = "LOOKUPS";

@@ -95,6 +95,22 @@ pub const fn less_loaded((first, second): (u32, u32), first_load: u64, second_lo
     if second_load < first_load { second } else { first }
 }
 
+/// What a worker is busy with: connections that are open, and those that are on their way to it. Without the latter a
+/// burst would all go to whoever is told last.
+#[inline(always)]
+#[must_use]
+pub const fn load(open: u64, assigned: u64, settled: u64) -> u64 {
+    open.saturating_add(assigned.saturating_sub(settled))
+}
+
+/// How many of the connections assigned to a worker are settled, given how many it has accepted (and given up) and how
+/// many were assigned so long ago that those not accepted by now never will be.
+#[must_use]
+pub const fn settled(settled: u64, long_ago: u64, assigned: u64) -> u64 {
+    let settled = if settled < long_ago { long_ago } else { settled };
+    if settled < assigned { settled } else { assigned }
+}
+
 /// The worker that a flow goes to: for TCP the less loaded of two; for anything else by its hash alone, since every
 /// datagram of a flow asks again and must find the same one. The other worker is the second choice.
 #[inline(always)]
@@ -203,6 +219,19 @@ mod tests {
                 let (a, b) = two_workers(hash(&tuple(n, 1)), workers);
                 assert!(a < workers && b < workers && a != b, "{a} {b} of {workers}");
             }
+        }
+    }
+
+    #[test]
+    fn what_is_on_its_way_counts_until_it_is_settled() {
+        for (open, assigned, accepted, want) in [(0, 0, 0, 0), (3, 10, 10, 3), (3, 12, 10, 5), (3, 10, 12, 3)]
+        {
+            assert_eq!(load(open, assigned, accepted), want, "{open} {assigned} {accepted}");
+        }
+        for (accepted, long_ago, assigned, want) in
+            [(5, 0, 9, 5), (5, 7, 9, 7), (9, 7, 9, 9), (10, 7, 9, 9), (0, 9, 9, 9)]
+        {
+            assert_eq!(settled(accepted, long_ago, assigned), want, "{accepted} {long_ago} {assigned}");
         }
     }
 

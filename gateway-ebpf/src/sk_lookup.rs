@@ -173,20 +173,40 @@ fn steer(ctx: &SkLookupContext, packet: &Packet, hash: u64) -> Result<Done, Fail
     let pair = select::two_workers(hash, workers);
     let protocol = packet.tuple.protocol;
     let (first, second) = select::workers(pair, protocol, load(pair.0), load(pair.1));
-    match assign(ctx, socket_index(first, packet.v6, protocol)) {
+    let worker = match assign(ctx, socket_index(first, packet.v6, protocol)) {
         Err(Failure::NoSocket) if second != first => {
             assign(ctx, socket_index(second, packet.v6, protocol))?;
+            second
         }
-        other => other?,
+        other => other.map(|()| first)?,
+    };
+    if protocol == TCP {
+        count_assigned(worker);
     }
     Ok(Done::Assigned)
 }
 
 #[inline(always)]
 fn load(worker: u32) -> u64 {
-    // SAFETY: the first, aligned u64 of an array's value, which lives as long as the program. A worker writes it as
-    // one word.
-    LOADS.get_ptr(worker).map_or(0, |p| unsafe { p.cast::<u64>().read_volatile() })
+    let Some(load) = LOADS.get_ptr(worker) else { return 0 };
+    // SAFETY: aligned words of an array's value, which lives as long as the program. Each is written as one word.
+    let [open, assigned, settled] = unsafe {
+        [&raw const (*load).open, &raw const (*load).assigned, &raw const (*load).settled]
+            .map(|word| word.read_volatile())
+    };
+    select::load(open, assigned, settled)
+}
+
+#[inline(always)]
+fn count_assigned(worker: u32) {
+    if let Some(load) = LOADS.get_ptr_mut(worker) {
+        // SAFETY: as above; only this program writes it. Two CPUs at once may count one: stable Rust has no atomic
+        // addition for BPF, and a load that is one too low does no harm until the worker's next sweep mends it.
+        unsafe {
+            let assigned = &raw mut (*load).assigned;
+            assigned.write_volatile(assigned.read_volatile() + 1);
+        }
+    }
 }
 
 /// TCP: a reset, which the drop of a SYN is answered with. UDP: silence.

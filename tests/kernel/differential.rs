@@ -101,9 +101,12 @@ fn one_image(bed: &mut Bed, workers: u32, rng: &mut Rng, seen: &mut BTreeMap<&'s
     let loads: Vec<u64> = (0..workers).map(|_| rng.u64(..3)).collect();
     let shared = bed.dataplane.loads();
     for (worker, load) in loads.iter().enumerate() {
-        shared.worker(worker).store(*load, Ordering::Relaxed);
+        // What was on its way before is settled.
+        let words = shared.worker(worker);
+        words.settled.store(words.assigned.load(Ordering::Relaxed), Ordering::Relaxed);
+        words.open.store(*load, Ordering::Relaxed);
     }
-    let view = Workers { loads, sockets: cookies.values().copied().collect() };
+    let mut view = Workers { loads, sockets: cookies.values().copied().collect() };
     let image = random_image(rng);
     bed.dataplane.apply(&ops(&image)).unwrap();
     assert_eq!(bed.dataplane.have().unwrap().image, image, "what was written is read back");
@@ -128,6 +131,11 @@ fn one_image(bed: &mut Bed, workers: u32, rng: &mut Rng, seen: &mut BTreeMap<&'s
                 assert!(probe.passed && probe.cookie != 0 && worker.is_none(), "{context}");
             }
             Answer::Refused { .. } => assert!(!probe.passed, "{context}"),
+        }
+        if let Answer::Worker { worker, .. } = want
+            && protocol == TCP
+        {
+            view.loads[worker as usize] += 1;
         }
         match want.counted() {
             None => missed += 1,

@@ -105,12 +105,12 @@ fn pin_map(fs: &BpfFs, name: &str, kind: &str, value: u32, entries: u32, flags: 
 
 #[test]
 fn a_pinned_map_that_differs_is_refused() {
-    // LOADS is an array of 256 values of 64 bytes, mmapable (1024).
+    // LOADS is an array of 256 values of 128 bytes, mmapable (1024).
     for (kind, value, entries, flags, what) in [
-        ("hash", 64, 256, 0, "type"),
+        ("hash", 128, 256, 0, "type"),
         ("array", 16, 256, 1024, "size of its values"),
-        ("array", 64, 128, 1024, "capacity"),
-        ("array", 64, 256, 0, "flags"),
+        ("array", 128, 128, 1024, "capacity"),
+        ("array", 128, 256, 0, "flags"),
     ] {
         let fs = BpfFs::new();
         pin_map(&fs, "LOADS", kind, value, entries, flags);
@@ -119,7 +119,7 @@ fn a_pinned_map_that_differs_is_refused() {
         assert_eq!(fs.pins().len(), 1, "nothing was made beside it");
     }
     let fs = BpfFs::new();
-    pin_map(&fs, "LOADS", "array", 64, 256, 1024);
+    pin_map(&fs, "LOADS", "array", 128, 256, 1024);
     Dataplane::open(&config(&fs, 1)).unwrap();
 }
 

@@ -165,7 +165,10 @@ fn syn_cookies_are_accepted_whichever_worker_the_ack_goes_to() {
         for n in 0u64..40 {
             // The pick for the ACK differs from that for the SYN as often as possible.
             for worker in 0..4u64 {
-                loads.worker(worker as usize).store((n + worker) % 4, std::sync::atomic::Ordering::Relaxed);
+                loads
+                    .worker(worker as usize)
+                    .open
+                    .store((n + worker) % 4, std::sync::atomic::Ordering::Relaxed);
             }
             connections.push(connect(&client, gateway(v6)[0], 8000).unwrap());
         }
@@ -184,6 +187,18 @@ fn syn_cookies_are_accepted_whichever_worker_the_ack_goes_to() {
         .parse()
         .unwrap();
     assert_eq!(received, 80, "every connection was made by a cookie: {sent}");
+}
+
+#[test]
+fn a_burst_spreads_evenly_before_anything_is_accepted() {
+    let mut bed = Bed::new("burst", 2);
+    let client = client(&bed);
+    bed.install(&image(&[(key(None, 8000, TCP), Action::Steer)]));
+    for v6 in [false, true] {
+        let burst: Vec<_> = (0..64).map(|_| connect(&client, gateway(v6)[0], 8000).unwrap()).collect();
+        let first = burst.iter().filter(|_| bed.accepted(v6) == 0).count();
+        assert_eq!(first, 32);
+    }
 }
 
 #[test]

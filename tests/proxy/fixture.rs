@@ -24,7 +24,7 @@ pub(crate) const FAMILIES: [bool; 2] = [false, true];
 pub(crate) struct Gateway {
     running: Option<Running>,
     pub(crate) counters: Counters,
-    pub(crate) loads: Arc<Vec<AtomicU64>>,
+    pub(crate) loads: Arc<Vec<[AtomicU64; 3]>>,
     at: [SocketAddr; 2],
     protocol: &'static str,
     ids: Ids,
@@ -46,7 +46,7 @@ impl Gateway {
         let workers = config.workers;
         let proxy = Proxy::bind(config).unwrap();
         let at = FAMILIES.map(|v6| proxy.address(v6).expect("tests need IPv6 on loopback"));
-        let loads: Arc<Vec<AtomicU64>> = Arc::new((0..workers).map(|_| AtomicU64::new(9)).collect());
+        let loads: Arc<Vec<_>> = Arc::new((0..workers).map(|_| [9, 0, 0].map(AtomicU64::new)).collect());
         let running = proxy.start(loads.clone()).unwrap();
         let counters = running.counters();
         let mut gateway = Self {
@@ -121,7 +121,9 @@ impl Drop for Gateway {
             if !thread::panicking() {
                 // Every connection ends in the counters, and the loads fall back to nothing.
                 self.wait("the workers to end", |t| t.open.iter().all(|n| *n == 0));
-                assert!((0..self.loads.len()).all(|w| self.loads.worker(w).load(Ordering::Relaxed) == 0));
+                assert!(
+                    (0..self.loads.len()).all(|w| self.loads.worker(w).open.load(Ordering::Relaxed) == 0)
+                );
             }
         }
     }

@@ -22,7 +22,7 @@ use super::pins::Pins;
 use super::program::Programs;
 use super::sys::{Grace, Words};
 use super::{Error, reader};
-use crate::core::load::Loads;
+use crate::core::load::{Loads, WorkerLoad};
 use crate::core::plan::{Have, Op};
 use crate::core::snapshot::{BackendKey, BindingImage, MapImage};
 
@@ -110,8 +110,13 @@ impl Part {
 struct LoadWords(Words);
 
 impl Loads for LoadWords {
-    fn worker(&self, worker: usize) -> &AtomicU64 {
-        &self.0.get()[worker * LOAD_WORDS]
+    fn worker(&self, worker: usize) -> WorkerLoad<'_> {
+        let words = &self.0.get()[worker * LOAD_WORDS..];
+        WorkerLoad {
+            open: &words[std::mem::offset_of!(Load, open) / 8],
+            settled: &words[std::mem::offset_of!(Load, settled) / 8],
+            assigned: &words[std::mem::offset_of!(Load, assigned) / 8],
+        }
     }
 }
 

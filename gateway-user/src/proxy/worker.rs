@@ -22,7 +22,7 @@ use super::totals::CloseReason;
 use super::upstream::Pool;
 use super::view::{Bound, Held, View};
 use super::{Config, Question, http, relay};
-use crate::core::load::Loads;
+use crate::core::load::{Loads, WorkerLoad};
 use crate::core::snapshot::BoundService;
 
 /// What all workers share; nothing in it is written by two of them.
@@ -129,6 +129,7 @@ impl Worker {
         self.connections.borrow_mut().insert(id, watched);
         self.cells().open.add(1);
         self.publish_load();
+        self.load().accepted();
         id
     }
 
@@ -140,8 +141,12 @@ impl Worker {
         self.ended.notify_waiters();
     }
 
+    fn load(&self) -> WorkerLoad<'_> {
+        self.shared.loads.worker(self.id)
+    }
+
     fn publish_load(&self) {
-        self.shared.loads.worker(self.id).store(self.cells().open.get(), Ordering::Relaxed);
+        self.load().open.store(self.cells().open.get(), Ordering::Relaxed);
     }
 
     fn open(&self) -> usize {
@@ -230,6 +235,8 @@ async fn serve(
 async fn sweep(worker: Rc<Worker>, tick: Duration) {
     let mut interval = tokio::time::interval(tick);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // Connections assigned by the last two sweeps.
+    let (mut last, mut before) = (0, 0);
     loop {
         interval.tick().await;
         let now = worker.now.get() + 1;
@@ -238,6 +245,7 @@ async fn sweep(worker: Rc<Worker>, tick: Duration) {
             watched.sweep(now);
         }
         worker.pool.sweep(now);
+        (last, before) = (worker.load().settle(before), last);
         // An idle worker lets go of a snapshot that was replaced.
         drop(worker.view());
     }
