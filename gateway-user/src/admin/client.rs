@@ -153,3 +153,14 @@ async fn exchange(socket: &Path, method: &str, path: &str, body: Bytes) -> Resul
         Err(Error::Refused { status: status.as_u16(), message: String::from_utf8_lossy(&body).into_owned() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_long_is_not_sent() {
+        let error = send::<()>(Path::new("/nonexistent"), "/apply", &"x".repeat(LARGE_BODY)).unwrap_err();
+        assert!(error.to_string().contains("are more than an agent takes at once"), "{error}");
+    }
+}

@@ -86,7 +86,8 @@ fn at(place: Place, field: &str, value: String, message: String, remedy: String)
 fn take(mut root: Node, whole: bool, read: &mut Read) {
     if !matches!(root.value, Value::Map(_)) {
         let message = "this is no object: it has neither apiVersion nor kind".to_owned();
-        read.errors.push(at(root.at, "", root.shown(), message, String::new()));
+        // It may be a key: what it says is not told.
+        read.errors.push(at(root.at, "", String::new(), message, String::new()));
         return;
     }
     let Some(kind) = root.str("kind").map(str::to_owned) else {

@@ -127,6 +127,9 @@ impl Input {
                 origin: part.origin,
             });
         }
+        for change in &prepared.changes {
+            prepared.gone.remove(&change.key);
+        }
         prepared.parts.splice(0..0, files);
         Ok(prepared)
     }

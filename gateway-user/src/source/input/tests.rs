@@ -232,6 +232,8 @@ fn secrets_are_kept_and_never_shown() {
     for error in errors {
         assert!(!error.to_string().contains("31337"), "{error}");
     }
+    let error = bed.apply("-----BEGIN PRIVATE KEY-----\nhunter2\n").unwrap_err().remove(0).to_string();
+    assert!(!error.contains("hunter2") && !error.contains("BEGIN"), "{error}");
     let tagged = "kind: Secret\napiVersion: v1\nmetadata: {name: key}\ndata: {a: !!int hunter2}\n";
     let error = bed.apply(tagged).unwrap_err().remove(0).to_string();
     assert!(!error.contains("hunter2"), "{error}");

@@ -43,10 +43,7 @@ fn broken_yaml() {
     refused("a: !!binary aGk=\n", "test.yaml:1:13: the tag `tag:yaml.org,2002:binary` is not supported\n");
     refused("a: !mine x\n", "test.yaml:1:10: the tag `!mine` is not supported\n");
     refused("? [a]\n: b\n", "test.yaml:1:3: a key must be plain text\n");
-    refused(
-        "just text\n",
-        "test.yaml:1:1: this is no object: it has neither apiVersion nor kind (got \"just text\")\n",
-    );
+    refused("just text\n", "test.yaml:1:1: this is no object: it has neither apiVersion nor kind\n");
 }
 
 #[test]
