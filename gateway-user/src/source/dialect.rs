@@ -96,7 +96,7 @@ pub(super) struct Converted {
     /// Fields that today are required and then were not: their absence still has the meaning it had.
     pub(super) excused: Vec<&'static str>,
     pub(super) errors: Vec<Diagnostic>,
-    /// The object in today's form, as far as it can be told from it alone.
+    /// The object in today's form, as far as it can be told from it alone: for those that depend on others.
     pub(super) today: Option<Node>,
 }
 
@@ -177,6 +177,9 @@ pub(super) fn convert(kind: Kind, old: Option<&str>, root: &mut Node) -> Option<
             node.value = Value::String(today);
         }
     }
+    if converted.first() && root.take("status").is_some() {
+        converted.change("`status`, which is another today and nothing to write down");
+    }
     if let Some(spec) = root.get_mut("spec").filter(|_| old.is_some()) {
         match kind {
             Kind::GatewayClass => gateway::class(spec, &mut converted),
@@ -219,8 +222,8 @@ pub(super) fn warning(kind: Kind, converted: &Converted, today: &Node, remarks: 
         let of = if version.is_empty() { String::new() } else { format!(" of {version}") };
         let changes = converted.changes.join(", ");
         (format!("{changes}{of}: an old form, which today is"), whole())
-    } else if converted.today.as_ref().is_some_and(|alone| alone != today) {
-        (format!("{version} is an old version of the API; what was left to the Gateways is, today"), whole())
+    } else if !remarks.is_empty() || converted.today.as_ref().is_some_and(|alone| alone != today) {
+        (format!("{version} is an old version of the API; this is today's form"), whole())
     } else {
         (
             format!("{version} is an old version of the API"),

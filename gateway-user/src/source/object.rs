@@ -180,6 +180,7 @@ pub(super) fn identify(name: &str, api_version: &str) -> Identity {
         Some(kind)
             if group.is_empty()
                 || group == FIRST_GROUP
+                || group == "networking.x.k8s.io"
                 || group == dialect::X_GROUP
                 || suggest::nearest(group, [kind.group()].into_iter()).is_some() =>
         {
@@ -213,6 +214,7 @@ fn object(kind: Kind, old: Option<&str>, mut root: Node, whole: bool, read: &mut
         if !converted.depends() {
             let remarks: Vec<_> = converted.notes.iter().map(|note| (*note).to_owned()).collect();
             findings.warnings.push(dialect::warning(kind, converted, &root, &remarks));
+            converted.today = None;
         }
     }
     let null_is_absent = kind.group() != GATEWAY_GROUP;

@@ -6,6 +6,7 @@ mod dialect;
 mod examples;
 mod files;
 mod never_panics;
+mod old_fields;
 mod released;
 mod translate;
 mod upgrade;

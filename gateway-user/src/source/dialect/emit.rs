@@ -52,7 +52,7 @@ impl<'a> Sheet<'a> {
             let at = |index: usize| bytes.get(index).copied().unwrap_or(text.len());
             match event {
                 Event::Scalar(_, style, ..) => {
-                    let raw = slice(start, end).trim_end();
+                    let raw = written(slice(start, end), style);
                     let block = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
                     if !block && !raw.contains('\n') {
                         scalars.insert(yaml::place(span.start), raw);
@@ -77,6 +77,34 @@ impl<'a> Sheet<'a> {
         taken.sort_unstable();
         Self { comments: comments(text, &taken), scalars, flows, lists }
     }
+}
+
+/// A scalar as it was written: the parser's span of a quoted one goes on to what follows it.
+fn written(raw: &str, style: ScalarStyle) -> &str {
+    let end = match style {
+        ScalarStyle::SingleQuoted => {
+            let quotes: Vec<usize> = raw.match_indices('\'').map(|(at, _)| at).collect();
+            // Two in a row stand for one.
+            let mut rest = quotes.get(1..).unwrap_or_default();
+            while let [first, second, more @ ..] = rest
+                && first + 1 == *second
+            {
+                rest = more;
+            }
+            rest.first().copied()
+        }
+        ScalarStyle::DoubleQuoted => {
+            let mut escaped = false;
+            let closes = |&(at, c): &(usize, char)| {
+                let closes = at > 0 && c == '"' && !escaped;
+                escaped = c == '\\' && !escaped;
+                closes
+            };
+            raw.char_indices().find(closes).map(|(at, _)| at)
+        }
+        ScalarStyle::Plain | ScalarStyle::Literal | ScalarStyle::Folded => None,
+    };
+    end.and_then(|end| raw.get(..=end)).unwrap_or(raw).trim_end()
 }
 
 /// Comments and blank lines, in order.

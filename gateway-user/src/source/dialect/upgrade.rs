@@ -3,6 +3,7 @@
 //! Owns which documents change, and in what order they stand. Must not know what any field means, nor YAML's syntax.
 
 use super::attach::World;
+use super::convert;
 use super::emit::emit;
 use crate::core::model::ObjectName;
 use crate::source::Diagnostic;
@@ -49,11 +50,10 @@ fn take(
         }
         return;
     }
-    let Identity::Known(kind, _) = object::identify(kind, version.unwrap_or_default()) else { return };
+    let version = version.unwrap_or_default().to_owned();
+    let Identity::Known(kind, old) = object::identify(kind, &version) else { return };
     let Some(object) = find(kind, root, objects) else { return };
-    if let Some(today) = object.old.as_deref().and_then(|old| old.today.as_ref()) {
-        root.clone_from(today);
-    }
+    convert(kind, old.then_some(&*version), root);
     let said = world.today(object, root);
     remarks.extend(said.lines);
     lacks.extend(said.lacks);

@@ -98,8 +98,7 @@ fn round_trip(what: &str, texts: &[&str]) -> Upgraded {
 
 /// What stands after a `#` that begins a line or follows a space.
 fn comments(text: &str) -> impl Iterator<Item = &str> {
-    let plain = text.lines().filter(|line| !line.contains(['"', '\'']));
-    plain.filter_map(|line| {
+    text.lines().filter_map(|line| {
         let at = if line.trim_start().starts_with('#') { line.find('#') } else { line.find(" #") };
         at.map(|at| line[at..].trim())
     })
@@ -231,8 +230,8 @@ spec:
     - path: {type: PathPrefix, value: /a}
       headers:
       # Testers.
-      - name: x-a
-        value: \"1\" # one
+      - name: x-a # one
+        value: \"1\"
       # Another.
       - name: x-b
         value: '2'
@@ -249,6 +248,33 @@ kind: Deployment
 metadata: {name: d}
 ";
     assert_eq!(round_trip("comments", &[text]).text, wanted);
+}
+
+/// Comments in every place of the examples: none is lost, and none changes what is said.
+#[test]
+fn a_comment_may_stand_anywhere() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/examples");
+    for name in ["old-dialect-v1alpha1.yaml", "old-dialect-v1alpha2.yaml"] {
+        let text = fs::read_to_string(folder.join(name)).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        let model = upgrade(&[&text]).unwrap().after.model;
+        for at in 0..lines.len() {
+            let line = lines[at];
+            let indent = " ".repeat(line.len() - line.trim_start().len());
+            // In turn a line of its own, and the end of the line.
+            let place = if at % 2 == 0 {
+                format!("{indent}# here {at}\n{line}")
+            } else {
+                format!("{line} # here {at}")
+            };
+            let mut changed = lines.clone();
+            changed[at] = &place;
+            let done = upgrade(&[&changed.join("\n")]).unwrap();
+            assert_eq!(done.after.model, model, "{place}");
+            let comment = format!("# here {at}\n");
+            assert_eq!(done.text.matches(&comment).count(), 1, "{place}\n{}", done.text);
+        }
+    }
 }
 
 #[test]
