@@ -18,7 +18,8 @@ use crate::dataplane::{self, Dataplane, LogLevel};
 
 /// Remove everything that agents leave: programs, links, maps, addresses, routes, state.
 ///
-/// What was applied stays, unless --objects is given. Must run in the network namespace of the agent. Refuses while an agent runs, unless --stop is given.
+/// What was applied stays, unless --objects is given. Must run in the network namespace of the agent. Refuses while
+/// an agent runs, unless --stop is given.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -26,11 +27,8 @@ pub(super) struct Args {
     /// Stop the agent first, as SIGTERM does
     #[arg(long)]
     stop: bool,
-    /// Leave the state directory as it is
-    #[arg(long)]
-    keep_state: bool,
     /// Remove the objects too that were applied; without it they stay in the state directory
-    #[arg(long, conflicts_with = "keep_state")]
+    #[arg(long)]
     objects: bool,
     /// How long to wait for the agent to stop
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = run::duration)]
@@ -67,18 +65,16 @@ pub(super) fn uninstall(env: &mut Env<'_>, args: &Args) -> Result<Exit> {
         removed.push(socket.display().to_string());
     }
     let state = &args.places.state_dir;
-    if !args.keep_state {
-        let kept = agent::forget(state, args.objects)
-            .with_context(|| format!("cannot remove {}", state.display()))?;
-        removed.extend(kept.iter().map(|path| path.display().to_string()));
-    }
+    let kept =
+        agent::forget(state, args.objects).with_context(|| format!("cannot remove {}", state.display()))?;
+    removed.extend(kept.iter().map(|path| path.display().to_string()));
     for what in &removed {
         writeln!(env.stdout, "removed {what}")?;
     }
     if removed.is_empty() {
         writeln!(env.stdout, "there was nothing to remove")?;
     }
-    if let Some(folder) = agent::stored(state).filter(|_| !args.keep_state) {
+    if let Some(folder) = agent::stored(state) {
         writeln!(env.stdout, "kept the applied objects in {}; --objects removes them too", folder.display())?;
     }
     Ok(Exit::Yes)

@@ -9,22 +9,36 @@ mod left;
 mod manager;
 mod root;
 
-use std::{fs, path::Path, thread, time::Instant};
+use std::{
+    fs,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Instant,
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use gateway_tests::{
     docs::{Shell, Step, steps},
     netns::NetNs,
 };
+use nix::sys::signal::{SigSet, Signal};
 
 use self::{left::Left, manager::Manager, root::Root};
 use crate::sh;
 
 const PAGE: &str = "docs/quick-start.md";
 
+/// Whether somebody wants the trial to end.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
 /// Runs it all; what it made is gone afterwards, whatever came of it.
 pub(super) fn run(package: &Path) -> Result<()> {
     let start = Instant::now();
+    // A signal ends the trial between two commands, so that it cleans up.
+    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
+    signals.thread_block()?;
+    thread::spawn(move || INTERRUPTED.store(signals.wait().is_ok(), Ordering::Relaxed));
     let page = fs::read_to_string(sh::root().join(PAGE)).with_context(|| format!("cannot read {PAGE}"))?;
     let steps = steps(&page);
     ensure!(!steps.is_empty(), "{PAGE} has no commands");
@@ -81,6 +95,7 @@ impl Drop for End<'_> {
 
 fn run_step(root: &Root, ns: &NetNs, shell: &mut Shell, step: &Step) -> Result<()> {
     let place = format!("{PAGE}:{}: `{}`", step.line, step.command);
+    ensure!(!INTERRUPTED.load(Ordering::Relaxed), "interrupted before {place}");
     println!("$ {}", step.command);
     let mut command = root.command("sh");
     command.args(["-c", &format!("cd /root && {}", step.command)]);
