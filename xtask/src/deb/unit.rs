@@ -111,6 +111,8 @@ mod tests {
         let setpriv = unit.setpriv().unwrap();
         assert!(setpriv[0].starts_with("--bounding-set=-all,+bpf,"), "{setpriv:?}");
         assert_eq!(setpriv[1], "--no-new-privs");
+        // It makes /sys/fs/bpf read-only, and no ReadWritePaths= takes that back (systemd 252, tried).
+        assert_eq!(unit.all("ProtectKernelTunables").next(), None);
         assert!(unit.one("Nothing").is_err() && unit.one("SystemCallFilter").is_err());
     }
 }
