@@ -61,3 +61,39 @@ fn a_thousand_bindings_take_no_more_sockets_than_one() {
         assert_eq!(answer.backend(), "web");
     }
 }
+
+#[test]
+fn fifteen_hundred_weighted_tcp_routes_serve() {
+    let lab = Lab::new("weighted");
+    let one = echo::tcp(&lab.backend, at(BACKEND4, 9001), "one");
+    let two = echo::tcp(&lab.backend, at(BACKEND6, 9002), "two");
+    let mut yaml = [service("one", &[one.address]), service("two", &[two.address])].concat();
+    let port = |gateway: u16, listener: u16| 10_000 + gateway * LISTENERS + listener;
+    for g in 0..30 {
+        yaml += &gateway(&format!("g{g}"), None, (0..LISTENERS).map(|l| format!("l{l} TCP {}", port(g, l))));
+        for l in 0..LISTENERS {
+            yaml += &tcp_route(&format!("r{g}-{l}"), &[&format!("g{g}/l{l}")], &["one 3", "two 1"]);
+        }
+    }
+    let agent = Agent::start(&lab.gateway, &yaml, WORKERS);
+    let status = agent.ask("status");
+    let gateways = status["gateways"].as_array().expect("gateways");
+    let listeners = gateways.iter().flat_map(|g| g["listeners"].as_array().expect("listeners"));
+    let programmed = listeners.filter(|listener| {
+        let conditions = listener["conditions"].as_array().expect("conditions");
+        conditions.iter().any(|c| c["type"] == "Programmed" && c["status"] == "True")
+    });
+    assert_eq!(programmed.count(), 1500);
+    for (ip, _) in FAMILIES {
+        let mut first = 0;
+        for n in 0..200 {
+            let at = at(ip, port(n % 30, n * 7 % LISTENERS));
+            first += usize::from(client::tcp(&lab.client, at, 10).expect("an echo") == "one");
+        }
+        // By hash: binomial, so five standard deviations around 150.
+        assert!((119..181).contains(&first), "{ip}: {first} of 200");
+    }
+    let maps = agent.ask("maps");
+    let slots = maps["maps"].as_array().expect("maps").iter().find(|m| m["name"] == "SLOTS").expect("SLOTS");
+    println!("1,500 weighted TCPRoutes: SLOTS {slots}");
+}

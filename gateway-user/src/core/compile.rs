@@ -12,6 +12,7 @@ mod http;
 mod ids;
 mod listeners;
 mod report;
+mod room;
 mod routes;
 mod tcp;
 #[cfg(test)]
@@ -57,6 +58,7 @@ pub fn compile(model: &Model, host: &Host, previous: &Ids, generation: u64) -> S
         }
     }
     let bound = bind::bind(&gateways, tables, &services, previous);
+    report::unbound(&gateways, &bound.left_out, &mut report);
     Snapshot {
         generation,
         image: bound.image,

@@ -19,8 +19,9 @@ pub struct Share {
     pub share: u128,
 }
 
-/// The smallest table for more than one backend: shares are met to a thousandth.
-const SMALLEST: usize = 1024;
+/// The smallest table for more than one backend: usually the first, in which shares are met to a thousandth, but where
+/// there are so many tables that they would not fit, the next.
+pub const SMALLEST: [usize; 4] = [1024, 512, 256, 128];
 /// Slots for each backend, so that they differ by few percent.
 const EACH: usize = 64;
 
@@ -35,20 +36,27 @@ pub fn seed(key: &BackendKey) -> u64 {
     hash(&Tuple { source, destination: ANY, source_port, destination_port: 0, protocol: key.protocol })
 }
 
-/// The table: one slot for a single backend, else a power of two from 1024 up to 65,536. Every backend has its exact
+/// The size of a table for so many backends: one slot for a single one, else a power of two from `smallest` up to
+/// 65,536.
+#[must_use]
+pub fn size(backends: usize, smallest: usize) -> usize {
+    match backends {
+        0 | 1 => backends,
+        _ => (backends * EACH).next_power_of_two().clamp(smallest, 1 << MAX_SIZE_CLASS),
+    }
+}
+
+/// The table, of the [`size`] for its shares. Every backend has its exact
 /// share of the slots but for less than one. Empty if there is no share.
 #[must_use]
-pub fn slots(shares: &[Share]) -> Vec<u32> {
+pub fn slots(shares: &[Share], smallest: usize) -> Vec<u32> {
     let mut shares: Vec<Share> = shares.iter().copied().filter(|s| s.share > 0).collect();
     // The order in which they were given must not matter.
     shares.sort_unstable_by_key(|s| (s.seed, s.id));
     match &*shares {
         [] => Vec::new(),
         [only] => vec![only.id],
-        _ => {
-            let size = (shares.len() * EACH).next_power_of_two().clamp(SMALLEST, 1 << MAX_SIZE_CLASS);
-            fill(&shares, size)
-        }
+        _ => fill(&shares, size(shares.len(), smallest)),
     }
 }
 

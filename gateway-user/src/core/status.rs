@@ -140,7 +140,7 @@ pub fn finish(report: &Report, outcome: &Outcome) -> Report {
 }
 
 /// Turns Programmed=True into False; what is False already has its reason.
-fn unprogram(conditions: &mut [Condition], reason: &'static str, message: &str) {
+pub(super) fn unprogram(conditions: &mut [Condition], reason: &'static str, message: &str) {
     if let Some(programmed) = conditions.iter_mut().find(|c| c.kind == "Programmed" && c.status) {
         programmed.status = false;
         programmed.reason = reason;

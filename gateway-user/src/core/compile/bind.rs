@@ -12,11 +12,12 @@ use rustc_hash::FxHashMap;
 use super::gateways::{Gateways, ListenerId};
 use super::http::{Tables, no_route, push};
 use super::ids::assign;
+use super::room::{self, Room};
 use super::tcp::Services;
 use crate::core::model::{ObjectName, Protocol};
 use crate::core::route::HttpTable;
 use crate::core::snapshot::{
-    BackendKey, BindingImage, BoundListeners, BoundService, Ids, MapImage, SeriesKey, TcpBackend, TcpService,
+    BindingImage, BoundListeners, BoundService, Ids, MapImage, SeriesKey, TcpBackend, TcpService,
 };
 
 /// What the kernel and the workers get.
@@ -25,6 +26,8 @@ pub(super) struct Bound {
     pub(super) bindings: FxHashMap<BindingKey, Arc<BoundListeners>>,
     pub(super) series: Vec<SeriesKey>,
     pub(super) ids: Ids,
+    /// Listeners that are not served since the maps are full, and why.
+    pub(super) left_out: BTreeMap<ListenerId, String>,
 }
 
 /// A TCPRoute's service: its id, its slots and what they name.
@@ -38,21 +41,35 @@ pub(super) fn bind(
     previous: &Ids,
 ) -> Bound {
     let mut places: BTreeMap<BindingKey, Vec<ListenerId>> = BTreeMap::new();
+    let mut left_out = BTreeMap::new();
     for (g, gateway) in gateways.list.iter().enumerate() {
         for (l, work) in gateway.listeners.iter().enumerate() {
             for key in &work.keys {
+                if places.len() == MAX_BINDINGS as usize && !places.contains_key(key) {
+                    let message = format!(
+                        "BINDINGS has room for {MAX_BINDINGS} addresses and ports, and older Gateways have them (use fewer)"
+                    );
+                    left_out.insert((g, l), message);
+                    continue;
+                }
                 places.entry(*key).or_default().push((g, l));
             }
         }
     }
     let mut ids = Ids { next: previous.next, ..Ids::default() };
-    let (made, image) = services_of(&places, services, previous, &mut ids);
+    let room = room::share_out(services, room::MAPS);
+    for (listener, route) in &services.by_listener {
+        if let Some(why) = room.left_out.get(route) {
+            left_out.insert(*listener, why.clone());
+        }
+    }
+    let (made, image) = services_of(&places, services, &room, previous, &mut ids);
     let keys: BTreeSet<BindingKey> = places.keys().copied().collect();
     ids.bindings =
         assign(&keys, &previous.bindings, |_| None, std::iter::empty(), 0..MAX_BINDINGS, &mut ids.next[0]);
     let (tables, series, patterns) = tables.finish();
     ids.patterns = patterns;
-    let mut bound = Bound { image, bindings: FxHashMap::default(), series, ids };
+    let mut bound = Bound { image, bindings: FxHashMap::default(), series, ids, left_out };
     let mut shared: FxHashMap<&[ListenerId], Arc<HttpTable>> = FxHashMap::default();
     for (key, listeners) in &places {
         let works: Vec<_> = listeners.iter().map(|&(g, l)| &gateways.list[g].listeners[l]).collect();
@@ -105,11 +122,13 @@ pub(super) fn bind(
 fn services_of<'m>(
     places: &BTreeMap<BindingKey, Vec<ListenerId>>,
     services: &Services<'m>,
+    room: &Room<'m>,
     previous: &Ids,
     ids: &mut Ids,
 ) -> (Made<'m>, MapImage) {
     let rule = |route: &ObjectName| (route.clone(), 0);
-    let wanted: BTreeSet<_> = services.by_route.keys().map(|route| rule(route)).collect();
+    let fitting = || services.by_route.iter().filter(|(route, _)| !room.left_out.contains_key(*route));
+    let wanted: BTreeSet<_> = fitting().map(|(route, _)| rule(route)).collect();
     // What a restarted agent found in the kernel has no names: there a service is known by the bindings it serves.
     let mut found: BTreeMap<(ObjectName, usize), u32> = BTreeMap::new();
     for (key, listeners) in places {
@@ -126,9 +145,8 @@ fn services_of<'m>(
         0..MAX_SERVICES,
         &mut ids.next[1],
     );
-    let backends: BTreeSet<BackendKey> = services.backends();
     ids.backends = assign(
-        &backends,
+        &room.backends,
         &previous.backends,
         |_| None,
         std::iter::empty(),
@@ -138,9 +156,9 @@ fn services_of<'m>(
     let by_id = ids.backends.iter().map(|(key, id)| (*id, *key)).collect();
     let mut image = MapImage { backends: by_id, ..MapImage::default() };
     let mut made = Made::new();
-    for (route, service) in &services.by_route {
+    for (route, service) in fitting() {
         let Some(&id) = ids.services.get(&rule(route)) else { continue };
-        let (slots, backends) = service.slots(&ids.backends);
+        let (slots, backends) = service.slots(&ids.backends, room.smallest);
         image.services.insert(id, slots.clone());
         made.insert(route, (id, slots, backends));
     }

@@ -2,14 +2,15 @@
 //!
 //! Owns their conditions. Routes' conditions are `routes`'.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::condition::{Problem, no, problem, unless, yes};
-use super::gateways::{GatewayWork, Gateways, ListenerWork, Place, refusals};
+use super::gateways::{GatewayWork, Gateways, ListenerId, ListenerWork, Place, refusals};
 use super::listeners::local_addresses;
 use crate::core::host::Host;
 use crate::core::model::{CONTROLLER, GATEWAY_GROUP, GroupKind, Model};
-use crate::core::status::{GatewayStatus, ListenerStatus, Report};
+use crate::core::status::{GatewayStatus, ListenerStatus, Report, unprogram};
 
 /// status.addresses holds no more.
 const MOST_ADDRESSES: usize = 16;
@@ -47,6 +48,21 @@ pub(super) fn report(model: &Model, gateways: &Gateways<'_>, host: &Host, report
         report.others.insert(("BackendTLSPolicy", name.clone()), conditions);
     }
     report.notes.extend(gateways.notes.iter().cloned());
+}
+
+/// Takes back Programmed of listeners that are left out of the maps, and of a Gateway that has no other.
+pub(super) fn unbound(gateways: &Gateways<'_>, left_out: &BTreeMap<ListenerId, String>, report: &mut Report) {
+    for (&(g, l), why) in left_out {
+        let Some(status) = report.gateways.get_mut(&gateways.list[g].gateway.meta.name) else { continue };
+        let Some(listener) = status.listeners.get_mut(l) else { continue };
+        unprogram(&mut listener.conditions, "Pending", why);
+        let programmed = |listener: &ListenerStatus| {
+            listener.conditions.iter().any(|condition| condition.kind == "Programmed" && condition.status)
+        };
+        if !status.listeners.iter().any(programmed) {
+            unprogram(&mut status.conditions, "NoResources", why);
+        }
+    }
 }
 
 fn served(work: &GatewayWork<'_>) -> bool {

@@ -2,7 +2,7 @@
 //!
 //! Owns which route serves a listener and each endpoint's share.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use gateway_ebpf::abi::{REJECT_BACKEND, TCP};
@@ -23,6 +23,8 @@ pub(super) struct Service {
     shares: BTreeMap<Option<BackendKey>, u128>,
     /// By endpoint, the backendRef that it belongs to: the first of several.
     names: BTreeMap<BackendKey, Arc<str>>,
+    /// How many routes came before: the oldest first.
+    pub(super) order: usize,
 }
 
 /// TCPRoutes, compiled.
@@ -60,7 +62,8 @@ impl<'m> Services<'m> {
             refused.push(refusals(&route.refusals));
         }
         let mut outcome = Outcome { refused, backends: Vec::new(), superseded: Vec::new(), serves: 0 };
-        let mut service = Service { shares: BTreeMap::new(), names: BTreeMap::new() };
+        let order = self.by_route.len();
+        let mut service = Service { shares: BTreeMap::new(), names: BTreeMap::new(), order };
         for (at, rule) in route.rules.iter().enumerate() {
             if !rule.refusals.is_empty() {
                 outcome.refused.push(refusals(&rule.refusals));
@@ -100,11 +103,6 @@ impl<'m> Services<'m> {
         }
         outcome
     }
-
-    /// Every endpoint in use.
-    pub(super) fn backends(&self) -> BTreeSet<BackendKey> {
-        self.by_route.values().flat_map(|service| service.names.keys().copied()).collect()
-    }
 }
 
 impl Service {
@@ -124,8 +122,22 @@ impl Service {
         }
     }
 
+    /// Its endpoints.
+    pub(super) fn backends(&self) -> impl Iterator<Item = &BackendKey> {
+        self.names.keys()
+    }
+
+    /// How many slots it takes, if the smallest table of several backends has so many.
+    pub(super) fn size(&self, smallest: usize) -> usize {
+        maglev::size(self.shares.values().filter(|share| **share > 0).count(), smallest)
+    }
+
     /// Its slots, and the backends that they name.
-    pub(super) fn slots(&self, ids: &BTreeMap<BackendKey, u32>) -> (Arc<[u32]>, BTreeMap<u32, TcpBackend>) {
+    pub(super) fn slots(
+        &self,
+        ids: &BTreeMap<BackendKey, u32>,
+        smallest: usize,
+    ) -> (Arc<[u32]>, BTreeMap<u32, TcpBackend>) {
         let id = |key: &BackendKey| ids.get(key).copied().unwrap_or(REJECT_BACKEND);
         let shares: Vec<Share> = self
             .shares
@@ -138,6 +150,6 @@ impl Service {
             .collect();
         let backends =
             self.names.iter().map(|(key, name)| (id(key), TcpBackend { at: key.at, name: name.clone() }));
-        (maglev::slots(&shares).into(), backends.collect())
+        (maglev::slots(&shares, smallest).into(), backends.collect())
     }
 }

@@ -3,6 +3,7 @@
 mod external;
 mod gateways;
 mod properties;
+mod room;
 mod routes;
 mod services;
 

@@ -5,8 +5,12 @@ use std::net::SocketAddr;
 use gateway_ebpf::abi::TCP;
 use proptest::prelude::*;
 
-use super::{Share, seed, slots};
+use super::{SMALLEST, Share, seed};
 use crate::core::snapshot::BackendKey;
+
+fn slots(shares: &[Share]) -> Vec<u32> {
+    super::slots(shares, SMALLEST[0])
+}
 
 fn shares(weights: &[u32]) -> Vec<Share> {
     let one = |(at, weight): (usize, &u32)| {
@@ -27,6 +31,17 @@ fn sizes() {
     {
         assert_eq!(slots(&shares(&vec![1; backends])).len(), size, "{backends}");
     }
+}
+
+#[test]
+fn smaller_tables_are_as_exact_as_they_can_be() {
+    for smallest in SMALLEST {
+        let table = super::slots(&shares(&[90, 10]), smallest);
+        assert_eq!(table.len(), smallest);
+        let exact = smallest as f64 / 10.0;
+        assert!((count(&table, 2) as f64 - exact).abs() < 1.0, "{smallest}");
+    }
+    assert_eq!(super::slots(&shares(&[1; 3]), 128).len(), 256);
 }
 
 #[test]
