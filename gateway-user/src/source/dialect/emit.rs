@@ -249,9 +249,9 @@ impl Writer<'_> {
                 }
                 Value::List(items) if !items.is_empty() && !self.in_a_line(node, indent + name.len()) => {
                     self.end(&[key.at.line]);
-                    // `- ` stands before the item: at the key's column, or further in.
-                    let block = self.sheet.lists.contains(&node.at) && items[0].at.line > key.at.line;
-                    let further = block && items[0].at.column > key.at.column + 2;
+                    // A list begins at its first item, behind the `- ` at the key's column or further in.
+                    let block = self.sheet.lists.contains(&node.at) && node.at.line > key.at.line;
+                    let further = block && node.at.column > key.at.column + 2;
                     self.list(items, if further { indent + 2 } else { indent });
                 }
                 _ => self.last(node, key.at, indent + 2),

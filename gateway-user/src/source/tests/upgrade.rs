@@ -139,9 +139,13 @@ fn what_is_in_todays_form_stays_as_it_stands() {
 #[test]
 fn examples_of_every_release_make_the_way() {
     let (mut done, mut changed, mut refused) = (0, 0, BTreeMap::new());
+    let mut seen = BTreeSet::new();
     for release in RELEASES {
         for file in files(module(release).join("examples")) {
             let text = fs::read_to_string(&file).unwrap();
+            if !seen.insert(text.clone()) {
+                continue;
+            }
             let name = format!("{release} {}", file.file_name().unwrap().display());
             match upgrade(&[&text]) {
                 Ok(_) => {
@@ -160,7 +164,7 @@ fn examples_of_every_release_make_the_way() {
     for (name, errors) in &refused {
         assert!(reasons.iter().any(|reason| errors.contains(reason)), "{name}: {errors}");
     }
-    assert!(done > 350 && changed > 150, "{done} files, {changed} changed");
+    assert!(done > 200 && changed > 100, "{done} files, {changed} changed");
 }
 
 #[test]
