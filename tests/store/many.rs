@@ -62,3 +62,30 @@ fn two_hundred_applies_at_once_are_all_kept() {
     };
     assert_eq!(metadata(&routes), metadata(&routes_after));
 }
+
+#[test]
+fn a_thousand_objects_are_one_apply() {
+    const OBJECTS: usize = 1000;
+    let lab = Lab::new("store-large");
+    let mut bed = Bed::new(&lab.gateway);
+    let all = |path: &str| -> String {
+        (0..OBJECTS)
+            .map(|n| http_route(&format!("r{n}"), &["web"], &[], &[prefix(path, &["nobody"])]))
+            .collect()
+    };
+    for (path, outcome) in [("/a", "created"), ("/b", "configured")] {
+        let begin = Instant::now();
+        let told = bed.apply(&all(path));
+        println!("{OBJECTS} objects {outcome} in {:?}", begin.elapsed());
+        assert_eq!(told.matches(&format!(" {outcome}\n")).count(), OBJECTS);
+    }
+    let files = || std::fs::read_dir(bed.objects()).expect("the store").count();
+    assert_eq!(files(), OBJECTS + 1);
+    let route = bed.get(&["httproute", "r7"]);
+    bed.restart();
+    let after = bed.get(&["httproute", "r7"]);
+    assert_eq!((&after["spec"], &after["metadata"]), (&route["spec"], &route["metadata"]));
+    let file = bed.file("all.yaml", &all("/c"));
+    assert_eq!(bed.sluice(&["delete", "-f", &file]).status.code(), Some(0));
+    assert_eq!(std::fs::read_dir(bed.objects()).expect("the store").count(), 1);
+}

@@ -20,6 +20,8 @@ use index::{Entry, Index, Unreadable, VERSION, is_object};
 
 const INDEX: &str = "index.json";
 const NEW_INDEX: &str = "index.new";
+/// So many files of a change are synced one by one; more are synced with all that the file system has.
+const FEW: usize = 16;
 
 /// Why the store cannot be read, or a change not be kept. What was kept before stays.
 #[derive(Debug, thiserror::Error)]
@@ -201,6 +203,9 @@ impl<D: Disk> Store<D> {
         next: &mut Index,
         made: &mut Vec<String>,
     ) -> Result<(), StoreError> {
+        let io = |source| StoreError::Io { action: "sync", path: self.folder.clone(), source };
+        let many = changes.iter().filter(|(_, text)| text.is_some()).count() > FEW;
+        let all = if many { Some(self.disk.open_folder(&self.folder).map_err(io)?) } else { None };
         for (key, text) in changes {
             let Some(text) = text else {
                 next.entries.remove(key);
@@ -208,8 +213,11 @@ impl<D: Disk> Store<D> {
             };
             let file = next.next_file(key);
             made.push(file.clone());
-            self.write(&file, text.as_bytes())?;
+            self.write(&file, text.as_bytes(), !many)?;
             next.entries.insert(key.clone(), Entry::of(file, text.as_bytes()));
+        }
+        if let Some(all) = all {
+            self.disk.sync_all(&all).map_err(io)?;
         }
         made.push(NEW_INDEX.to_owned());
         self.prepare(next)
@@ -217,7 +225,7 @@ impl<D: Disk> Store<D> {
 
     /// Writes an index beside the one that holds, and makes all that it names last.
     fn prepare(&self, index: &Index) -> Result<(), StoreError> {
-        self.write(NEW_INDEX, &index.write())?;
+        self.write(NEW_INDEX, &index.write(), true)?;
         self.sync_folder()
     }
 
@@ -237,8 +245,8 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    /// Writes a file and makes its content last.
-    fn write(&self, file: &str, content: &[u8]) -> Result<(), StoreError> {
+    /// Writes a file, and makes its content last if `sync`.
+    fn write(&self, file: &str, content: &[u8], sync: bool) -> Result<(), StoreError> {
         let path = self.folder.join(file);
         let io = |action| {
             let path = path.clone();
@@ -246,7 +254,7 @@ impl<D: Disk> Store<D> {
         };
         let mut open = self.disk.create(&path).map_err(io("make"))?;
         self.disk.append(&mut open, content).map_err(io("write"))?;
-        self.disk.sync(&open).map_err(io("sync"))
+        if sync { self.disk.sync(&open).map_err(io("sync")) } else { Ok(()) }
     }
 
     fn sync_folder(&self) -> Result<(), StoreError> {

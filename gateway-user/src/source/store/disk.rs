@@ -24,6 +24,11 @@ pub(in crate::source) trait Disk {
     fn append(&self, file: &mut Self::File, bytes: &[u8]) -> io::Result<()>;
     /// Makes the file's content last.
     fn sync(&self, file: &Self::File) -> io::Result<()>;
+    /// Opens a folder for [`sync_all`](Self::sync_all), which tells of errors since then.
+    fn open_folder(&self, path: &Path) -> io::Result<Self::File>;
+    /// Makes the content of all files last that were written since the folder was opened: for many files, this is
+    /// faster by far than each for itself.
+    fn sync_all(&self, folder: &Self::File) -> io::Result<()>;
     /// Renames a file over another in the same folder, at one stroke.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
@@ -63,6 +68,15 @@ impl Disk for Real {
 
     fn sync(&self, file: &File) -> io::Result<()> {
         file.sync_all()
+    }
+
+    fn open_folder(&self, path: &Path) -> io::Result<File> {
+        File::open(path)
+    }
+
+    fn sync_all(&self, folder: &File) -> io::Result<()> {
+        // It tells of what could not be written since Linux 5.8.
+        Ok(nix::unistd::syncfs(folder)?)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -3,18 +3,20 @@
 
 use super::sim::{Fault, Sim};
 use super::{Contents, changed, contents, key, open};
+use crate::source::store::FEW;
 use crate::source::store::index::Key;
 
 const ROUNDS: u64 = 1000;
 
-/// A change of up to four of six objects: written, changed or removed.
+/// A change of up to four of six objects, or now and then of many: written, changed or removed.
 fn change(rng: &mut fastrand::Rng, tag: usize) -> Vec<(Key, Option<String>)> {
-    let mut names = ["a", "b", "c", "d", "e", "f"];
+    let (names, most) = if rng.u8(..10) == 0 { (2 * FEW, 2 * FEW) } else { (6, 4) };
+    let mut names: Vec<String> = (0..names).map(|number| format!("n{number}")).collect();
     rng.shuffle(&mut names);
-    let some = names.into_iter().take(rng.usize(1..=4));
+    let some = names.into_iter().take(rng.usize(1..=most));
     some.map(|name| {
         let text = (rng.u8(..4) > 0).then(|| format!("{name}: {tag}\n").repeat(rng.usize(0..20)));
-        (key(name), text)
+        (key(&name), text)
     })
     .collect()
 }
