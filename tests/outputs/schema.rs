@@ -57,8 +57,11 @@ fn of<T: JsonSchema>() -> Schema {
     SchemaSettings::draft2020_12().for_serialize().into_generator().into_root_schema_for::<T>()
 }
 
+/// The name of a schema, and what makes it.
+type Named = (&'static str, fn() -> Schema);
+
 /// The schemas: `config/schema/NAME.json`.
-const SCHEMAS: &[(&str, fn() -> Schema)] = &[
+const SCHEMAS: &[Named] = &[
     ("applied", of::<AppliedView>),
     ("check", of::<CheckView>),
     ("differences", of::<DifferencesView>),

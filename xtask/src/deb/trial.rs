@@ -35,8 +35,9 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 /// Runs it all; what it made is gone afterwards, whatever came of it.
 pub(super) fn run(package: &Path) -> Result<()> {
     let start = Instant::now();
-    // A signal ends the trial between two commands, so that it cleans up.
-    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
+    // Ctrl-C ends the trial between two commands, so that it cleans up. What is started inherits the mask, and so must
+    // be stopped by other signals.
+    let signals = SigSet::from(Signal::SIGINT);
     signals.thread_block()?;
     thread::spawn(move || INTERRUPTED.store(signals.wait().is_ok(), Ordering::Relaxed));
     let page = fs::read_to_string(sh::root().join(PAGE)).with_context(|| format!("cannot read {PAGE}"))?;

@@ -28,7 +28,7 @@ use nix::{
 
 use super::root::Root;
 use crate::{
-    deb::{below, unit::Unit},
+    deb::{below, said, unit::Unit},
     sh,
 };
 
@@ -214,6 +214,12 @@ impl<'a> Manager<'a> {
     fn start(&self) -> Result<Child> {
         let (unit, environment) = self.unit()?;
         ensure!(unit.one("Type")? == "notify", "the unit does not tell when it is ready");
+        // As it is installed, in the fresh Debian's own words.
+        let mut verify = self.root.command("systemd-analyze");
+        let found = said(verify.args(["verify", "--man=no"]).arg(format!("/{UNIT}")))?;
+        ensure!(found.is_empty(), "systemd-analyze verify: {found}");
+        // What systemd-analyze itself leaves.
+        drop(fs::remove_file(self.root.path().join("run/systemd/systemd-units-load")));
         for (folder, mode) in unit.folders()? {
             let folder = below(self.root.path(), &folder);
             fs::create_dir_all(&folder)?;
