@@ -23,7 +23,12 @@ mod tcp;
 
 use std::net::{IpAddr, SocketAddr};
 
-use gateway_tests::lab::{BACKEND4, BACKEND6, GATEWAY4, GATEWAY6};
+use gateway_tests::{
+    lab::{BACKEND4, BACKEND6, GATEWAY4, GATEWAY6, Lab},
+    netns::NetNs,
+    objects::{gateway, http_route, prefix, service},
+    peers::{echo, server::Server},
+};
 
 /// Both families: the gateway's address that the client knows, and the backend's.
 const FAMILIES: [(IpAddr, IpAddr); 2] = [(GATEWAY4, BACKEND4), (GATEWAY6, BACKEND6)];
@@ -32,4 +37,36 @@ const WORKERS: &[&str] = &["--workers", "2"];
 
 fn at(address: IpAddr, port: u16) -> SocketAddr {
     SocketAddr::new(address, port)
+}
+
+/// A lab with two peers that echo, `one` over IPv4 and `two` over IPv6, and their Services.
+struct Bed {
+    lab: Lab,
+    one: Server,
+    two: Server,
+    services: String,
+}
+
+impl Bed {
+    fn http(name: &str) -> Self {
+        Self::new(name, echo::http)
+    }
+
+    fn tcp(name: &str) -> Self {
+        Self::new(name, echo::tcp)
+    }
+
+    fn new(name: &str, echo: fn(&NetNs, SocketAddr, &str) -> Server) -> Self {
+        let lab = Lab::new(name);
+        let one = echo(&lab.backend, at(BACKEND4, 8001), "one");
+        let two = echo(&lab.backend, at(BACKEND6, 8002), "two");
+        let services = [service("one", &[one.address]), service("two", &[two.address])].concat();
+        Self { lab, one, two, services }
+    }
+}
+
+/// A Gateway on port 80 whose only route leads to the Service `one`.
+fn web() -> String {
+    [gateway("web", None, ["http HTTP 80"]), http_route("a", &["web"], &[], &[prefix("/", &["one"])])]
+        .concat()
 }

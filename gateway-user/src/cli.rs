@@ -113,6 +113,16 @@ struct SocketArgs {
     admin_socket: PathBuf,
 }
 
+/// What the agent is asked for is shown in this form.
+#[derive(Clone, Debug, clap::Args)]
+struct AskArgs {
+    #[command(flatten)]
+    socket: SocketArgs,
+    /// The form of the answer
+    #[arg(short, long, value_name = "FORM", default_value = "table")]
+    output: output::Form,
+}
+
 /// What an agent leaves on disk and in the BPF filesystem.
 #[derive(Clone, Debug, clap::Args)]
 struct PlaceArgs {

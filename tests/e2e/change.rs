@@ -10,26 +10,22 @@ use std::{
 use gateway_tests::{
     agent::Agent,
     client::{self, Http},
-    lab::{BACKEND4, BACKEND6, Lab},
+    lab::Lab,
     objects::{gateway, http_route, prefix, service},
-    peers::echo,
 };
 
-use super::{FAMILIES, WORKERS, at};
+use super::{Bed, FAMILIES, WORKERS, at};
 
 #[test]
 fn a_hundred_changes_under_traffic_fail_no_request() {
     const REQUESTS: u64 = 10_000;
     const CHANGES: usize = 100;
-    let lab = Lab::new("change");
-    let one = echo::http(&lab.backend, at(BACKEND4, 8001), "one");
-    let two = echo::http(&lab.backend, at(BACKEND6, 8002), "two");
+    let Bed { lab, one, two, services } = Bed::http("change");
     let yaml = |change: usize| {
         let backend = ["one", "two"][change % 2];
         let mut yaml = [
             gateway("web", None, ["http HTTP 80"]),
-            service("one", &[one.address]),
-            service("two", &[two.address]),
+            services.clone(),
             http_route("a", &["web"], &[], &[prefix("/", &[backend])]),
         ]
         .concat();
@@ -91,14 +87,11 @@ fn traffic(lab: &Lab, ip: IpAddr, each: u64, sent: &AtomicU64, done: &AtomicBool
 
 #[test]
 fn bad_input_keeps_the_last_good_state() {
-    let lab = Lab::new("bad");
-    let one = echo::http(&lab.backend, at(BACKEND4, 8001), "one");
-    let two = echo::http(&lab.backend, at(BACKEND6, 8002), "two");
+    let Bed { lab, one: _one, two: _two, services } = Bed::http("bad");
     let yaml = |backend: &str| {
         [
             gateway("web", None, ["http HTTP 80"]),
-            service("one", &[one.address]),
-            service("two", &[two.address]),
+            services.clone(),
             http_route("a", &["web"], &[], &[prefix("/", &[backend])]),
         ]
         .concat()
@@ -132,14 +125,11 @@ fn bad_input_keeps_the_last_good_state() {
 
 #[test]
 fn a_file_that_vanishes_and_comes_back_interrupts_nothing() {
-    let lab = Lab::new("vanish");
-    let one = echo::http(&lab.backend, at(BACKEND4, 8001), "one");
-    let two = echo::http(&lab.backend, at(BACKEND6, 8002), "two");
+    let Bed { lab, one: _one, two: _two, services } = Bed::http("vanish");
     let yaml = |backend: &str| {
         [
             gateway("web", None, ["http HTTP 80"]),
-            service("one", &[one.address]),
-            service("two", &[two.address]),
+            services.clone(),
             http_route("a", &["web"], &[], &[prefix("/", &[backend])]),
         ]
         .concat()

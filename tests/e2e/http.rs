@@ -13,20 +13,16 @@ use gateway_tests::{
     client::{self, Http},
     lab::{BACKEND4, BACKEND6, CLIENT4, CLIENT6, GATEWAY4, Lab},
     objects::{gateway, http_route, prefix, service},
-    peers::echo,
 };
 
-use super::{FAMILIES, WORKERS, at};
+use super::{Bed, FAMILIES, WORKERS, at, web};
 
 #[test]
 fn hosts_and_prefixes_reach_their_backends() {
-    let lab = Lab::new("http");
-    let one = echo::http(&lab.backend, at(BACKEND4, 8001), "one");
-    let two = echo::http(&lab.backend, at(BACKEND6, 8002), "two");
+    let Bed { lab, one: _one, two: _two, services } = Bed::http("http");
     let yaml = [
         gateway("web", None, ["http HTTP 80"]),
-        service("one", &[one.address]),
-        service("two", &[two.address]),
+        services,
         http_route("a", &["web"], &["a.example"], &[prefix("/", &["one"]), prefix("/two", &["two"])]),
         http_route("any", &["web"], &["*.wild.example"], &[prefix("/", &["two"])]),
     ]
@@ -58,14 +54,8 @@ fn hosts_and_prefixes_reach_their_backends() {
 
 #[test]
 fn an_answer_that_ends_its_connection_comes_with_the_fin() {
-    let lab = Lab::new("last");
-    let one = echo::http(&lab.backend, at(BACKEND4, 8001), "one");
-    let yaml = [
-        gateway("web", None, ["http HTTP 80"]),
-        service("one", &[one.address]),
-        http_route("a", &["web"], &[], &[prefix("/", &["one"])]),
-    ]
-    .concat();
+    let Bed { lab, one: _one, services, .. } = Bed::http("last");
+    let yaml = services + &web();
     let _agent = Agent::start(&lab.gateway, &yaml, WORKERS);
     for (ip, _) in FAMILIES {
         lab.client.enter(|| {
@@ -92,13 +82,10 @@ fn segments_received(socket: &TcpStream) -> u64 {
 
 #[test]
 fn weights_are_kept_to() {
-    let lab = Lab::new("weights");
-    let one = echo::http(&lab.backend, at(BACKEND4, 8001), "one");
-    let two = echo::http(&lab.backend, at(BACKEND6, 8002), "two");
+    let Bed { lab, one, two, services } = Bed::http("weights");
     let yaml = [
         gateway("web", None, ["http HTTP 80"]),
-        service("one", &[one.address]),
-        service("two", &[two.address]),
+        services,
         http_route("a", &["web"], &[], &[prefix("/", &["one 3", "two 1"])]),
     ]
     .concat();
@@ -152,13 +139,10 @@ fn what_has_no_backend_gets_the_status_that_the_spec_names() {
 
 #[test]
 fn counts_equal_what_was_sent() {
-    let lab = Lab::new("counts");
-    let one = echo::http(&lab.backend, at(BACKEND4, 8001), "one");
-    let two = echo::http(&lab.backend, at(BACKEND6, 8002), "two");
+    let Bed { lab, one: _one, two: _two, services } = Bed::http("counts");
     let yaml = [
         gateway("web", None, ["http HTTP 80"]),
-        service("one", &[one.address]),
-        service("two", &[two.address]),
+        services,
         http_route("a", &["web"], &["a.example"], &[prefix("/", &["one"])]),
         http_route("b", &["web"], &["b.example"], &[prefix("/", &["two"])]),
     ]
@@ -192,14 +176,8 @@ fn counts_equal_what_was_sent() {
 
 #[test]
 fn a_client_that_is_slow_hurts_nobody() {
-    let lab = Lab::new("slow");
-    let one = echo::http(&lab.backend, at(BACKEND4, 8001), "one");
-    let yaml = [
-        gateway("web", None, ["http HTTP 80"]),
-        service("one", &[one.address]),
-        http_route("a", &["web"], &[], &[prefix("/", &["one"])]),
-    ]
-    .concat();
+    let Bed { lab, one: _one, services, .. } = Bed::http("slow");
+    let yaml = services + &web();
     let _agent = Agent::start(&lab.gateway, &yaml, &["--workers", "1"]);
     for (ip, _) in FAMILIES {
         // One that dawdles over its header, one that asks for much and never reads it.

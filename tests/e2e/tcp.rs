@@ -5,25 +5,22 @@ use std::{io, net::TcpStream};
 use gateway_tests::{
     agent::Agent,
     client,
-    lab::{BACKEND4, BACKEND6, Lab},
+    lab::{BACKEND4, Lab},
     objects::{gateway, service, tcp_route},
     peers::echo,
 };
 
-use super::{FAMILIES, WORKERS, at};
+use super::{Bed, FAMILIES, WORKERS, at};
 
 /// Enough to fill every buffer many times over.
 const MUCH: usize = 256 << 20;
 
 #[test]
 fn every_byte_comes_back_over_a_half_closed_connection() {
-    let lab = Lab::new("tcp");
-    let one = echo::tcp(&lab.backend, at(BACKEND4, 9001), "one");
-    let two = echo::tcp(&lab.backend, at(BACKEND6, 9002), "two");
+    let Bed { lab, one, two, services } = Bed::tcp("tcp");
     let yaml = [
         gateway("db", None, ["one TCP 5001", "two TCP 5002"]),
-        service("one", &[one.address]),
-        service("two", &[two.address]),
+        services,
         tcp_route("one", &["db/one"], &["one"]),
         tcp_route("two", &["db/two"], &["two"]),
     ]
@@ -54,13 +51,10 @@ fn every_byte_comes_back_over_a_half_closed_connection() {
 
 #[test]
 fn connections_are_spread_by_weight_and_the_invalid_share_is_refused() {
-    let lab = Lab::new("shares");
-    let one = echo::tcp(&lab.backend, at(BACKEND4, 9001), "one");
-    let two = echo::tcp(&lab.backend, at(BACKEND6, 9002), "two");
+    let Bed { lab, one: _one, two: _two, services } = Bed::tcp("shares");
     let yaml = [
         gateway("db", None, ["mixed TCP 5001", "none TCP 5002"]),
-        service("one", &[one.address]),
-        service("two", &[two.address]),
+        services,
         tcp_route("mixed", &["db/mixed"], &["one 2", "two 1", "missing 1"]),
         tcp_route("none", &["db/none"], &["missing"]),
     ]

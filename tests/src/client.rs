@@ -144,10 +144,13 @@ pub fn tcp(ns: &NetNs, at: SocketAddr, size: usize) -> io::Result<String> {
     let mut buffer = vec![0; 256 * 1024];
     let mut received = 0;
     loop {
-        let n = reader.read(&mut buffer)?;
-        if n == 0 {
-            break;
-        }
+        let n = match reader.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(n) => n,
+            // A process that is stopped and goes on: with a time limit the kernel does not go on by itself.
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Err(e) => return Err(e),
+        };
         let mut at = 0;
         while at < n {
             let block = pattern(received, n - at);

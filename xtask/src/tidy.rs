@@ -60,7 +60,7 @@ pub(crate) fn run() -> Result<()> {
         }
     }
     if count > 0 {
-        bail!("tidy: {count} problems");
+        bail!("tidy: {count} problem{}", if count == 1 { "" } else { "s" });
     }
     println!("tidy: {} files keep {} rules", tree.sources.len(), RULES.len());
     Ok(())

@@ -3,8 +3,8 @@
 use anyhow::Result;
 use comfy_table::Cell;
 
-use super::output::{self, Form};
-use super::{Env, Exit, SocketArgs};
+use super::output;
+use super::{AskArgs, Env, Exit};
 use crate::admin::client;
 use crate::admin::view::MapsView;
 
@@ -14,15 +14,12 @@ use crate::admin::view::MapsView;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    socket: SocketArgs,
-    /// The form of the answer
-    #[arg(short, long, value_name = "FORM", default_value = "table")]
-    output: Form,
+    ask: AskArgs,
 }
 
 pub(super) fn maps(env: &mut Env<'_>, args: &Args) -> Result<Exit> {
-    let view: MapsView = client::get(&args.socket.admin_socket, "/maps")?;
-    if output::print_as(env, args.output, &view)? {
+    let view: MapsView = client::get(&args.ask.socket.admin_socket, "/maps")?;
+    if output::print_as(env, args.ask.output, &view)? {
         return Ok(Exit::Yes);
     }
     let maps = view.maps.iter().map(|map| {

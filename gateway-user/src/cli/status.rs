@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 
-use super::output::{self, Form};
-use super::{Env, Exit, SocketArgs};
+use super::output;
+use super::{AskArgs, Env, Exit};
 use crate::admin::client;
 use crate::admin::view::StatusView;
 
@@ -11,26 +11,24 @@ use crate::admin::view::StatusView;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    socket: SocketArgs,
-    /// The form of the answer
-    #[arg(short, long, value_name = "FORM", default_value = "table")]
-    output: Form,
+    ask: AskArgs,
 }
 
 pub(super) fn status(env: &mut Env<'_>, args: &Args) -> Result<Exit> {
-    let view: StatusView = client::get(&args.socket.admin_socket, "/status")?;
-    if output::print_as(env, args.output, &view)? {
+    let view: StatusView = client::get(&args.ask.socket.admin_socket, "/status")?;
+    if output::print_as(env, args.ask.output, &view)? {
         return Ok(Exit::Yes);
     }
     if let Some(agent) = &view.agent {
         let configuration = &agent.configuration;
         writeln!(
             env.stdout,
-            "agent: {}, pid {}, version {}, {} workers, started {}",
+            "agent: {}, pid {}, version {}, {} worker{}, started {}",
             if agent.ready { "ready" } else { "not ready" },
             agent.pid,
             agent.version,
             agent.workers,
+            if agent.workers == 1 { "" } else { "s" },
             agent.started
         )?;
         writeln!(

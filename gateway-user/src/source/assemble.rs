@@ -131,7 +131,7 @@ pub(super) fn assemble(
     if !errors.is_empty() {
         if let Some(more) = errors.len().checked_sub(MOST_PROBLEMS).filter(|more| *more > 0) {
             errors.truncate(MOST_PROBLEMS);
-            let message = format!("and {more} more problems");
+            let message = format!("and {more} more problem{}", if more == 1 { "" } else { "s" });
             errors.push(Diagnostic { message, ..Diagnostic::default() });
         }
         return Err(errors);
