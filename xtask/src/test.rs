@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The targets that load BPF programs or make namespaces.
-const PRIVILEGED: &[&str] = &["kernel", "cli", "store", "metrics", "docs", "outputs", "e2e"];
+const PRIVILEGED: &[&str] = &["kernel", "cli", "store", "metrics", "docs", "outputs", "explain", "e2e"];
 
 /// Runs all of it; the first step that fails ends it.
 pub(crate) fn run() -> Result<()> {
