@@ -20,6 +20,7 @@ use fastrand::Rng;
 use gateway_tests::agent::Agent;
 use gateway_tests::lab::{CLIENT4, GATEWAY4, Lab};
 use gateway_tests::netns::NetNs;
+use gateway_tests::objects;
 use gateway_tests::peers::echo;
 use gateway_user::admin::view::{AnswerView, ExplainView, HeaderView, QuestionView};
 use serde_json::Value;
@@ -272,4 +273,41 @@ fn connect(ns: &NetNs, to: SocketAddr) -> (Option<SocketAddr>, Option<String>) {
     let mut name = String::new();
     let read = BufReader::new(stream).read_line(&mut name);
     (Some(from), read.ok().filter(|n| *n > 0).map(|_| name.trim_end().to_owned()))
+}
+
+/// What a worker found out about an endpoint is said: it leaves the one that refuses alone.
+#[test]
+fn endpoints_that_refuse_are_named_with_the_workers_that_leave_them_alone() {
+    let lab = Lab::new("explain-health");
+    let web = echo::http(&lab.backend, world::http(0), "web");
+    let yaml = [
+        objects::gateway("gw", None, ["http HTTP 80", "down HTTP 81"]),
+        objects::service("web", &[web.address, world::http(1)]),
+        objects::service("down", &[world::http(2)]),
+        objects::http_route("web", &["gw/http"], &[], &[objects::prefix("/", &["web"])]),
+        objects::http_route("down", &["gw/down"], &[], &[objects::prefix("/", &["down"])]),
+    ]
+    .concat();
+    let agent = Agent::start(&lab.gateway, &yaml, &["--workers", "1"]);
+    let mut admin = Admin(BufReader::new(UnixStream::connect(socket(&agent)).expect("the admin socket")));
+    let mut ask = |port| {
+        let headers = vec![HeaderView { name: "host".to_owned(), value: "a".to_owned() }];
+        let case = Case { method: "GET".to_owned(), target: "/".to_owned(), headers, port };
+        (admin.explain(&case.question(GATEWAY4, CLIENT4)), case.written())
+    };
+    for (port, served) in [(80, true), (81, false)] {
+        let (before, request) = ask(port);
+        assert!(before.served, "{before:#?}");
+        let mut raw = Raw { to: SocketAddr::new(GATEWAY4, port), stream: None };
+        for _ in 0..3 {
+            let status = raw.ask(&lab.client, &request).expect("an answer").status;
+            assert_eq!(status, if served { 200 } else { 503 });
+        }
+        let (after, _) = ask(port);
+        assert_eq!(after.served, served, "{after:#?}");
+        for endpoint in &after.backends[0].endpoints {
+            let skipped: Vec<u32> = endpoint.skipped.iter().map(|skip| skip.worker).collect();
+            assert_eq!(skipped.is_empty(), endpoint.address == web.address.to_string(), "{after:#?}");
+        }
+    }
 }
