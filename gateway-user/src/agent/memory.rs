@@ -93,7 +93,7 @@ impl Memory {
     }
 
     /// To be called once, when the agent starts, with what the maps hold and have counted. Where nothing was kept, the
-    /// ids are those that the kernel has; baselines that are above what it counted are dropped.
+    /// ids are those that the kernel has; bindings that it has not are forgotten; baselines that are above what it counted are dropped.
     pub(super) fn compare(&mut self, image: &MapImage, counted: &BTreeMap<u32, [u64; 4]>) {
         if self.ids == Ids::default() {
             self.ids.bindings = image.bindings.iter().map(|(key, binding)| (*key, binding.id)).collect();
@@ -101,6 +101,9 @@ impl Memory {
                 image.bindings.iter().filter_map(|(key, binding)| Some((*key, binding.service?))).collect();
             self.ids.backends = image.backends.iter().map(|(id, key)| (*key, *id)).collect();
         }
+        // What the kernel has no longer (after a boot, or `uninstall`) is not ours any more: whoever listens there by
+        // now came first.
+        self.ids.bindings.retain(|key, _| image.bindings.contains_key(key));
         self.baselines.retain(|id, baseline| {
             let now = counted.get(id).copied().unwrap_or_default();
             baseline.iter().zip(now).all(|(baseline, now)| *baseline <= now)
@@ -355,6 +358,17 @@ mod tests {
         assert_eq!(memory.baselines.len(), 1);
         memory.compare(&MapImage::default(), &BTreeMap::new());
         assert_eq!(memory.baselines, BTreeMap::new());
+    }
+
+    #[test]
+    fn what_the_kernel_has_no_longer_is_forgotten() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut memory = Memory::open(directory.path()).unwrap();
+        adopt(&mut memory, &ids(&[(80, 0), (81, 1)]), BTreeMap::new());
+        let binding = BindingImage { action: Action::Steer, id: 1, service: None };
+        let image = MapImage { bindings: BTreeMap::from([(key(81), binding)]), ..MapImage::default() };
+        memory.compare(&image, &BTreeMap::new());
+        assert_eq!(memory.ids.bindings, BTreeMap::from([(key(81), 1)]));
     }
 
     #[test]
