@@ -4,13 +4,15 @@
 //! Owns the order of the lookups and the counting: every lookup is counted exactly once. Must not decide by itself
 //! what `select` decides.
 
+use core::mem::offset_of;
+
 use aya_ebpf::bindings::BPF_SK_LOOKUP_F_NO_REUSEPORT;
 use aya_ebpf::bindings::sk_action::{SK_DROP, SK_PASS};
 use aya_ebpf::macros::sk_lookup;
 use aya_ebpf::programs::SkLookupContext;
 use aya_log_ebpf::{debug, warn};
 use gateway_ebpf::abi::{
-    ANY, Action, Address, Binding, BindingKey, Meta, REJECT_BACKEND, ServiceWord, TCP, Verdict, mapped,
+    ANY, Action, Address, Binding, BindingKey, Load, Meta, REJECT_BACKEND, ServiceWord, TCP, Verdict, mapped,
     sink_index, socket_index,
 };
 use gateway_ebpf::select::{self, Tuple};
@@ -189,23 +191,26 @@ fn steer(ctx: &SkLookupContext, packet: &Packet, hash: u64) -> Result<Done, Fail
 #[inline(always)]
 fn load(worker: u32) -> u64 {
     let Some(load) = LOADS.get_ptr(worker) else { return 0 };
-    // SAFETY: aligned words of an array's value, which lives as long as the program. Each is written as one word.
-    let [open, assigned, settled] = unsafe {
-        [&raw const (*load).open, &raw const (*load).assigned, &raw const (*load).settled]
-            .map(|word| word.read_volatile())
+    let word = |at: usize| {
+        // SAFETY: an aligned word of an array's value, which lives as long as the program. It is written as one word.
+        unsafe { load.wrapping_byte_add(at).cast::<u64>().read_volatile() }
     };
-    select::load(open, assigned, settled)
+    select::load(
+        word(offset_of!(Load, open)),
+        word(offset_of!(Load, assigned)),
+        word(offset_of!(Load, settled)),
+    )
 }
 
 #[inline(always)]
 fn count_assigned(worker: u32) {
     if let Some(load) = LOADS.get_ptr_mut(worker) {
+        let assigned = load.wrapping_byte_add(offset_of!(Load, assigned)).cast::<u64>();
+        // SAFETY: as above.
+        let before = unsafe { assigned.read_volatile() };
         // SAFETY: as above; only this program writes it. Two CPUs at once may count one: stable Rust has no atomic
         // addition for BPF, and a load that is one too low does no harm until the worker's next sweep mends it.
-        unsafe {
-            let assigned = &raw mut (*load).assigned;
-            assigned.write_volatile(assigned.read_volatile() + 1);
-        }
+        unsafe { assigned.write_volatile(before + 1) };
     }
 }
 
