@@ -151,7 +151,7 @@ fn check_looks_no_name_up_and_says_so() {
     assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
     let stdout = text(&out.stdout);
     for line in [
-        "default/mirror  deb.debian.org  -",
+        "default/mirror  mirror.example  -",
         "Service default/db: externalName \"db.example.org\": names are looked up by the agent",
     ] {
         assert!(stdout.contains(line), "{line}\n{stdout}");

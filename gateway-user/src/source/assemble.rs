@@ -252,19 +252,7 @@ fn endpoint(model: &mut Model, flag: &EndpointFlag, made: bool) -> Result<(), Bo
         .map(|port| (port.name.clone(), Some(flag.address.port()), port.protocol.clone()))
         .collect();
     if ports.is_empty() {
-        let known: Vec<_> = service.ports.iter().map(|port| port.port.to_string()).collect();
-        return Err(Box::new(Diagnostic {
-            file: "--endpoint".to_owned(),
-            object: format!("Service {}", flag.service),
-            value: flag.to_string(),
-            message: "the Service has no such port".to_owned(),
-            remedy: if known.is_empty() {
-                "it has none".to_owned()
-            } else {
-                format!("it has {}", known.join(", "))
-            },
-            ..Diagnostic::default()
-        }));
+        return Err(Box::new(flag.no_such_port(service.ports.iter().map(|port| port.port))));
     }
     let name = (0..)
         .map(|n| ObjectName::new(&flag.service.namespace, &format!("{}-endpoint-{n}", flag.service.name)))

@@ -6,6 +6,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
+use super::Diagnostic;
 use crate::core::model::ObjectName;
 
 /// An endpoint for a Service.
@@ -27,6 +28,25 @@ pub struct EndpointFlag {
 pub struct EndpointFlagError {
     flag: String,
     problem: &'static str,
+}
+
+impl EndpointFlag {
+    /// The Service has these ports and not the one that the flag asks for.
+    pub(super) fn no_such_port(&self, ports: impl Iterator<Item = u16>) -> Diagnostic {
+        let known: Vec<_> = ports.map(|port| port.to_string()).collect();
+        Diagnostic {
+            file: "--endpoint".to_owned(),
+            object: format!("Service {}", self.service),
+            value: self.to_string(),
+            message: "the Service has no such port".to_owned(),
+            remedy: if known.is_empty() {
+                "it has none".to_owned()
+            } else {
+                format!("it has {}", known.join(", "))
+            },
+            ..Diagnostic::default()
+        }
+    }
 }
 
 impl FromStr for EndpointFlag {

@@ -39,7 +39,7 @@ pub(super) fn documents(flags: &[EndpointFlag], parts: &[&Part]) -> Result<Given
             let fitting: Vec<_> =
                 ports.iter().filter(|(port, ..)| flag.port.is_none_or(|wanted| wanted == *port)).collect();
             if fitting.is_empty() {
-                return Err(Box::new(no_such_port(flag, &ports)));
+                return Err(Box::new(flag.no_such_port(ports.iter().map(|(port, ..)| *port))));
             }
             slice(&mut text, number, flag, &fitting);
         }
@@ -111,20 +111,4 @@ fn slice(text: &mut String, number: usize, flag: &EndpointFlag, ports: &[&(u16, 
              addressType: {family}\nports: [{}]\nendpoints: [{{addresses: [\"{address}\"]}}]\n",
         ports.join(", ")
     ));
-}
-
-fn no_such_port(flag: &EndpointFlag, ports: &[(u16, String, String)]) -> Diagnostic {
-    let known: Vec<_> = ports.iter().map(|(port, ..)| port.to_string()).collect();
-    Diagnostic {
-        file: "--endpoint".to_owned(),
-        object: format!("Service {}", flag.service),
-        value: flag.to_string(),
-        message: "the Service has no such port".to_owned(),
-        remedy: if known.is_empty() {
-            "it has none".to_owned()
-        } else {
-            format!("it has {}", known.join(", "))
-        },
-        ..Diagnostic::default()
-    }
 }
