@@ -1,10 +1,12 @@
 //! The programs loaded in a namespace of their own, with sockets in the place of workers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gateway_ebpf::abi::{ANY, Action, Address, BindingKey, ServiceWord, TCP, UDP};
 use gateway_tests::bpffs::BpfFs;
@@ -101,6 +103,28 @@ pub(crate) fn sockets(workers: u32, protocols: &[u8]) -> Sockets {
         }
     }
     sockets
+}
+
+/// Closes sockets of this thread's network namespace, and waits until the kernel has let go of them: a child that
+/// another test has just forked holds a copy of every descriptor until it executes its program.
+pub(crate) fn close(sockets: Vec<Socket>) {
+    let inodes: BTreeSet<_> = sockets
+        .iter()
+        .map(|socket| fs::metadata(format!("/proc/self/fd/{}", socket.as_raw_fd())).unwrap().ino())
+        .collect();
+    drop(sockets);
+    let listed = || {
+        let tables = ["tcp", "tcp6", "udp", "udp6"]
+            .map(|table| fs::read_to_string(format!("/proc/thread-self/net/{table}")).unwrap());
+        // The tenth column, proc_pid_net(5).
+        let inode = |line: &str| line.split_whitespace().nth(9)?.parse().ok();
+        tables.iter().flat_map(|table| table.lines()).filter_map(inode).collect::<BTreeSet<u64>>()
+    };
+    let end = Instant::now() + WAIT;
+    while !listed().is_disjoint(&inodes) {
+        assert!(Instant::now() < end, "a closed socket stays");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 pub(crate) fn loopback(v6: bool) -> IpAddr {

@@ -11,7 +11,7 @@ use gateway_ebpf::select::Tuple;
 use gateway_user::core::snapshot::{BindingImage, MapImage};
 use gateway_user::core::steer::{Answer, Workers, steer};
 
-use crate::bed::{Bed, address, backend_key, key, ops, register, sockets, undo};
+use crate::bed::{Bed, address, backend_key, close, key, ops, register, sockets, undo};
 
 const IMAGES: usize = 40;
 const PACKETS: usize = 500;
@@ -96,7 +96,9 @@ fn one_image(bed: &mut Bed, workers: u32, rng: &mut Rng, seen: &mut BTreeMap<&'s
     bed.ns.enter(|| register(&mut bed.dataplane, &all));
     bed.sockets.clear();
     // What is closed is gone from the map.
-    all.retain(|_, _| rng.u8(..8) != 0);
+    let closed = all.keys().copied().filter(|_| rng.u8(..8) == 0).collect::<Vec<_>>();
+    let closed = closed.into_iter().map(|at| all.remove(&at).unwrap()).collect();
+    bed.ns.enter(|| close(closed));
     let cookies: BTreeMap<_, _> = all.iter().map(|(at, socket)| (socket.cookie().unwrap(), *at)).collect();
     let loads: Vec<u64> = (0..workers).map(|_| rng.u64(..3)).collect();
     let shared = bed.dataplane.loads();

@@ -239,6 +239,9 @@ impl Engine {
         }
         self.board.outcome.store(outcome.clone().into());
         self.show(&outcome);
+        if result.is_ok() {
+            self.announce();
+        }
         match result {
             Ok(failed) if failed.is_empty() => {
                 self.retry = None;
@@ -296,6 +299,11 @@ impl Engine {
         step("install");
         let failed = self.addresses.sync(&self.snapshot.addresses).await;
         step("addresses");
+        Ok(failed)
+    }
+
+    /// Says that the newest input serves: last of all, so that whoever waits for it finds its conditions.
+    fn announce(&self) {
         self.board.change_numbers(|numbers| {
             numbers.generation = self.inputs;
             numbers.current = true;
@@ -309,7 +317,6 @@ impl Engine {
             configuration.warnings = self.warnings.iter().map(diagnostic_view).collect();
         });
         self.board.set_ready();
-        Ok(failed)
     }
 
     /// Shows the conditions as they are after applying, and logs those that turned bad.
