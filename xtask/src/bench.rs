@@ -4,6 +4,7 @@
 //! machine at this time says is for a person to judge.
 
 mod http;
+mod l4;
 mod peer;
 mod scale;
 mod stats;
@@ -32,6 +33,8 @@ pub(crate) enum Bench {
     Http(Rounds),
     /// The TCP relay against HAProxy.
     Tcp(Rounds),
+    /// TCP and UDP through the kernel and through the relay, against routing, nft, HAProxy, nginx and Envoy.
+    L4(l4::L4),
     /// 5,000 HTTPRoutes over 50 Gateways: compile, match, memory, time until a change serves.
     Scale(scale::Scale),
 }
@@ -52,19 +55,48 @@ pub(crate) struct Rounds {
 
 /// Builds Sluice as it is released and runs a benchmark on it, as root.
 pub(crate) fn run(bench: &Bench) -> Result<()> {
-    if env::var_os("SLUICE_BIN").is_none() || !sh::is_root() {
-        setup::ensure(&[Part::Bpf, Part::Net, Part::Peers])?;
-        sh::run(sh::cargo().args(["build", "--release", "--package", "gateway-user", "--bin", "sluice"]))?;
+    let built = env::var_os("SLUICE_BIN");
+    // The load is this very program, and shall not be what is measured.
+    let slow = matches!(bench, Bench::L4(_)) && cfg!(debug_assertions);
+    if built.is_none() || !sh::is_root() || slow {
+        setup::ensure(bench.parts())?;
         let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| sh::root().join("target"), PathBuf::from);
-        let this = env::current_exe()?;
+        let sluice = built.map_or_else(|| target.join("release/sluice"), PathBuf::from);
+        if env::var_os("SLUICE_BIN").is_none() {
+            sh::run(sh::cargo().args([
+                "build",
+                "--release",
+                "--package",
+                "gateway-user",
+                "--bin",
+                "sluice",
+            ]))?;
+        }
+        let mut this = env::current_exe()?;
+        if slow {
+            sh::run(sh::cargo().args(["build", "--profile", "load", "--package", "xtask"]))?;
+            this = target.join("load/xtask");
+        }
         let mut command = sh::as_root("env")?;
-        command.arg(format!("SLUICE_BIN={}", target.join("release/sluice").display()));
+        command.arg(format!("SLUICE_BIN={}", sluice.display()));
+        // Root's home may be another.
+        command.arg(format!("SLUICE_CACHE={}", setup::cache()?.display()));
         return sh::run(command.arg(this).args(env::args_os().skip(1)));
     }
     match bench {
         Bench::Http(rounds) => http::run(rounds),
         Bench::Tcp(rounds) => tcp::run(rounds),
+        Bench::L4(l4) => l4::run(l4),
         Bench::Scale(scale) => scale::run(scale),
+    }
+}
+
+impl Bench {
+    fn parts(&self) -> &'static [Part] {
+        match self {
+            Self::L4(_) => &[Part::Bpf, Part::Net, Part::Peers, Part::L4],
+            Self::Http(_) | Self::Tcp(_) | Self::Scale(_) => &[Part::Bpf, Part::Net, Part::Peers],
+        }
     }
 }
 
@@ -100,10 +132,7 @@ impl Site {
 
     fn haproxy(&self) -> Result<Process> {
         let path = self.run.path().join("haproxy.cfg");
-        fs::write(
-            &path,
-            peer::configure("haproxy.cfg", self.run.path(), &BACKEND4.to_string(), self.workers)?,
-        )?;
+        fs::write(&path, configure("haproxy.cfg", self.run.path(), self.workers)?)?;
         let process =
             Process::start(&self.lab.gateway, Command::new("haproxy").arg("-db").arg("-f").arg(path));
         peer::wait_for(&self.lab.client, at(8002))?;
@@ -111,7 +140,7 @@ impl Site {
     }
 
     fn sluice(&self) -> Result<Agent<'_>> {
-        let yaml = peer::configure("sluice.yaml", self.run.path(), &BACKEND4.to_string(), self.workers)?;
+        let yaml = configure("sluice.yaml", self.run.path(), self.workers)?;
         Ok(Agent::start(&self.lab.gateway, &yaml, &["--workers", &self.workers.to_string()]))
     }
 }
@@ -128,7 +157,12 @@ fn nginx(
     workers: usize,
 ) -> Result<Process> {
     let path = run.join(name);
-    fs::write(&path, peer::configure(name, run, &BACKEND4.to_string(), workers)?)
+    fs::write(&path, configure(name, run, workers)?)
         .with_context(|| format!("cannot write {}", path.display()))?;
     Ok(Process::start(ns, Command::new("nginx").arg("-c").arg(path)))
+}
+
+fn configure(name: &str, run: &std::path::Path, workers: usize) -> Result<String> {
+    let (run, backend, workers) = (run.display().to_string(), BACKEND4.to_string(), workers.to_string());
+    peer::configure(name, &[("RUN", &run), ("BACKEND", &backend), ("WORKERS", &workers)])
 }

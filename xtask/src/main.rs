@@ -6,6 +6,7 @@ mod crds;
 mod deb;
 mod demo;
 mod lint;
+mod load;
 mod setup;
 mod sh;
 mod test;
@@ -32,6 +33,8 @@ enum Task {
     },
     /// Build the Debian package.
     Deb(deb::Args),
+    #[command(subcommand, hide = true)]
+    Load(load::Load),
     /// Get everything that is missing on this machine: toolchain, linters, peers.
     Setup {
         /// Get nothing; fail if something is missing.
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Task::Bench(bench) => bench::run(&bench),
         Task::Crds { check } => setup::ensure(&[Part::Go]).and_then(|()| crds::run(check)),
         Task::Deb(args) => deb::run(&args),
+        Task::Load(load) => load::run(load),
         Task::Setup { check } => setup::run(check),
         Task::Demo => demo::run(),
         Task::Lint => lint::run(),

@@ -9,6 +9,8 @@ mod bpf;
 mod elsewhere;
 mod go;
 mod needs;
+mod peers;
+mod wheel;
 
 use std::{
     env,
@@ -19,7 +21,11 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use self::needs::{Get, NEEDS, Need};
-pub(crate) use self::{bpf::clippy as bpf_clippy, go::go};
+pub(crate) use self::{
+    bpf::clippy as bpf_clippy,
+    go::go,
+    peers::{envoy, nginx_stream},
+};
 
 /// What a task can need. A task asks for the parts that it uses, and for no more.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,6 +38,8 @@ pub(crate) enum Part {
     Net,
     /// Other people's proxies, clients and Prometheus, for tests and benchmarks.
     Peers,
+    /// What only `bench l4` measures itself against.
+    L4,
     /// Makes the Debian package, and a fresh Debian to try it in.
     Deb,
     /// Go, which fetches the Gateway API's module.
@@ -39,7 +47,8 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    pub(crate) const ALL: [Self; 6] = [Self::Bpf, Self::Lint, Self::Net, Self::Peers, Self::Deb, Self::Go];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Bpf, Self::Lint, Self::Net, Self::Peers, Self::L4, Self::Deb, Self::Go];
 }
 
 /// The subcommand: everything.

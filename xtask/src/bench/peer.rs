@@ -3,8 +3,7 @@
 use std::{
     fs,
     net::{SocketAddr, TcpStream},
-    path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -24,6 +23,17 @@ impl Process {
 
     pub(super) fn pid(&self) -> u32 {
         self.0.id()
+    }
+
+    /// What it writes, if that is piped; once.
+    pub(super) fn output(&mut self) -> Option<ChildStdout> {
+        self.0.stdout.take()
+    }
+}
+
+impl From<Child> for Process {
+    fn from(child: Child) -> Self {
+        Self(child)
     }
 }
 
@@ -54,12 +64,16 @@ pub(super) fn cpu(pid: u32) -> Result<f64> {
     Ok(nanoseconds as f64 / 1e9)
 }
 
-/// Resident memory of a process, in bytes.
+/// Memory of a process and its children, in bytes; what some of them share counts once.
 pub(super) fn resident(pid: u32) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find(|l| l.starts_with("VmRSS:")).context("no VmRSS")?;
-    let kib = line.split_whitespace().nth(1).context("VmRSS without a number")?;
-    Ok(kib.parse::<u64>()? * 1024)
+    let mut total = 0;
+    for pid in std::iter::once(pid).chain(children(pid)) {
+        let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+        let line = text.lines().find(|l| l.starts_with("Pss:")).context("no Pss")?;
+        let kib = line.split_whitespace().nth(1).context("Pss without a number")?;
+        total += kib.parse::<u64>()? * 1024;
+    }
+    Ok(total)
 }
 
 fn children(pid: u32) -> Vec<u32> {
@@ -69,11 +83,10 @@ fn children(pid: u32) -> Vec<u32> {
 }
 
 /// A configuration of the repository with its places filled in.
-pub(super) fn configure(name: &str, run: &Path, backend: &str, workers: usize) -> Result<String> {
+pub(super) fn configure(name: &str, places: &[(&str, &str)]) -> Result<String> {
     let path = crate::sh::root().join("config/bench").join(name);
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let run = run.to_str().context("the folder's name is not text")?;
-    Ok(text.replace("RUN", run).replace("BACKEND", backend).replace("WORKERS", &workers.to_string()))
+    Ok(places.iter().fold(text, |text, (place, value)| text.replace(place, value)))
 }
 
 /// Waits until something accepts connections.
@@ -115,19 +128,38 @@ pub(super) fn wrk(
     Ok((rate, requests as u64))
 }
 
-/// Throughput in bits a second by iperf3, one stream, to the server or from it.
-pub(super) fn iperf(ns: &NetNs, at: SocketAddr, time: Duration, reverse: bool) -> Result<f64> {
+/// Throughput in bits a second by iperf3, one stream, to the server or from it, at some rate or as fast as it goes.
+pub(super) fn iperf(
+    ns: &NetNs,
+    at: SocketAddr,
+    time: Duration,
+    reverse: bool,
+    rate: Option<f64>,
+) -> Result<f64> {
     let mut command = Command::new("iperf3");
     command.args(["-J", "-c", &at.ip().to_string(), "-p", &at.port().to_string()]);
     command.args(["-t", &time.as_secs().to_string()]);
     if reverse {
         command.arg("-R");
     }
-    let out = ns.enter(|| command.output()).context("cannot start iperf3")?;
-    let answer: Value = serde_json::from_slice(&out.stdout)
-        .with_context(|| format!("iperf3: {}", String::from_utf8_lossy(&out.stdout)))?;
-    if let Some(error) = answer["error"].as_str() {
-        bail!("iperf3 through {at}: {error}");
+    if let Some(rate) = rate {
+        command.args(["-b", &format!("{rate:.0}")]);
     }
-    answer["end"]["sum_received"]["bits_per_second"].as_f64().context("iperf3 did not say a throughput")
+    let start = Instant::now();
+    loop {
+        let out = ns.enter(|| command.output()).context("cannot start iperf3")?;
+        let answer: Value = serde_json::from_slice(&out.stdout)
+            .with_context(|| format!("iperf3: {}", String::from_utf8_lossy(&out.stdout)))?;
+        match answer["error"].as_str() {
+            // It takes one at a time, and may not have seen the end of the last one yet.
+            Some(error) if error.contains("busy") && start.elapsed() < Duration::from_secs(5) => {
+                thread::sleep(Duration::from_millis(50));
+            }
+            Some(error) => bail!("iperf3 through {at}: {error}"),
+            None => {
+                let rate = &answer["end"]["sum_received"]["bits_per_second"];
+                return rate.as_f64().context("iperf3 did not say a throughput");
+            }
+        }
+    }
 }

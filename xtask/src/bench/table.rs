@@ -76,10 +76,15 @@ pub(super) fn show(name: &str, rounds: usize, measures: &[Measure]) -> Result<()
 
 /// Writes a benchmark's figures to `target/bench/NAME.json` and says so.
 pub(super) fn write(name: &str, figures: &Value) -> Result<()> {
+    save(&format!("{name}.json"), &serde_json::to_string_pretty(figures)?)
+}
+
+/// Writes a file into `target/bench` and says so.
+pub(super) fn save(file: &str, text: &str) -> Result<()> {
     let folder: PathBuf = crate::sh::root().join("target/bench");
     fs::create_dir_all(&folder)?;
-    let path = folder.join(format!("{name}.json"));
-    fs::write(&path, serde_json::to_string_pretty(figures)?)?;
+    let path = folder.join(file);
+    fs::write(&path, text)?;
     println!("figures: {}", path.display());
     Ok(())
 }

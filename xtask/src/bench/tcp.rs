@@ -33,8 +33,8 @@ pub(super) fn run(rounds: &Rounds) -> Result<()> {
                 peer::wrk(&site.lab.client, at(port), CONNECTIONS, rounds.time(), false)?;
             cost.add(name, (peer::cpu(pid)? - before) * 1e6 / requests as f64);
             rate.add(name, per_second);
-            up.add(name, peer::iperf(&site.lab.client, at(iperf), rounds.time(), false)? / 1e9);
-            down.add(name, peer::iperf(&site.lab.client, at(iperf), rounds.time(), true)? / 1e9);
+            up.add(name, peer::iperf(&site.lab.client, at(iperf), rounds.time(), false, None)? / 1e9);
+            down.add(name, peer::iperf(&site.lab.client, at(iperf), rounds.time(), true, None)? / 1e9);
         }
         eprintln!("round {} of {}", round + 1, rounds.rounds);
     }

@@ -8,13 +8,26 @@ const MANAGERS: &[Manager] = &[
     (
         "dnf",
         "dnf install",
-        &[("iproute2", "iproute"), ("nginx-light", "nginx"), ("prometheus", "golang-github-prometheus")],
+        &[
+            ("iproute2", "iproute"),
+            ("nginx-light", "nginx"),
+            ("prometheus", "golang-github-prometheus"),
+            ("libnginx-mod-stream", "nginx-mod-stream"),
+        ],
     ),
-    ("pacman", "pacman -S", &[("bpftool", "bpf"), ("nginx-light", "nginx")]),
+    (
+        "pacman",
+        "pacman -S",
+        &[("bpftool", "bpf"), ("nginx-light", "nginx"), ("libnginx-mod-stream", "nginx-mod-stream")],
+    ),
     (
         "zypper",
         "zypper install",
-        &[("nginx-light", "nginx"), ("prometheus", "golang-github-prometheus-prometheus")],
+        &[
+            ("nginx-light", "nginx"),
+            ("prometheus", "golang-github-prometheus-prometheus"),
+            ("libnginx-mod-stream", "nginx"),
+        ],
     ),
 ];
 

