@@ -39,8 +39,8 @@ fn consistent_image(rng: &mut Rng) -> MapImage {
 
 /// Lookups that met what the contract does not know.
 fn failures(bed: &Bed) -> u64 {
-    let counts = bed.dataplane.reader().counts().unwrap();
-    counts.lookups.values().map(|verdicts| verdicts[Verdict::Failed as usize]).sum()
+    let lookups = bed.dataplane.reader().lookups().unwrap();
+    lookups.values().map(|verdicts| verdicts[Verdict::Failed as usize]).sum()
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod setup;
 mod sh;
 mod test;
 mod tidy;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -51,6 +52,8 @@ enum Task {
     Test,
     /// Do the same in a fresh clone of HEAD.
     Ci,
+    /// Run the kernel tests on Debian's kernels 6.1 and 6.12, in virtual machines; needs no root.
+    Vm(vm::Args),
 }
 
 fn main() -> ExitCode {
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Task::Tidy => tidy::run(),
         Task::Test => test::run(),
         Task::Ci => ci::run(),
+        Task::Vm(args) => vm::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

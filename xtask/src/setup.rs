@@ -8,6 +8,7 @@ mod apt;
 mod bpf;
 mod elsewhere;
 mod go;
+mod kernels;
 mod needs;
 mod peers;
 mod wheel;
@@ -24,6 +25,7 @@ use self::needs::{Get, NEEDS, Need};
 pub(crate) use self::{
     bpf::clippy as bpf_clippy,
     go::go,
+    kernels::{KERNELS, Kernel, kernel, qemu},
     peers::{envoy, nginx_stream},
 };
 
@@ -44,11 +46,13 @@ pub(crate) enum Part {
     Deb,
     /// Go, which fetches the Gateway API's module.
     Go,
+    /// Other kernels, and what boots them.
+    Vm,
 }
 
 impl Part {
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Bpf, Self::Lint, Self::Net, Self::Peers, Self::L4, Self::Deb, Self::Go];
+    pub(crate) const ALL: [Self; 8] =
+        [Self::Bpf, Self::Lint, Self::Net, Self::Peers, Self::L4, Self::Deb, Self::Go, Self::Vm];
 }
 
 /// The subcommand: everything.

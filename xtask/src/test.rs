@@ -16,16 +16,19 @@ use serde_json::Value;
 use crate::{
     crds, lint,
     setup::{self, Part},
-    sh, tidy,
+    sh, tidy, vm,
 };
 
 /// The targets that load BPF programs or make namespaces.
 const PRIVILEGED: &[&str] = &["kernel", "cli", "store", "metrics", "docs", "outputs", "explain", "e2e"];
 
+/// The one of them that runs on other kernels too.
+const KERNEL: &str = "kernel";
+
 /// Runs all of it; the first step that fails ends it.
 pub(crate) fn run() -> Result<()> {
     let start = Instant::now();
-    setup::ensure(&[Part::Bpf, Part::Lint, Part::Net, Part::Peers, Part::Go])?;
+    setup::ensure(&[Part::Bpf, Part::Lint, Part::Net, Part::Peers, Part::Go, Part::Vm])?;
     step("lint", lint::run)?;
     step("tidy", tidy::run)?;
     step("crds", || crds::run(true))?;
@@ -49,6 +52,9 @@ pub(crate) fn run() -> Result<()> {
             command.arg(format!("PATH={path}:/usr/sbin:/sbin"));
             sh::run(command.arg(&test.program).current_dir(&test.folder))
         })?;
+        if test.name == KERNEL {
+            step("vm", || vm::all(&test.program, &built.sluice))?;
+        }
     }
     println!("test: all is well after {:.0} s", start.elapsed().as_secs_f64());
     Ok(())
@@ -57,6 +63,13 @@ pub(crate) fn run() -> Result<()> {
 /// Builds the agent and nothing else, and returns where it is.
 pub(crate) fn sluice(profile: &str) -> Result<PathBuf> {
     find_sluice(programs(&["build", "--package", "gateway-user", "--bin", "sluice", "--profile", profile])?)
+}
+
+/// Builds the agent and the tests of the kernel's side, and returns where they are.
+pub(crate) fn kernel_tests() -> Result<(PathBuf, PathBuf)> {
+    let tests = programs(&["test", "--package", "gateway-tests", "--test", KERNEL, "--no-run"])?;
+    let tests = tests.into_iter().find(|test| test.name == KERNEL).context("cargo built no kernel tests")?;
+    Ok((sluice("dev")?, tests.program))
 }
 
 struct Built {

@@ -59,9 +59,32 @@ impl Reader {
     /// The kernel refuses.
     pub fn counts(&self) -> Result<Counts, Error> {
         let handles = &*self.0;
-        let bound = bindings(&handles.bindings)?;
+        let lookups = self.lookups()?;
+        let misses = handles.misses.get(&0, 0).map_err(Error::map(MISSES, "reading it"))?;
+        let maps = MAPS
+            .iter()
+            .map(|spec| {
+                Ok(MapUse {
+                    name: spec.name,
+                    kind: spec.kind.name(),
+                    capacity: spec.max_entries,
+                    used: handles.used(spec.name, lookups.len() as u32)?,
+                    key_bytes: spec.key_size,
+                    value_bytes: spec.value_size,
+                })
+            })
+            .collect::<Result<_, Error>>()?;
+        Ok(Counts { lookups, misses: misses.iter().sum(), maps })
+    }
+
+    /// Lookups by binding id and verdict alone, without looking through the other maps.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn lookups(&self) -> Result<BTreeMap<u32, [u64; 4]>, Error> {
+        let handles = &*self.0;
         let mut lookups = BTreeMap::new();
-        for (_, binding) in &bound {
+        for (_, binding) in bindings(&handles.bindings)? {
             let per_cpu = handles.lookups.get(&binding.id, 0).map_err(Error::map(LOOKUPS, "reading it"))?;
             let mut sum = Lookups::default();
             for counts in per_cpu.iter() {
@@ -71,21 +94,7 @@ impl Reader {
             }
             lookups.insert(binding.id, sum);
         }
-        let misses = handles.misses.get(&0, 0).map_err(Error::map(MISSES, "reading it"))?;
-        let maps = MAPS
-            .iter()
-            .map(|spec| {
-                Ok(MapUse {
-                    name: spec.name,
-                    kind: spec.kind.name(),
-                    capacity: spec.max_entries,
-                    used: handles.used(spec.name, bound.len() as u32)?,
-                    key_bytes: spec.key_size,
-                    value_bytes: spec.value_size,
-                })
-            })
-            .collect::<Result<_, Error>>()?;
-        Ok(Counts { lookups, misses: misses.iter().sum(), maps })
+        Ok(lookups)
     }
 }
 

