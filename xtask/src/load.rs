@@ -5,6 +5,7 @@
 //! parsed and the path between the ends is most of the cost. It knows nothing of gateways.
 
 mod drive;
+mod pace;
 mod serve;
 mod tcp;
 mod udp;
@@ -86,14 +87,17 @@ pub(crate) struct Run {
     /// Milliseconds that count, after some that do not.
     #[arg(long)]
     milliseconds: u64,
-    /// Threads.
+    /// Threads, unless each connection needs one.
     #[arg(long)]
     threads: u8,
-    /// A new connection for each request.
+    /// TCP: a new connection after so many requests.
     #[arg(long)]
-    fresh: bool,
+    renew: Option<u32>,
+    /// TCP: so many requests a second over all connections, and not as many as can be.
+    #[arg(long, conflicts_with = "renew")]
+    rate: Option<u32>,
     /// UDP.
-    #[arg(long, conflicts_with = "fresh")]
+    #[arg(long, conflicts_with_all = ["renew", "rate"])]
     udp: bool,
 }
 
@@ -106,7 +110,7 @@ pub(crate) struct Outcome {
     pub(crate) answers: u64,
     /// Connections that failed (UDP: datagrams that got no answer), over the whole time.
     pub(crate) failed: u64,
-    /// Nanoseconds from request (or from connecting) to answer: half of them took no longer.
+    /// Nanoseconds from request to answer: half of them took no longer.
     pub(crate) p50: u32,
     /// 99 of 100 took no longer.
     pub(crate) p99: u32,
@@ -126,5 +130,63 @@ pub(crate) fn run(load: Load) -> Result<()> {
             Ok(())
         }
         Load::Idle { to, connections } => tcp::idle(&to, connections),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::TcpListener, thread};
+
+    use super::*;
+
+    #[test]
+    fn both_ends_understand_each_other() {
+        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has ports");
+        let at = free.local_addr().expect("it is bound");
+        drop(free);
+        // It ends with the process.
+        thread::spawn(move || serve::run(at.port(), 2));
+        while std::net::TcpStream::connect(at).is_err() {
+            thread::yield_now();
+        }
+        let to = To { to: at, from: Some(Ipv4Addr::new(127, 0, 0, 8)), sources: 4 };
+        let plain = Run {
+            to: to.clone(),
+            connections: 5,
+            milliseconds: 500,
+            threads: 2,
+            renew: None,
+            rate: None,
+            udp: false,
+        };
+        for run in [
+            plain.clone(),
+            Run { renew: Some(1), ..plain.clone() },
+            Run { renew: Some(3), ..plain.clone() },
+            Run { rate: Some(200), ..plain.clone() },
+            Run { udp: true, ..plain.clone() },
+        ] {
+            let out = drive::run(&run).expect("the server answers");
+            assert!(out.answers > 0 && out.p50 <= out.p99 && out.p99 <= out.p999, "{out:?}");
+            assert!(run.udp || out.failed == 0, "{out:?}");
+            assert!(
+                run.rate.is_none() || out.answers <= 110,
+                "200 a second are 100 in half a second: {out:?}"
+            );
+        }
+        let nobody = To { to: "127.0.0.1:1".parse().expect("an address"), ..to };
+        assert!(drive::run(&Run { to: nobody, ..plain }).is_err());
+    }
+
+    #[test]
+    fn sources_are_used_in_turn() {
+        let to = To {
+            to: "127.0.0.1:1".parse().expect("an address"),
+            from: Some(Ipv4Addr::new(10, 0, 0, 254)),
+            sources: 3,
+        };
+        let all: Vec<_> = (0..4).filter_map(|n| to.source(n)).map(|ip| ip.to_string()).collect();
+        assert_eq!(all, ["10.0.0.254", "10.0.0.255", "10.0.1.0", "10.0.0.254"]);
+        assert_eq!(To { from: None, ..to }.source(0), None);
     }
 }

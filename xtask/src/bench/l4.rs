@@ -23,7 +23,6 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use self::{
     contender::{CONTENDERS, Contender, Gateway, Seen},
-    kernel::Cpu,
     probe::{Probe, Times, Turn},
     report::Report,
     results::Results,
@@ -89,7 +88,7 @@ pub(super) fn run(options: &L4) -> Result<()> {
             sources: contender.sources,
             connections: 32,
             time: Duration::from_millis(300),
-            kind: Kind::Keep,
+            kind: Kind::Tcp(u32::MAX),
         };
         stage.load(load).with_context(|| contender.name)?;
         players.push(Player { contender, stage, gateway, seen });
@@ -99,19 +98,18 @@ pub(super) fn run(options: &L4) -> Result<()> {
         options.round(round, &players, &mut results);
         eprintln!("round {} of {}, {:.0} s", round + 1, options.rounds, start.elapsed().as_secs_f64());
     }
-    let seen: Vec<_> = players.into_iter().map(|player| (player.contender, player.seen)).collect();
+    let seen: Vec<_> = players
+        .into_iter()
+        .map(|player| (player.contender, Seen { relayed: player.gateway.relayed(), ..player.seen }))
+        .collect();
     options.show(busy, &seen, &results)
 }
 
 /// CPUs that are busy with other things, which is said if they are many.
 fn background() -> Result<f64> {
-    let before = Cpu::now()?;
-    thread::sleep(Duration::from_millis(500));
-    let busy = before.busy(&Cpu::now()?);
+    let busy = kernel::background(Duration::from_millis(500))?;
     if busy > 0.1 {
-        eprintln!(
-            "{busy:.2} CPUs are busy already: figures will be off, busy CPUs at a fixed rate most of all"
-        );
+        eprintln!("{busy:.2} CPUs are busy with other things: figures will be off");
     }
     Ok(busy)
 }

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Result, anyhow, ensure};
 
-use super::{Outcome, Run, WARM_UP, tcp, udp};
+use super::{Outcome, Run, WARM_UP, pace, tcp, udp};
 
 /// When answers count.
 #[derive(Clone, Copy)]
@@ -53,14 +53,17 @@ impl Tally {
 pub(super) fn run(run: &Run) -> Result<Outcome> {
     let from = Instant::now() + WARM_UP;
     let window = Window { from, until: from + Duration::from_millis(run.milliseconds) };
-    let threads = usize::from(run.threads).clamp(1, run.connections);
+    // At a given pace, a connection's thread sleeps until its next request.
+    let threads = if run.rate.is_some() { run.connections } else { usize::from(run.threads) };
+    let threads = threads.clamp(1, run.connections);
     let tallies: Vec<Result<Tally>> = thread::scope(|scope| {
         let workers: Vec<_> = (0..threads)
             .map(|thread| {
                 let mine: Vec<usize> = (thread..run.connections).step_by(threads).collect();
-                scope.spawn(move || match run.udp {
-                    true => udp::ask(&run.to, &mine, window),
-                    false => tcp::ask(&run.to, &mine, run.fresh, window),
+                scope.spawn(move || match run.rate {
+                    _ if run.udp => udp::ask(&run.to, &mine, window),
+                    Some(rate) => pace::ask(&run.to, thread, run.connections, rate, window),
+                    None => tcp::ask(&run.to, &mine, run.renew, window),
                 })
             })
             .collect();

@@ -108,7 +108,7 @@ mod tests {
                 results.add(round, "requests-32", contender, value);
             }
         }
-        let seen = |c| (c, Seen { tcp: Path::Kept, udp: None, holds: true });
+        let seen = |c| (c, Seen { tcp: Path::Kept, udp: None, holds: true, relayed: None });
         let seen: Vec<_> = CONTENDERS.iter().map(seen).collect();
         let svg = svg(&seen, &results).expect("a string takes all");
         let lengths: Vec<f64> = svg

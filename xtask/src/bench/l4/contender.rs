@@ -99,10 +99,10 @@ const PROXY: Contender = Contender {
 /// All of them; the first is what the others are held against.
 pub(super) const CONTENDERS: &[Contender] = &[
     ROUTED,
-    Contender { key: "forward", name: "Sluice", start: forward, path: Path::Kept, ..PROXY },
+    Contender { key: "forward", name: "Sluice Forward", start: forward, path: Path::Kept, ..PROXY },
     Contender {
         key: "snat",
-        name: "Sluice SNAT",
+        name: "Sluice Forward, SNAT",
         start: forward,
         backend: REMOTE4,
         sources: SOURCES,
@@ -149,11 +149,11 @@ impl Gateway<'_> {
         })
     }
 
-    /// Connections that Sluice's relay has counted.
-    fn relayed(&self) -> f64 {
+    /// Connections that Sluice's relay has counted; `None` for others.
+    pub(super) fn relayed(&self) -> Option<f64> {
         match self {
-            Self::Sluice(agent) => agent.metric("sluice_tcp_connections_total"),
-            Self::Kernel | Self::Process(_) => 0.0,
+            Self::Sluice(agent) => Some(agent.metric("sluice_tcp_connections_total")),
+            Self::Kernel | Self::Process(_) => None,
         }
     }
 }
@@ -166,6 +166,8 @@ pub(super) struct Seen {
     pub(super) udp: Option<Path>,
     /// Whether these are the paths that are to be measured.
     pub(super) holds: bool,
+    /// Connections through Sluice's relay, those included that fell back to it later on.
+    pub(super) relayed: Option<f64>,
 }
 
 impl Contender {
@@ -192,11 +194,11 @@ impl Contender {
             _ => None,
         };
         let holds = tcp == self.path && udp.is_none_or(|udp| udp == self.path);
-        Ok(Seen { tcp, udp, holds })
+        Ok(Seen { tcp, udp, holds, relayed: None })
     }
 
     /// The path on which the backend sees an address.
-    fn path(&self, gateway: &Gateway<'_>, before: f64, seen: IpAddr) -> Result<Path> {
+    fn path(&self, gateway: &Gateway<'_>, before: Option<f64>, seen: IpAddr) -> Result<Path> {
         let known = seen == CLIENT4 || Stage::is_gateway(seen);
         ensure!(known, "{}: the backend sees {seen}, who is nobody here", self.name);
         Ok(match gateway {
@@ -224,7 +226,7 @@ impl Contender {
 }
 
 /// Whether a counter grows within a moment: the worker that counts may be a little behind.
-fn grows(before: f64, read: impl Fn() -> f64) -> bool {
+fn grows(before: Option<f64>, read: impl Fn() -> Option<f64>) -> bool {
     let start = Instant::now();
     while read() <= before {
         if start.elapsed() > Duration::from_millis(500) {

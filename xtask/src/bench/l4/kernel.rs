@@ -41,6 +41,13 @@ impl Cpu {
     }
 }
 
+/// CPUs that are busy now, with nothing of ours going on.
+pub(super) fn background(time: Duration) -> Result<f64> {
+    let before = Cpu::now()?;
+    thread::sleep(time);
+    Ok(before.busy(&Cpu::now()?))
+}
+
 fn parse_cpu(text: &str) -> Option<Cpu> {
     let at = Instant::now();
     let all = text.lines().find(|line| line.starts_with("cpu "))?;

@@ -43,10 +43,11 @@ impl Report<'_> {
                 Some(format!("{:.2} [{:.2}, {:.2}]", ratio.value, ratio.low, ratio.high))
             })?;
         }
-        text.push_str("\n## Paths\n\n| | TCP | UDP |\n|---|---|---|\n");
+        text.push_str("\n## Paths\n\n| | TCP | UDP | relayed connections |\n|---|---|---|---:|\n");
         for (contender, seen) in self.seen {
             let udp = seen.udp.map_or("–".to_owned(), |path| path.to_string());
-            writeln!(text, "| {} | {} | {udp} |", label(contender, seen), seen.tcp)?;
+            let relayed = seen.relayed.map_or("–".to_owned(), |count| number(count, 0));
+            writeln!(text, "| {} | {} | {udp} | {relayed} |", label(contender, seen), seen.tcp)?;
         }
         if self.seen.iter().any(|(_, seen)| !seen.holds) {
             text.push_str("\n\\* not the path that is to be measured\n");
@@ -112,7 +113,7 @@ impl Report<'_> {
             .map(|(contender, seen)| {
                 json!({
                     "key": contender.key, "name": contender.name, "tcp": seen.tcp.to_string(),
-                    "udp": seen.udp.map(|path| path.to_string()), "pathHolds": seen.holds,
+                    "udp": seen.udp.map(|path| path.to_string()), "pathHolds": seen.holds, "relayedConnections": seen.relayed,
                 })
             })
             .collect();
@@ -228,17 +229,27 @@ mod tests {
         results.failed("Envoy: it\nbroke".to_owned());
         let seen: Vec<_> = CONTENDERS[..2]
             .iter()
-            .map(|c| (c, Seen { tcp: Path::Kept, udp: None, holds: c.key == "routed" }))
+            .map(|c| {
+                (
+                    c,
+                    Seen {
+                        tcp: Path::Kept,
+                        udp: None,
+                        holds: c.key == "routed",
+                        relayed: (c.key == "forward").then_some(1234.0),
+                    },
+                )
+            })
             .collect();
         let report = Report { about: "One run.", seen: &seen, results: &results };
         let text = report.markdown().expect("a string takes all");
         for line in [
-            "| requests, 32 connections | Sluice | ≥ 0.95 × routed | 0.990 | [0.980, 1.000] | missed (other path) |",
-            "| | routed | Sluice* |",
+            "| requests, 32 connections | Sluice Forward | ≥ 0.95 × routed | 0.990 | [0.980, 1.000] | missed (other path) |",
+            "| | routed | Sluice Forward* |",
             "| requests, 32 connections (/s) | 95,000 | 94,000 |",
             "| requests, 32 connections (/s) | – | 0.99 [0.98, 1.00] |",
-            "| routed | packets, the client's address kept | – |",
-            "| Sluice* | packets, the client's address kept | – |",
+            "| routed | packets, the client's address kept | – | – |",
+            "| Sluice Forward* | packets, the client's address kept | – | 1,234 |",
             "- Envoy: it broke",
         ] {
             assert!(text.contains(line), "{line}\n{text}");

@@ -48,11 +48,11 @@ pub(super) struct Load {
 /// Over what.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// TCP, one request after another.
-    Keep,
-    /// TCP, a connection for each request.
-    Fresh,
-    /// UDP.
+    /// TCP, as fast as it goes, a new connection after so many requests.
+    Tcp(u32),
+    /// TCP, so many requests a second.
+    Paced(u32),
+    /// UDP, as fast as it goes.
     Udp,
 }
 
@@ -86,10 +86,10 @@ impl Stage {
         command.args(["--milliseconds", &load.time.as_millis().to_string()]);
         command.args(["--threads", &self.threads.to_string()]);
         match load.kind {
-            Kind::Keep => {}
-            Kind::Fresh => drop(command.arg("--fresh")),
-            Kind::Udp => drop(command.arg("--udp")),
-        }
+            Kind::Tcp(renew) => command.args(["--renew", &renew.to_string()]),
+            Kind::Paced(rate) => command.args(["--rate", &rate.to_string()]),
+            Kind::Udp => command.arg("--udp"),
+        };
         let out = self.lab.client.enter(|| command.output()).context("cannot start the load")?;
         if !out.status.success() {
             bail!("the load on {}: {}", load.to, String::from_utf8_lossy(&out.stderr).trim());
