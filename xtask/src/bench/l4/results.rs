@@ -40,7 +40,8 @@ impl Results {
         self.values.get(&(figure, contender)).into_iter().flat_map(BTreeMap::values).copied().collect()
     }
 
-    /// One contender's values divided by another's, of the rounds in which both have one.
+    /// One contender's values divided by another's, of the rounds in which both have one. There is no ratio to nothing,
+    /// nor to memory that others gave back meanwhile.
     pub(super) fn ratios(
         &self,
         figure: &'static str,
@@ -50,8 +51,9 @@ impl Results {
         let rounds = |contender| self.values.get(&(figure, contender));
         let (Some(ours), Some(theirs)) = (rounds(contender), rounds(reference)) else { return Vec::new() };
         ours.iter()
-            .filter_map(|(round, ours)| theirs.get(round).map(|theirs| ours / theirs))
-            .filter(|ratio| ratio.is_finite())
+            .filter_map(|(round, ours)| theirs.get(round).map(|theirs| (ours, theirs)))
+            .filter(|(_, theirs)| **theirs > 0.0)
+            .map(|(ours, theirs)| ours / theirs)
             .collect()
     }
 }
