@@ -272,6 +272,8 @@ impl Turn<'_> {
         thread::sleep(Duration::from_secs(1));
         let before = Memory::now()?;
         let gateway = contender.start(&stage)?;
+        let seen = contender.look(&stage, &gateway)?;
+        ensure!(seen.tcp == self.seen.tcp, "TCP took another path than before: {}", seen.tcp);
         let connections = super::idle_connections()?;
         let idle = stage.idle(contender.at(ECHO), contender.sources, connections)?;
         thread::sleep(Duration::from_secs(1));

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use gateway_tests::{
-    lab::{BACKEND4, Lab, UPLINK4},
+    lab::{BACKEND4, Lab},
     netns::NetNs,
 };
 
@@ -143,11 +143,6 @@ impl Stage {
             }
         });
         address(&answer.with_context(|| format!("no answer over UDP from {to}"))?)
-    }
-
-    /// Whether an address that the backend sees is the gateway's own.
-    pub(super) fn is_gateway(seen: IpAddr) -> bool {
-        seen == UPLINK4
     }
 
     /// Switches segmentation and its reverse on or off, on every link.
