@@ -62,12 +62,15 @@ fn read(line: &str) -> Line<'_> {
     }
 }
 
-/// The emulator, and the processor's own virtualization where there is any. A device that opens is not enough: in a
+/// The processor's own virtualization where there is any, else emulation. A device that opens is not enough: in a
 /// virtual machine it can be there and boot nothing.
+///
+/// Emulated processors take turns on one thread. On threads of their own, QEMU 7.2 (and 8.0) now and then lets one run
+/// code that another has just patched, and the kernel dies of an `int3`.
 pub(super) fn accelerator() -> &'static str {
     let opens = OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok();
     let flags = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    if opens && can_virtualize(ARCH, &flags) { "kvm" } else { "tcg" }
+    if opens && can_virtualize(ARCH, &flags) { "kvm" } else { "tcg,thread=single" }
 }
 
 fn can_virtualize(arch: &str, cpuinfo: &str) -> bool {
