@@ -10,7 +10,7 @@ use gateway_tests::bpffs::BpfFs;
 use gateway_tests::netns::NetNs;
 use gateway_user::dataplane::{Addresses, Dataplane};
 
-use crate::bed::config;
+use crate::bed::{WAIT, config, wait};
 
 /// On the link, on no link; of each family.
 const WANTED: [&str; 4] = ["10.78.0.100", "fd78::100", "192.0.2.55", "2001:db8:55::5"];
@@ -42,11 +42,11 @@ fn state(ns: &NetNs) -> BTreeSet<String> {
         .collect()
 }
 
-/// Whether somebody answers there: nobody listens, so the answer is a reset. `true` is waited for longer than for a
-/// repeated question of the client's (a second), `false` not as long.
+/// Whether somebody answers there: nobody listens, so the answer is a reset. `true` is waited for, `false` not as long
+/// as until the client asks again.
 fn answers(client: &NetNs, address: &str, expected: bool) -> bool {
     let at = SocketAddr::new(address.parse().unwrap(), 9);
-    let patience = Duration::from_millis(if expected { 5000 } else { 300 });
+    let patience = if expected { WAIT } else { Duration::from_millis(300) };
     let result = client.enter(|| TcpStream::connect_timeout(&at, patience));
     result.expect_err("nobody listens").kind() == ErrorKind::ConnectionRefused
 }
@@ -158,13 +158,14 @@ fn neighbours_forget_whom_they_remembered() {
         client.run(&format!("ip neigh replace {address} lladdr 02:00:00:00:00:99 dev eth0 nud reachable"));
     }
     sync(&gateway, wanted);
-    std::thread::sleep(Duration::from_millis(100));
     let link = gateway.run("ip -o link show lan");
     let (_, mac) = link.split_once("link/ether ").unwrap();
     let mac = mac.split_whitespace().next().unwrap();
     for address in wanted {
-        let entry = client.run(&format!("ip neigh show {address} dev eth0"));
-        assert!(!entry.contains("02:00:00:00:00:99") && entry.contains(mac), "{entry}");
+        wait(&format!("{address} is remembered where it was"), || {
+            let entry = client.run(&format!("ip neigh show {address} dev eth0"));
+            !entry.contains("02:00:00:00:00:99") && entry.contains(mac)
+        });
     }
 }
 

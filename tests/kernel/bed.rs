@@ -27,7 +27,17 @@ pub(crate) struct Bed {
     pub(crate) ns: NetNs,
 }
 
-pub(crate) const WAIT: Duration = Duration::from_secs(5);
+/// What comes at once on an idle machine. Emulated, with others on its processor, it takes its time.
+pub(crate) const WAIT: Duration = Duration::from_secs(30);
+
+/// Waits until something holds that is on its way.
+pub(crate) fn wait(what: &str, holds: impl Fn() -> bool) {
+    let end = Instant::now() + WAIT;
+    while !holds() {
+        assert!(Instant::now() < end, "{what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
 
 impl Bed {
     /// Everything attached, and listening TCP sockets of `workers` workers registered.
@@ -45,7 +55,8 @@ impl Bed {
 
     /// Whether a worker of this family accepts what `connect` sends; its number.
     pub(crate) fn accepted(&self, v6: bool) -> u32 {
-        for _ in 0..1000 {
+        let end = Instant::now() + WAIT;
+        while Instant::now() < end {
             for ((worker, socket_v6, protocol), socket) in &self.sockets {
                 if *socket_v6 == v6 && *protocol == TCP && socket.accept().is_ok() {
                     return *worker;
@@ -120,11 +131,7 @@ pub(crate) fn close(sockets: Vec<Socket>) {
         let inode = |line: &str| line.split_whitespace().nth(9)?.parse().ok();
         tables.iter().flat_map(|table| table.lines()).filter_map(inode).collect::<BTreeSet<u64>>()
     };
-    let end = Instant::now() + WAIT;
-    while !listed().is_disjoint(&inodes) {
-        assert!(Instant::now() < end, "a closed socket stays");
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    wait("a closed socket stays", || listed().is_disjoint(&inodes));
 }
 
 pub(crate) fn loopback(v6: bool) -> IpAddr {

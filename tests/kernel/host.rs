@@ -9,6 +9,8 @@ use gateway_tests::netns::NetNs;
 use gateway_user::core::host::Host;
 use gateway_user::dataplane::host::host;
 
+use crate::bed::WAIT;
+
 /// A process that listens, ended when dropped.
 struct Listener(Child);
 
@@ -47,7 +49,7 @@ fn listeners_are_named_and_our_own_left_out() {
         if ports == [7001, 7002, 7003, 7004].into() {
             break found;
         }
-        assert!(start.elapsed() < Duration::from_secs(5), "{found:?}");
+        assert!(start.elapsed() < WAIT, "{found:?}");
         std::thread::sleep(Duration::from_millis(20));
     };
     let name = |n: usize| format!("iperf3 (pid {})", children[n].0.id());

@@ -14,7 +14,7 @@ use gateway_user::dataplane::{Config, Dataplane, Error, LogLevel};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
-use crate::bed::{Bed, WAIT, backend_key, config, image, key, loopback, pin_dir, start};
+use crate::bed::{Bed, WAIT, backend_key, config, image, key, loopback, pin_dir, start, wait};
 
 #[test]
 fn a_restart_finds_what_was_there() {
@@ -80,14 +80,11 @@ fn another_namespace_is_refused() {
     attach(&ns).unwrap();
     // When the namespace is gone, what was attached to it is no hindrance.
     drop(ns);
-    for _ in 0..100 {
-        match attach(&elsewhere) {
-            Ok(()) => return,
-            Err(Error::OtherNamespace { .. }) => std::thread::sleep(Duration::from_millis(50)),
-            Err(e) => panic!("{e}"),
-        }
-    }
-    panic!("the link outlives its namespace");
+    wait("the link outlives its namespace", || match attach(&elsewhere) {
+        Ok(()) => true,
+        Err(Error::OtherNamespace { .. }) => false,
+        Err(e) => panic!("{e}"),
+    });
 }
 
 /// Pins a map under the name of one of ours.
@@ -237,18 +234,23 @@ fn the_log_level_changes_while_running() {
     log::set_max_level(log::LevelFilter::Trace);
     let mut bed = Bed::new("level", 1);
     bed.install(&image(&[(key(None, 8123, TCP), Action::Steer)]));
-    let connect = |bed: &Bed, v6: bool| {
-        bed.ns.enter(|| TcpStream::connect_timeout(&SocketAddr::new(loopback(v6), 8123), WAIT).unwrap());
-        bed.accepted(v6);
-        std::thread::sleep(Duration::from_millis(200));
+    let records = || {
         let records = RECORDS.lock().unwrap();
         records.iter().filter(|r| r.contains("port 8123: verdict 0")).count()
     };
-    assert_eq!(connect(&bed, false), 0, "off");
+    let connect = |bed: &Bed, v6: bool, expected: usize| {
+        bed.ns.enter(|| TcpStream::connect_timeout(&SocketAddr::new(loopback(v6), 8123), WAIT).unwrap());
+        bed.accepted(v6);
+        wait("a record is missing", || records() >= expected);
+        // One too many would come as late.
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!(records(), expected);
+    };
+    connect(&bed, false, 0);
     bed.dataplane.set_log_level(LogLevel::Debug).unwrap();
-    assert_eq!(connect(&bed, false), 1, "debug");
-    assert_eq!(connect(&bed, true), 2, "debug");
+    connect(&bed, false, 1);
+    connect(&bed, true, 2);
     bed.dataplane.set_log_level(LogLevel::Off).unwrap();
-    assert_eq!(connect(&bed, true), 2, "off again");
+    connect(&bed, true, 2);
     assert_eq!(bed.dataplane.reader().counts().unwrap().lookups[&0][0], 4, "no connection was lost");
 }
