@@ -125,29 +125,36 @@ impl ServiceWord {
 /// Backend id 0: the slot of an invalid backend. TCP is reset, UDP dropped.
 pub const REJECT_BACKEND: u32 = 0;
 
-/// Where a backend is: value of `BACKENDS`. `sk_lookup` reads only slots; this is for the forwarding programs and
-/// for whoever inspects the maps.
+/// Where a backend is and how it is reached: value of `BACKENDS`. `sk_lookup` reads only slots; this is for the
+/// forwarding programs and for whoever inspects the maps.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 pub struct Backend {
     /// The endpoint's address.
     pub address: Address,
-    /// Source address towards it; [`ANY`] while nobody asked for one.
+    /// The address of this node that it sees, unless it is [`BACKEND_LOCAL`]; [`ANY`] if there is none.
     pub source: Address,
-    /// Next hop towards it; [`ANY`] if it is on the link or unknown.
+    /// The neighbour that packets to it are handed to: the endpoint itself or a router; [`ANY`] if unknown.
     pub next_hop: Address,
     /// Interface towards it; 0 if unknown.
     pub interface: u32,
-    /// Bit 0: on this node.
+    /// [`BACKEND_ROUTABLE`], [`BACKEND_LOCAL`].
     pub flags: u32,
     /// The endpoint's port, in the host's byte order.
     pub port: u16,
     /// [`TCP`] or [`UDP`].
     pub protocol: u8,
     /// Always zero.
-    pub pad: [u8; 5],
+    pub pad: u8,
+    /// The largest IP packet on the way to it, in bytes; 0 if unknown.
+    pub mtu: u32,
 }
+
+/// [`Backend::flags`]: TC may forward to it: it is not on the host itself, and interface, next hop and MTU are known.
+pub const BACKEND_ROUTABLE: u32 = 1;
+/// [`Backend::flags`]: it is on this node and its answers pass a hook of ours, so it may see the client's own address.
+pub const BACKEND_LOCAL: u32 = 1 << 1;
 
 /// What became of a lookup that found a binding: index within a binding's counters.
 #[repr(u32)]
@@ -190,10 +197,18 @@ pub enum Meta {
     Version = 0,
     /// Number of workers that `SOCKETS` and `LOADS` hold.
     Workers = 1,
+    /// The first port of the range that forwarding takes source ports from.
+    SnatFirst = 2,
+    /// How many ports that range has.
+    SnatWidth = 3,
+    /// Seconds that an established TCP connection may go without a packet, if its service says nothing else.
+    TcpIdle = 4,
+    /// The same for a UDP flow that was answered.
+    UdpIdle = 5,
 }
 
 /// Number of entries of `META`.
-pub const META_ENTRIES: u32 = Meta::Workers as u32 + 1;
+pub const META_ENTRIES: u32 = Meta::UdpIdle as u32 + 1;
 
 /// What a worker is busy with: value of `LOADS`, a cache line that the worker writes and one that the kernel writes.
 #[repr(C)]
@@ -235,6 +250,7 @@ const _: () = {
     assert!(size_of::<Binding>() == 16 && core::mem::offset_of!(Binding, service) == 8);
     assert!(size_of::<Backend>() == 64 && core::mem::offset_of!(Backend, port) == 56);
     assert!(core::mem::offset_of!(Backend, source) == 16 && core::mem::offset_of!(Backend, interface) == 48);
+    assert!(core::mem::offset_of!(Backend, protocol) == 58 && core::mem::offset_of!(Backend, mtu) == 60);
     assert!(size_of::<ServiceWord>() == 8 && size_of::<Lookups>() == 32);
     assert!(socket_index(crate::names::MAX_WORKERS - 1, true, UDP) + 1 == sink_index(false));
     assert!(sink_index(true) + 1 == crate::names::MAX_SOCKETS);

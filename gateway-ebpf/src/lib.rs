@@ -10,8 +10,11 @@
 #![forbid(unsafe_code)]
 
 pub mod abi;
+pub mod flow;
+pub mod life;
 pub mod names;
+pub mod rewrite;
 pub mod select;
 
 /// The version of this contract. Pins of another version are not touched (see the agent's `dataplane`).
-pub const VERSION: u64 = 1;
+pub const VERSION: u64 = 2;

@@ -3,6 +3,9 @@
 //! Owns what both sides call a thing. A map is pinned under its own name.
 
 use crate::abi::{Backend, Binding, BindingKey, Load, Lookups, META_ENTRIES};
+use crate::flow::{
+    CURSOR_ENTRIES, Flow, FragmentKey, PROGRAM_ENTRIES, Reason, Traffic, TrafficKey, TupleKey, Words,
+};
 
 /// `BindingKey` → `Binding`, hash.
 pub const BINDINGS: &str = "BINDINGS";
@@ -23,10 +26,49 @@ pub const MISSES: &str = "MISSES";
 /// `Meta` → u64, array.
 pub const META: &str = "META";
 
+/// Whether TC is just asking for a socket, per-CPU array of one u32: `sk_lookup`, which the kernel runs for that, then
+/// keeps out of it.
+pub const PROBING: &str = "PROBING";
+
+/// `TupleKey` → `HalfRef`, hash.
+pub const TUPLES: &str = "TUPLES";
+/// Index → `Flow`, array, mmapable.
+pub const FLOWS: &str = "FLOWS";
+/// Indices in `FLOWS` that were given back, queue.
+pub const FREE: &str = "FREE";
+/// Place → half-open flow (its index, and its generation from bit 32 on), array: a ring.
+pub const OPENING: &str = "OPENING";
+/// `Cursor` → u64, array, mmapable.
+pub const CURSORS: &str = "CURSORS";
+/// Backend id → the port after the one that was taken last towards it, array of u64.
+pub const SNAT_PORTS: &str = "SNAT_PORTS";
+/// Address (`Words`) → 1 if it is the host's own or a Gateway's, hash.
+pub const LOCAL: &str = "LOCAL";
+/// `FragmentKey` → `HalfRef`, LRU hash.
+pub const FRAGMENTS: &str = "FRAGMENTS";
+/// `TrafficKey` → `Traffic`, per-CPU hash.
+pub const TRAFFIC: &str = "TRAFFIC";
+/// `Reason` → packets, per-CPU array of u64.
+pub const REASONS: &str = "REASONS";
+/// `Flow` that is over, ring buffer.
+pub const EVENTS: &str = "EVENTS";
+/// `Slot` → program, program array.
+pub const PROGRAMS: &str = "PROGRAMS";
+
 /// The `sk_lookup` program.
 pub const SK_LOOKUP: &str = "sluice_sk_lookup";
 /// The pin of its link.
 pub const SK_LOOKUP_LINK: &str = "link_sk_lookup";
+
+/// What is attached to an interface with Ethernet headers: goes on with `Slot::Packet`.
+pub const STUB_ETHERNET: &str = "sluice_ether";
+/// What is attached to an interface without.
+pub const STUB_RAW: &str = "sluice_raw";
+/// The program of each [`crate::flow::Slot`], in their order.
+pub const FORWARD_PROGRAMS: [&str; 5] =
+    ["sluice_packet", "sluice_open", "sluice_icmp", "sluice_answer", "sluice_fragment"];
+/// Not attached: run by the agent, it gives up flows that are over.
+pub const SWEEP: &str = "sluice_sweep";
 
 /// Bindings.
 pub const MAX_BINDINGS: u32 = 16_384;
@@ -41,6 +83,19 @@ pub const MAX_WORKERS: u32 = 256;
 /// Sockets: four a worker, and a sink for each family.
 pub const MAX_SOCKETS: u32 = MAX_WORKERS * 4 + 2;
 
+/// Flows, unless the agent is told otherwise (37 MiB, and their tuples as much again).
+pub const FLOW_CAPACITY: u32 = 131_072;
+/// Half-open flows, likewise. Each takes one of the places for flows.
+pub const OPENING_CAPACITY: u32 = 16_384;
+/// Addresses of the host and of Gateways.
+pub const MAX_LOCAL: u32 = 16_384;
+/// Datagrams in fragments on their way.
+pub const MAX_FRAGMENTS: u32 = 8_192;
+/// Pairs of binding and backend that traffic is counted for.
+pub const MAX_TRAFFIC: u32 = 65_536;
+/// Bytes of the log's buffer.
+pub const EVENT_BYTES: u32 = 1 << 20;
+
 /// Kind of a map, by the kernel's number.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,10 +104,20 @@ pub enum MapKind {
     Hash = 1,
     /// `BPF_MAP_TYPE_ARRAY`.
     Array = 2,
+    /// `BPF_MAP_TYPE_PROG_ARRAY`.
+    ProgramArray = 3,
+    /// `BPF_MAP_TYPE_PERCPU_HASH`.
+    PerCpuHash = 5,
     /// `BPF_MAP_TYPE_PERCPU_ARRAY`.
     PerCpuArray = 6,
+    /// `BPF_MAP_TYPE_LRU_HASH`.
+    LruHash = 9,
     /// `BPF_MAP_TYPE_SOCKMAP`.
     SockMap = 15,
+    /// `BPF_MAP_TYPE_QUEUE`.
+    Queue = 22,
+    /// `BPF_MAP_TYPE_RINGBUF`.
+    RingBuf = 27,
 }
 
 impl MapKind {
@@ -62,8 +127,13 @@ impl MapKind {
         match self {
             Self::Hash => "hash",
             Self::Array => "array",
+            Self::ProgramArray => "prog_array",
+            Self::PerCpuHash => "percpu_hash",
             Self::PerCpuArray => "percpu_array",
+            Self::LruHash => "lru_hash",
             Self::SockMap => "sockmap",
+            Self::Queue => "queue",
+            Self::RingBuf => "ringbuf",
         }
     }
 }
@@ -99,8 +169,11 @@ const fn spec<K, V>(name: &'static str, kind: MapKind, max_entries: u32, flags: 
     }
 }
 
-/// Every map of the contract.
-pub const MAPS: [MapSpec; 9] = [
+/// `BPF_F_NO_PREALLOC`.
+pub const NO_PREALLOC: u32 = 1;
+
+/// The maps of steering: every agent has them.
+pub const MAPS: [MapSpec; 10] = [
     spec::<BindingKey, Binding>(BINDINGS, MapKind::Hash, MAX_BINDINGS, 0),
     spec::<u32, u64>(SERVICES, MapKind::Array, MAX_SERVICES, MMAPABLE),
     spec::<u32, u64>(SLOTS, MapKind::Array, MAX_SLOTS, MMAPABLE),
@@ -110,4 +183,22 @@ pub const MAPS: [MapSpec; 9] = [
     spec::<u32, Lookups>(LOOKUPS, MapKind::PerCpuArray, MAX_BINDINGS, 0),
     spec::<u32, u64>(MISSES, MapKind::PerCpuArray, 1, 0),
     spec::<u32, u64>(META, MapKind::Array, META_ENTRIES, 0),
+    spec::<u32, u32>(PROBING, MapKind::PerCpuArray, 1, 0),
+];
+
+/// The maps of forwarding: an agent has them if it forwards. The capacities of `TUPLES` (twice that of `FLOWS`),
+/// `FLOWS`, `FREE` and `OPENING` are the agent's to choose.
+pub const FORWARD_MAPS: [MapSpec; 12] = [
+    spec::<TupleKey, u64>(TUPLES, MapKind::Hash, 2 * FLOW_CAPACITY, 0),
+    spec::<u32, Flow>(FLOWS, MapKind::Array, FLOW_CAPACITY, MMAPABLE),
+    spec::<(), u32>(FREE, MapKind::Queue, FLOW_CAPACITY, 0),
+    spec::<u32, u64>(OPENING, MapKind::Array, OPENING_CAPACITY, 0),
+    spec::<u32, u64>(CURSORS, MapKind::Array, CURSOR_ENTRIES, MMAPABLE),
+    spec::<u32, u64>(SNAT_PORTS, MapKind::Array, MAX_BACKENDS, 0),
+    spec::<Words, u32>(LOCAL, MapKind::Hash, MAX_LOCAL, NO_PREALLOC),
+    spec::<FragmentKey, u64>(FRAGMENTS, MapKind::LruHash, MAX_FRAGMENTS, 0),
+    spec::<TrafficKey, Traffic>(TRAFFIC, MapKind::PerCpuHash, MAX_TRAFFIC, NO_PREALLOC),
+    spec::<u32, u64>(REASONS, MapKind::PerCpuArray, Reason::ALL.len() as u32, 0),
+    spec::<(), ()>(EVENTS, MapKind::RingBuf, EVENT_BYTES, 0),
+    spec::<u32, u32>(PROGRAMS, MapKind::ProgramArray, PROGRAM_ENTRIES, 0),
 ];

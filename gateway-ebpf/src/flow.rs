@@ -1,0 +1,495 @@
+//! Keys and values of the maps that forwarding in TC keeps: tuples, flows, what they carried, and how they ended.
+//!
+//! Owns their layout. Must not decide anything: that is `life`, `select` and `rewrite`.
+//!
+//! Addresses are words here, not bytes: the program that meets every packet compares and copies them eight bytes at a
+//! time, and the verifier follows it through a thirtieth of the states. The bytes of a word are in wire order.
+
+use crate::abi::{Address, TCP, UDP};
+use crate::select::Tuple;
+
+/// An address as two words, its 16 bytes in wire order.
+pub type Words = [u64; 2];
+
+/// A packet's 5-tuple: key of `TUPLES`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+pub struct TupleKey {
+    /// Source address.
+    pub source: Words,
+    /// Destination address.
+    pub destination: Words,
+    /// Source port, destination port: four bytes in wire order.
+    pub ports: u32,
+    /// IP protocol number.
+    pub protocol: u32,
+}
+
+impl TupleKey {
+    /// The tuple of the packets that go the other way.
+    #[inline(always)]
+    #[must_use]
+    pub const fn reverse(&self) -> Self {
+        Self {
+            source: self.destination,
+            destination: self.source,
+            ports: self.ports.rotate_left(16),
+            protocol: self.protocol,
+        }
+    }
+
+    /// Source port, in the host's byte order.
+    #[inline(always)]
+    #[must_use]
+    pub const fn source_port(&self) -> u16 {
+        let [high, low, _, _] = self.ports.to_ne_bytes();
+        u16::from_be_bytes([high, low])
+    }
+
+    /// Destination port, in the host's byte order.
+    #[inline(always)]
+    #[must_use]
+    pub const fn destination_port(&self) -> u16 {
+        let [_, _, high, low] = self.ports.to_ne_bytes();
+        u16::from_be_bytes([high, low])
+    }
+
+    /// Whether it is of IPv6: its addresses are not mapped ones.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_v6(&self) -> bool {
+        !is_v4(&self.destination)
+    }
+}
+
+/// Whether an address is an IPv4 one, mapped.
+#[inline(always)]
+#[must_use]
+pub const fn is_v4(address: &Words) -> bool {
+    address[0] == 0 && address[1] as u32 == MAPPED
+}
+
+/// Bytes 8 to 11 of a mapped address, as the lower half of its second word.
+const MAPPED: u32 = u32::from_ne_bytes([0, 0, 0xff, 0xff]);
+
+/// An IPv4 address, its four bytes in wire order, mapped.
+#[inline(always)]
+#[must_use]
+pub const fn mapped_words(v4: u32) -> Words {
+    [0, MAPPED as u64 | ((v4 as u64) << 32)]
+}
+
+/// The four bytes of a mapped address, in wire order.
+#[inline(always)]
+#[must_use]
+pub const fn v4(address: &Words) -> u32 {
+    (address[1] >> 32) as u32
+}
+
+const _: () =
+    assert!(cfg!(target_endian = "little"), "the halves of a word change places on a big-endian machine");
+
+/// An address as words.
+#[must_use]
+pub const fn words(address: &Address) -> Words {
+    let a = address;
+    [
+        u64::from_ne_bytes([a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7]]),
+        u64::from_ne_bytes([a[8], a[9], a[10], a[11], a[12], a[13], a[14], a[15]]),
+    ]
+}
+
+/// An address as bytes.
+#[must_use]
+pub const fn bytes(words: &Words) -> Address {
+    let ([a, b, c, d, e, f, g, h], [i, j, k, l, m, n, o, p]) =
+        (words[0].to_ne_bytes(), words[1].to_ne_bytes());
+    [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
+}
+
+impl From<&Tuple> for TupleKey {
+    fn from(tuple: &Tuple) -> Self {
+        let ([a, b], [c, d]) = (tuple.source_port.to_be_bytes(), tuple.destination_port.to_be_bytes());
+        Self {
+            source: words(&tuple.source),
+            destination: words(&tuple.destination),
+            ports: u32::from_ne_bytes([a, b, c, d]),
+            protocol: tuple.protocol.into(),
+        }
+    }
+}
+
+impl From<&TupleKey> for Tuple {
+    fn from(key: &TupleKey) -> Self {
+        Self {
+            source: bytes(&key.source),
+            destination: bytes(&key.destination),
+            source_port: key.source_port(),
+            destination_port: key.destination_port(),
+            protocol: key.protocol as u8,
+        }
+    }
+}
+
+/// Which half of a flow a tuple is, and of which flow: value of `TUPLES`, one word.
+/// Bits 0–30: index in `FLOWS`; 31: set for the backend's packets; 32–63: the flow's generation. A tuple whose
+/// generation is not the flow's is a left-over of an earlier flow in the same place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HalfRef(pub u64);
+
+impl HalfRef {
+    /// The half of a flow.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(index: u32, reply: bool, generation: u32) -> Self {
+        Self(index as u64 | ((reply as u64) << 31) | ((generation as u64) << 32))
+    }
+    /// Index in `FLOWS`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn index(self) -> u32 {
+        self.0 as u32 & 0x7fff_ffff
+    }
+    /// Whether these are the backend's packets.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_reply(self) -> bool {
+        self.0 & (1 << 31) != 0
+    }
+    /// The flow's generation.
+    #[inline(always)]
+    #[must_use]
+    pub const fn generation(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
+
+/// The packets of a flow in one direction.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+pub struct Half {
+    /// Their tuple as they arrive. They leave with the reverse of the other half's.
+    pub key: TupleKey,
+    /// The neighbour that they are handed to; zero: the kernel looks the route up.
+    pub next_hop: Words,
+    /// The interface that they leave by.
+    pub interface: u32,
+    /// The largest IP packet there, in bytes.
+    pub mtu: u32,
+    /// What `rewrite::addresses` says of the change.
+    pub addresses: u32,
+    /// What `rewrite::ports` says of the change.
+    pub ports: u32,
+}
+
+/// A flow: value of `FLOWS`, and, when it is over, record of `EVENTS`. Everything that its packets need is in it, so that
+/// the end of a backend, a service or a binding changes nothing for it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+pub struct Flow {
+    /// Bits 0–31: what has been seen of it (`life`), 0 if nobody has this place; 32–63: generation, another one for each
+    /// flow. One word, so that both change together.
+    pub life: u64,
+    /// When its last packet came: nanoseconds of CLOCK_MONOTONIC.
+    pub seen: u64,
+    /// When its first packet came, likewise.
+    pub begun: u64,
+    /// The client's packets.
+    pub client: Half,
+    /// The backend's packets.
+    pub reply: Half,
+    /// Id of the binding.
+    pub binding: u32,
+    /// Id of the service.
+    pub service: u32,
+    /// Id of the backend.
+    pub backend: u32,
+    /// Seconds without a packet after which it is over, once it is established.
+    pub idle: u32,
+    /// How many backends were tried before this one and did not answer.
+    pub tries: u32,
+    /// The last timestamp value (RFC 7323) of the client's packets, in the host's byte order; 0 if there was none.
+    pub timestamp: u32,
+    /// Packets by direction: the client's, the backend's. Of a packet that the kernel put together (GRO), its segments.
+    pub packets: [u64; 2],
+    /// Bytes of IP packets by direction, likewise.
+    pub bytes: [u64; 2],
+    /// When its place was given up, nanoseconds of CLOCK_MONOTONIC; 0 while it lives.
+    pub ended: u64,
+    /// For the sequence numbers, timestamps and windows of a spliced connection. Zero.
+    pub reserved: [u64; 7],
+}
+
+/// What flows with one binding and backend carried, and how they ended: key of `TRAFFIC`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+pub struct TrafficKey {
+    /// Id of the binding.
+    pub binding: u32,
+    /// Id of the service.
+    pub service: u32,
+    /// Id of the backend.
+    pub backend: u32,
+    /// Always zero: part of the hashed key.
+    pub pad: u32,
+}
+
+/// Value of `TRAFFIC`, one for each CPU. What living flows carried is in `FLOWS` and not in here yet.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+pub struct Traffic {
+    /// Flows that began.
+    pub begun: u64,
+    /// Flows whose place was given up: what they carried is counted below.
+    pub ended: u64,
+    /// Of those, the ones that the backend never answered.
+    pub unanswered: u64,
+    /// Packets by direction: the client's, the backend's.
+    pub packets: [u64; 2],
+    /// Bytes of IP packets by direction.
+    pub bytes: [u64; 2],
+}
+
+/// Of a datagram in fragments: key of `FRAGMENTS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+pub struct FragmentKey {
+    /// Source address.
+    pub source: Words,
+    /// Destination address.
+    pub destination: Words,
+    /// Identification, its bytes in wire order.
+    pub id: u32,
+    /// IP protocol number.
+    pub protocol: u32,
+}
+
+/// Entries of `CURSORS`: words that only rise, each taken by an atomic addition.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cursor {
+    /// Entries of `FLOWS` that were ever used: the next one that is new.
+    Fresh = 0,
+    /// Places of `OPENING` that were ever used: the next one, modulo its capacity.
+    Opening = 1,
+    /// Where the hand is that looks for flows that are over, modulo the capacity of `FLOWS`.
+    Hand = 2,
+}
+
+/// Number of entries of `CURSORS`.
+pub const CURSOR_ENTRIES: u32 = Cursor::Hand as u32 + 1;
+
+/// Entries of `PROGRAMS`: what a stub or another program goes on with.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slot {
+    /// Every packet: those of a known flow are translated and sent on.
+    Packet = 0,
+    /// A packet that may open a flow.
+    Open = 1,
+    /// ICMP: errors that quote a flow.
+    Icmp = 2,
+    /// A packet that gets an ICMP error for an answer.
+    Answer = 3,
+    /// A fragment that is not the first.
+    Fragment = 4,
+}
+
+/// Number of entries of `PROGRAMS`.
+pub const PROGRAM_ENTRIES: u32 = 8;
+
+/// What becomes of packets that forwarding does not forward, and why: index of `REASONS`.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// Goes to the relay: the endpoint is on the host itself, of the other family, or no route to it is known.
+    NotRoutable = 0,
+    /// Goes to the relay: no route leads back to the client.
+    NoRouteBack = 1,
+    /// Goes to the relay: every place for a flow is taken.
+    TableFull = 2,
+    /// Goes to the relay: no source port is free towards the endpoint.
+    NoPort = 3,
+    /// Goes to the relay: a socket of this host has the connection already.
+    HostSocket = 4,
+    /// Goes to the relay: a living flow has the tuple of the answers, and no address of this node can take its place.
+    TupleTaken = 5,
+    /// Dropped: larger than the route takes; its sender is told by ICMP.
+    TooBig = 6,
+    /// Dropped: its time to live is over; its sender is told by ICMP.
+    TimeExceeded = 7,
+    /// Dropped: the kernel refused to change it.
+    Failed = 8,
+    /// Dropped: the SYN of a connection whose tuple is that of a living flow.
+    Collision = 9,
+    /// Dropped: its flow was ended by the configuration.
+    Withdrawn = 10,
+    /// Counted only: an ICMP error that quotes no flow goes to the host.
+    IcmpUnknown = 11,
+    /// Counted only: the end of a flow that found no room in the log's buffer.
+    EventLost = 12,
+    /// Counted only: what a flow carried found no room in `TRAFFIC`.
+    TrafficFull = 13,
+    /// Counted only: a half-open flow made room for a newer one.
+    OpeningEvicted = 14,
+    /// Counted only: an endpoint did not answer, and the client's next SYN went to another.
+    NextBackend = 15,
+}
+
+/// What kind of [`Reason`] it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ReasonKind {
+    /// The packet goes up to the host, where `sk_lookup` steers it to the relay.
+    Fallback,
+    /// The packet is dropped.
+    Drop,
+    /// Nothing happens to the packet.
+    Note,
+}
+
+impl Reason {
+    /// Every reason, in the order of its number.
+    pub const ALL: [Self; 16] = [
+        Self::NotRoutable,
+        Self::NoRouteBack,
+        Self::TableFull,
+        Self::NoPort,
+        Self::HostSocket,
+        Self::TupleTaken,
+        Self::TooBig,
+        Self::TimeExceeded,
+        Self::Failed,
+        Self::Collision,
+        Self::Withdrawn,
+        Self::IcmpUnknown,
+        Self::EventLost,
+        Self::TrafficFull,
+        Self::OpeningEvicted,
+        Self::NextBackend,
+    ];
+
+    /// Its name in metrics and on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NotRoutable => "not_routable",
+            Self::NoRouteBack => "no_route_back",
+            Self::TableFull => "table_full",
+            Self::NoPort => "no_port",
+            Self::HostSocket => "host_socket",
+            Self::TupleTaken => "tuple_taken",
+            Self::TooBig => "too_big",
+            Self::TimeExceeded => "time_exceeded",
+            Self::Failed => "failed",
+            Self::Collision => "collision",
+            Self::Withdrawn => "withdrawn",
+            Self::IcmpUnknown => "icmp_unknown",
+            Self::EventLost => "event_lost",
+            Self::TrafficFull => "traffic_full",
+            Self::OpeningEvicted => "opening_evicted",
+            Self::NextBackend => "next_backend",
+        }
+    }
+
+    /// Its kind.
+    #[must_use]
+    pub const fn kind(self) -> ReasonKind {
+        match self as u32 {
+            0..=5 => ReasonKind::Fallback,
+            6..=10 => ReasonKind::Drop,
+            _ => ReasonKind::Note,
+        }
+    }
+}
+
+/// What a program did with a packet: it writes this into word [`MARK_DECISION`] of the packet's control block, where a
+/// test run finds it (a run shows every redirect alike).
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// None yet.
+    None = 0,
+    /// Not ours: the next program, then the host.
+    Next = 1,
+    /// Translated and sent on; the interface is in word [`MARK_INTERFACE`].
+    Forwarded = 2,
+    /// Dropped.
+    Dropped = 3,
+    /// Answered with an ICMP error.
+    Answered = 4,
+}
+
+/// Word of the control block (`__sk_buff.cb`) that holds where the IP header begins: 14, or 0 without Ethernet header.
+pub const MARK_L3: usize = 0;
+/// Word that holds a [`Decision`].
+pub const MARK_DECISION: usize = 1;
+/// Word that holds the [`Reason`], plus one; 0 for none.
+pub const MARK_REASON: usize = 2;
+/// Word that holds the interface that the packet leaves by; for an ICMP answer about its size, the MTU.
+pub const MARK_INTERFACE: usize = 3;
+
+/// Whether a protocol is one that is forwarded.
+#[inline(always)]
+#[must_use]
+pub const fn is_forwarded(protocol: u8) -> bool {
+    matches!(protocol, TCP | UDP)
+}
+
+const _: () = {
+    use core::mem::offset_of;
+    assert!(size_of::<TupleKey>() == 40 && offset_of!(TupleKey, ports) == 32);
+    assert!(size_of::<Half>() == 72 && offset_of!(Half, next_hop) == 40 && offset_of!(Half, interface) == 56);
+    assert!(size_of::<Flow>() == 288 && offset_of!(Flow, client) == 24 && offset_of!(Flow, reply) == 96);
+    assert!(offset_of!(Flow, binding) == 168 && offset_of!(Flow, packets) == 192);
+    assert!(size_of::<TrafficKey>() == 16 && size_of::<Traffic>() == 56);
+    assert!(size_of::<FragmentKey>() == 40);
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::abi::mapped;
+
+    #[test]
+    fn reasons_are_in_the_order_of_their_numbers() {
+        for (index, reason) in Reason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index);
+        }
+    }
+
+    #[test]
+    fn a_tuple_becomes_words_and_comes_back() {
+        for (source, destination) in
+            [(mapped([10, 0, 0, 1]), mapped([192, 0, 2, 7])), ([1; 16], *b"\x20\x01\x0d\xb8abcdefghijkl")]
+        {
+            let tuple =
+                Tuple { source, destination, source_port: 0x1234, destination_port: 80, protocol: TCP };
+            let key = TupleKey::from(&tuple);
+            assert_eq!(Tuple::from(&key), tuple);
+            assert_eq!((key.source_port(), key.destination_port()), (0x1234, 80));
+            let back = key.reverse();
+            assert_eq!((back.source, back.destination), (key.destination, key.source));
+            assert_eq!((back.source_port(), back.destination_port()), (80, 0x1234));
+            assert_eq!(back.reverse(), key);
+            assert_eq!(key.is_v6(), source == [1; 16]);
+        }
+        let v4_words = mapped_words(u32::from_ne_bytes([10, 0, 0, 1]));
+        assert_eq!(v4_words, words(&mapped([10, 0, 0, 1])));
+        assert_eq!(v4(&v4_words).to_ne_bytes(), [10, 0, 0, 1]);
+        assert!(is_v4(&v4_words) && !is_v4(&[0, 0]) && !is_v4(&[1, v4_words[1]]));
+    }
+
+    #[test]
+    fn a_half_is_found_again() {
+        for (index, reply, generation) in [(0, false, 1), (7, true, u32::MAX), (0x7fff_ffff, true, 0)] {
+            let half = HalfRef::new(index, reply, generation);
+            assert_eq!((half.index(), half.is_reply(), half.generation()), (index, reply, generation));
+        }
+    }
+}
