@@ -9,8 +9,8 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The programs' binary in gateway-ebpf.
-const OBJECT: &str = "sluice-bpf";
+/// The programs' binaries in gateway-ebpf: steering, forwarding.
+const OBJECTS: [&str; 2] = ["sluice-bpf", "sluice-forward"];
 
 fn main() {
     println!("cargo::rerun-if-changed=../gateway-ebpf");
@@ -34,6 +34,8 @@ fn build() -> Result<(), String> {
     let flags = [
         format!("--cfg=bpf_target_arch=\"{}\"", var("CARGO_CFG_TARGET_ARCH")?),
         "-Cdebuginfo=2".into(),
+        // Atomics that return what was there (Linux 5.12).
+        "-Ctarget-cpu=v3".into(),
         "-Clink-arg=--btf".into(),
         format!("-Clinker={}", tools.linker.display()),
     ];
@@ -45,7 +47,7 @@ fn build() -> Result<(), String> {
     }
     command
         .args(["build", "--quiet", "--locked", "--release", "-Zbuild-std=core"])
-        .args(["--features", "programs", "--bin", OBJECT, "--target", &target])
+        .args(["--features", "programs", "--bins", "--target", &target])
         .arg("--manifest-path")
         .arg(Path::new(&var("CARGO_MANIFEST_DIR")?).join("../gateway-ebpf/Cargo.toml"))
         .arg("--target-dir")
@@ -63,9 +65,11 @@ fn build() -> Result<(), String> {
     if !output.status.success() {
         return Err(format!("the BPF programs do not compile ({}); {command:?}", output.status));
     }
-    let object = folder.join(target).join("release").join(OBJECT);
-    std::fs::copy(&object, out.join(OBJECT))
-        .map_err(|e| format!("cannot copy {} to {}: {e}", object.display(), out.display()))?;
+    for name in OBJECTS {
+        let object = folder.join(&target).join("release").join(name);
+        std::fs::copy(&object, out.join(name))
+            .map_err(|e| format!("cannot copy {} to {}: {e}", object.display(), out.display()))?;
+    }
     Ok(())
 }
 

@@ -205,10 +205,12 @@ pub enum Meta {
     TcpIdle = 4,
     /// The same for a UDP flow that was answered.
     UdpIdle = 5,
+    /// Capacity of `OPENING`.
+    Opening = 6,
 }
 
 /// Number of entries of `META`.
-pub const META_ENTRIES: u32 = Meta::UdpIdle as u32 + 1;
+pub const META_ENTRIES: u32 = Meta::Opening as u32 + 1;
 
 /// What a worker is busy with: value of `LOADS`, a cache line that the worker writes and one that the kernel writes.
 #[repr(C)]

@@ -6,7 +6,7 @@
 //! time, and the verifier follows it through a thirtieth of the states. The bytes of a word are in wire order.
 
 use crate::abi::{Address, TCP, UDP};
-use crate::select::Tuple;
+use crate::select::{self, Tuple};
 
 /// An address as two words, its 16 bytes in wire order.
 pub type Words = [u64; 2];
@@ -53,6 +53,14 @@ impl TupleKey {
     pub const fn destination_port(&self) -> u16 {
         let [_, _, high, low] = self.ports.to_ne_bytes();
         u16::from_be_bytes([high, low])
+    }
+
+    /// What `select::hash` is of the tuple.
+    #[inline(always)]
+    #[must_use]
+    pub const fn hash(&self) -> u64 {
+        let (source_port, destination_port) = (self.source_port(), self.destination_port());
+        select::hash_words(self.source, self.destination, source_port, destination_port, self.protocol as u8)
     }
 
     /// Whether it is of IPv6: its addresses are not mapped ones.
@@ -472,6 +480,7 @@ mod tests {
                 Tuple { source, destination, source_port: 0x1234, destination_port: 80, protocol: TCP };
             let key = TupleKey::from(&tuple);
             assert_eq!(Tuple::from(&key), tuple);
+            assert_eq!(key.hash(), select::hash(&tuple));
             assert_eq!((key.source_port(), key.destination_port()), (0x1234, 80));
             let back = key.reverse();
             assert_eq!((back.source, back.destination), (key.destination, key.source));

@@ -1,11 +1,12 @@
-//! The BPF programs, one hook a file.
+//! The BPF program that steers: `sk_lookup`.
 //!
-//! Owns the entries. What they decide is in the library's `select`; what they share with the agent is in its `abi`.
+//! Owns the entry. What they decide is in the library's `select`; what they share with the agent is in its `abi`.
 #![no_std]
 #![no_main]
 #![expect(unsafe_code, reason = "helpers and map values are raw pointers; each use says why it holds")]
 
 mod maps;
+mod shared;
 mod sk_lookup;
 
 /// The kernel hands some helpers to programs under the GPL only; these programs are under both licences.

@@ -52,6 +52,8 @@ pub const TRAFFIC: &str = "TRAFFIC";
 pub const REASONS: &str = "REASONS";
 /// `Flow` that is over, ring buffer.
 pub const EVENTS: &str = "EVENTS";
+/// Room for a program to work in, per-CPU array. Its value is the programs' own: no part of the contract.
+pub const SCRATCH: &str = "SCRATCH";
 /// `Slot` → program, program array.
 pub const PROGRAMS: &str = "PROGRAMS";
 

@@ -37,19 +37,42 @@ const fn word(a: &Address, at: usize) -> u64 {
 #[inline(always)]
 #[must_use]
 pub const fn hash(tuple: &Tuple) -> u64 {
-    let mut h = mix(MIX, word(&tuple.source, 0));
-    h = mix(h, word(&tuple.source, 8));
-    h = mix(h, word(&tuple.destination, 0));
-    h = mix(h, word(&tuple.destination, 8));
-    h = mix(
-        h,
-        tuple.source_port as u64 | ((tuple.destination_port as u64) << 16) | ((tuple.protocol as u64) << 32),
-    );
+    hash_words(
+        [word(&tuple.source, 0), word(&tuple.source, 8)],
+        [word(&tuple.destination, 0), word(&tuple.destination, 8)],
+        tuple.source_port,
+        tuple.destination_port,
+        tuple.protocol,
+    )
+}
+
+/// The same of addresses as words, their bytes in wire order.
+#[inline(always)]
+#[must_use]
+pub const fn hash_words(
+    source: [u64; 2],
+    destination: [u64; 2],
+    source_port: u16,
+    destination_port: u16,
+    protocol: u8,
+) -> u64 {
+    let mut h = mix(MIX, source[0]);
+    h = mix(h, source[1]);
+    h = mix(h, destination[0]);
+    h = mix(h, destination[1]);
+    h = mix(h, source_port as u64 | ((destination_port as u64) << 16) | ((protocol as u64) << 32));
     h ^= h >> 33;
     h = h.wrapping_mul(0xff51_afd7_ed55_8ccd);
     h ^= h >> 33;
     h = h.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
     h ^ (h >> 33)
+}
+
+/// The hash that a flow's backend is picked by at the `attempt`th attempt; before any failed it is the flow's own.
+#[inline(always)]
+#[must_use]
+pub const fn retry(hash: u64, attempt: u32) -> u64 {
+    if attempt == 0 { hash } else { mix(hash, attempt as u64) }
 }
 
 /// Position of a flow within a table of `1 << size_class` slots, by the hash's upper half.

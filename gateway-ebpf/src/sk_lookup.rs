@@ -17,7 +17,8 @@ use gateway_ebpf::abi::{
 };
 use gateway_ebpf::select::{self, Tuple};
 
-use crate::maps::{BINDINGS, LOADS, LOOKUPS, META, MISSES, SERVICES, SLOTS, SOCKETS};
+use crate::maps::{LOADS, LOOKUPS, MISSES, SOCKETS};
+use crate::shared::{BINDINGS, META, PROBING, SERVICES, SLOTS};
 
 /// `AF_INET6`, the same on every architecture.
 const AF_INET6: u32 = 10;
@@ -28,6 +29,10 @@ const ENOENT: i32 = 2;
 #[sk_lookup]
 #[expect(clippy::needless_pass_by_value, reason = "the macro's entry hands it over")]
 pub(crate) fn sluice_sk_lookup(ctx: SkLookupContext) -> u32 {
+    // A TC program asks whether this host has a connection: the kernel asks here since it found none.
+    if PROBING.get(0).is_some_and(|probing| *probing != 0) {
+        return SK_PASS;
+    }
     let packet = packet(&ctx);
     let Some(binding) = binding(&packet.tuple) else {
         count_miss();

@@ -346,7 +346,8 @@ fn backend(key: BackendKey) -> Backend {
         flags: 0,
         port: key.at.port(),
         protocol: key.protocol,
-        pad: [0; 5],
+        pad: 0,
+        mtu: 0,
     }
 }
 

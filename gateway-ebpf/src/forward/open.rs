@@ -1,0 +1,347 @@
+//! A packet that may open a flow: the backend is picked, the flow is recorded, and `packet` translates it.
+//!
+//! Owns the order of the questions, each of whose answers leads to the relay or is a flow. What is picked is what the
+//! relay would have picked (`select`).
+
+use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
+use aya_ebpf::helpers::bpf_get_prandom_u32;
+use aya_ebpf::macros::classifier;
+use aya_ebpf::programs::TcContext;
+use gateway_ebpf::abi::{
+    ANY, Action, BACKEND_LOCAL, BACKEND_ROUTABLE, Backend, Binding, BindingKey, Meta, REJECT_BACKEND,
+    ServiceWord, TCP,
+};
+use gateway_ebpf::flow::{
+    Cursor, Flow, HalfRef, Reason, Slot, TrafficKey, TupleKey, Words, bytes, is_v4, words,
+};
+use gateway_ebpf::life::{EVICTED, IS_TCP, LIVE, Next, SNAT, State, next, state};
+use gateway_ebpf::names::OPENING_CAPACITY;
+use gateway_ebpf::rewrite;
+use gateway_ebpf::select;
+
+use crate::atomic;
+use crate::context::{discard, fall_back, field, go_on, pass};
+use crate::count::count;
+use crate::end::{end, sweep_one, traffic};
+use crate::maps::{CURSORS, FLOWS, FREE, LOCAL, OPENING, SCRATCH, SNAT_PORTS, TUPLES};
+use crate::packet::{find, now};
+use crate::parse::{Kind, Packet, parse};
+use crate::route::{Way, back};
+use crate::shared::{BACKENDS, BINDINGS, META, SERVICES, SLOTS};
+use crate::socket::has_connection;
+
+/// `PACKET_HOST`: for this host, not one that only passes by.
+const PACKET_HOST: u32 = 0;
+/// Source ports that are tried towards a backend: half of them in turn, then at random.
+const PORT_TRIES: u32 = 16;
+/// Hashes that are tried to find another backend than the one that does not answer.
+const BACKEND_TRIES: u32 = 8;
+
+/// The entry of `Slot::Open`.
+#[classifier]
+#[expect(clippy::needless_pass_by_value, reason = "the macro's entry hands it over")]
+pub(crate) fn sluice_open(ctx: TcContext) -> i32 {
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return pass(&ctx) };
+    // SAFETY: this CPU's own value, which no other program uses before this one ends.
+    let scratch = unsafe { &mut *scratch };
+    if !matches!(parse(&ctx, &mut scratch.packet), Kind::Transport) {
+        return pass(&ctx);
+    }
+    match open(&ctx, &scratch.packet, &mut scratch.reply) {
+        Opened::Flow => go_on(&ctx, Slot::Packet),
+        Opened::Not => pass(&ctx),
+        Opened::Collision => discard(&ctx, Reason::Collision),
+        Opened::FallBack(reason) => fall_back(&ctx, reason),
+    }
+}
+
+/// What became of it.
+enum Opened {
+    /// There is a flow for it.
+    Flow,
+    /// It is not for a binding that is forwarded, or for nobody.
+    Not,
+    /// A living flow has the tuple of its answers.
+    Collision,
+    /// The relay has it.
+    FallBack(Reason),
+}
+
+#[inline(always)]
+fn open(ctx: &TcContext, packet: &Packet, reply: &mut TupleKey) -> Opened {
+    let key = &packet.key;
+    *reply = key.reverse();
+    if let Some((half, _, _)) = find(reply)
+        && half.is_reply()
+    {
+        return Opened::Collision;
+    }
+    if field!(ctx, pkt_type) != PACKET_HOST {
+        return Opened::Not;
+    }
+    // SAFETY: asked for its presence only.
+    if unsafe { LOCAL.get(key.destination) }.is_none() {
+        return Opened::Not;
+    }
+    let Some(binding) = binding(key) else { return Opened::Not };
+    if binding.action != Action::Forward as u32 {
+        return Opened::Not;
+    }
+    // A flow that the packet ends, since it begins another.
+    let mut tries = 0;
+    let mut failed = REJECT_BACKEND;
+    if let Some((half, flow, life)) = find(key) {
+        let now = now();
+        // SAFETY: places within a map's value.
+        let quiet = now.saturating_sub(atomic::load(unsafe { &raw const (*flow).seen }));
+        match next(life as u32, half.is_reply(), key.protocol as u8, packet.flags, quiet) {
+            Next::Retry => {
+                // SAFETY: as above.
+                unsafe { (tries, failed) = ((*flow).tries + 1, (*flow).backend) };
+            }
+            Next::Anew => {}
+            // Another CPU was faster.
+            _ => return Opened::Flow,
+        }
+        if !end(half.index(), life, 0) {
+            return Opened::Flow;
+        }
+    }
+    let Some((id, backend)) = backend(key, &binding, tries, failed) else { return Opened::Not };
+    if failed != REJECT_BACKEND && id != failed {
+        count(Reason::NextBackend);
+    }
+    let address = words(&backend.address);
+    if backend.flags & BACKEND_ROUTABLE == 0 || is_v4(&address) == packet.v6 {
+        return Opened::FallBack(Reason::NotRoutable);
+    }
+    if has_connection(ctx, key, packet.v6) {
+        return Opened::FallBack(Reason::HostSocket);
+    }
+    let Some(way) = back(ctx, packet.v6, &key.destination, &key.source) else {
+        return Opened::FallBack(Reason::NoRouteBack);
+    };
+    record(key, reply, &binding, id, backend, &address, &way, tries)
+}
+
+/// The exact address, then any.
+#[inline(always)]
+fn binding(key: &TupleKey) -> Option<Binding> {
+    let mut wanted = BindingKey {
+        address: bytes(&key.destination),
+        port: key.destination_port(),
+        protocol: key.protocol as u8,
+        pad: 0,
+    };
+    // SAFETY: the value is copied at once; an element that is replaced meanwhile is a lookup a moment later.
+    if let Some(found) = unsafe { BINDINGS.get(wanted) } {
+        return Some(*found);
+    }
+    wanted.address = ANY;
+    // SAFETY: as above.
+    unsafe { BINDINGS.get(wanted) }.copied()
+}
+
+/// The backend for a flow: the one that its slot names, or, after one that did not answer, another.
+#[inline(always)]
+fn backend(key: &TupleKey, binding: &Binding, tries: u32, failed: u32) -> Option<(u32, &'static Backend)> {
+    let word = SERVICES.get_ptr(binding.service)?;
+    let service = ServiceWord(atomic::load(word));
+    if !service.exists() {
+        return None;
+    }
+    let hash = key.hash();
+    let mut id = REJECT_BACKEND;
+    for attempt in 0..BACKEND_TRIES {
+        let at = select::slot_index(select::retry(hash, tries + attempt), service);
+        id = atomic::load(SLOTS.get_ptr(at)?) as u32;
+        if failed == REJECT_BACKEND || (id != failed && id != REJECT_BACKEND) {
+            break;
+        }
+    }
+    if id == REJECT_BACKEND {
+        return None;
+    }
+    // SAFETY: a value of an array. One that is being written is that of an id that no slot names yet.
+    Some((id, unsafe { &*BACKENDS.get_ptr(id)? }))
+}
+
+/// Makes the flow.
+#[inline(always)]
+fn record(
+    client: &TupleKey,
+    reply: &mut TupleKey,
+    binding: &Binding,
+    backend_id: u32,
+    backend: &Backend,
+    address: &Words,
+    way: &Way,
+    tries: u32,
+) -> Opened {
+    let now = now();
+    // Each that comes looks at two, so that the table does not fill with what is over while nobody sweeps.
+    sweep_one(now, false);
+    sweep_one(now, false);
+    let Some(index) = place(now) else { return Opened::FallBack(Reason::TableFull) };
+    let Some(flow) = FLOWS.get_ptr_mut(index) else { return Opened::FallBack(Reason::TableFull) };
+    // SAFETY: a place within a map's value.
+    let life = unsafe { &raw mut (*flow).life };
+    let generation = ((atomic::load(life) >> 32) as u32).wrapping_add(1);
+    let port = u32::from(backend.port.to_be());
+    // The answers, if the backend sees the client.
+    *reply = TupleKey {
+        source: *address,
+        destination: client.source,
+        ports: port | (client.ports << 16),
+        protocol: client.protocol,
+    };
+    let half = HalfRef::new(index, true, generation).0;
+    let same = client.source[0] == address[0] && client.source[1] == address[1];
+    let mut bits = LIVE;
+    if client.protocol == u32::from(TCP) {
+        bits |= IS_TCP;
+    }
+    if backend.flags & BACKEND_LOCAL == 0 || same || !claim(reply, half) {
+        bits |= SNAT;
+        let source = words(&backend.source);
+        if source[0] == 0 && source[1] == 0 {
+            give_back(flow, index, generation);
+            return Opened::FallBack(Reason::TupleTaken);
+        }
+        reply.destination = source;
+        if !claim_port(reply, port, half, backend_id) {
+            give_back(flow, index, generation);
+            return Opened::FallBack(Reason::NoPort);
+        }
+    }
+    let idle = if client.protocol == u32::from(TCP) { Meta::TcpIdle } else { Meta::UdpIdle };
+    // SAFETY: the place is this program's alone until its tuples lead there and its life says so.
+    unsafe {
+        (*flow).seen = now;
+        (*flow).begun = now;
+        (*flow).ended = 0;
+        (*flow).client.key = *client;
+        (*flow).client.next_hop = words(&backend.next_hop);
+        (*flow).client.interface = backend.interface;
+        (*flow).client.mtu = backend.mtu;
+        (*flow).client.addresses = rewrite::addresses(client, &reply.reverse());
+        (*flow).client.ports = rewrite::ports(client, &reply.reverse());
+        (*flow).reply.key = *reply;
+        (*flow).reply.next_hop = way.next_hop;
+        (*flow).reply.interface = way.interface;
+        (*flow).reply.mtu = way.mtu;
+        (*flow).reply.addresses = rewrite::addresses(reply, &client.reverse());
+        (*flow).reply.ports = rewrite::ports(reply, &client.reverse());
+        (*flow).binding = binding.id;
+        (*flow).service = binding.service;
+        (*flow).backend = backend_id;
+        (*flow).idle = META.get(idle as u32).copied().unwrap_or(0) as u32;
+        (*flow).tries = tries;
+        (*flow).timestamp = 0;
+        (*flow).packets = [0; 2];
+        (*flow).bytes = [0; 2];
+    }
+    atomic::store(life, u64::from(bits) | (u64::from(generation) << 32));
+    let mine = HalfRef::new(index, false, generation).0;
+    if !claim(client, mine) {
+        // Two CPUs, one tuple: the other has made the flow.
+        let _removed = TUPLES.remove(&*reply);
+        give_back(flow, index, generation);
+        return Opened::Flow;
+    }
+    remember(index, generation);
+    let key = TrafficKey { binding: binding.id, service: binding.service, backend: backend_id, pad: 0 };
+    if let Some(traffic) = traffic(&key) {
+        // SAFETY: this CPU's own value.
+        unsafe { (*traffic).begun += 1 };
+    }
+    Opened::Flow
+}
+
+/// Takes a tuple for a half of a flow, unless a living flow has it.
+#[inline(always)]
+fn claim(key: &TupleKey, half: u64) -> bool {
+    if TUPLES.insert(key, half, BPF_NOEXIST.into()).is_ok() {
+        return true;
+    }
+    // A left-over, which nobody removes any more.
+    find(key).is_none() && TUPLES.insert(key, half, BPF_ANY.into()).is_ok()
+}
+
+/// Takes a tuple with a source port of this node: the one that was given back longest ago, most likely.
+#[inline(always)]
+fn claim_port(reply: &mut TupleKey, port: u32, half: u64, backend: u32) -> bool {
+    let Some(cursor) = SNAT_PORTS.get_ptr_mut(backend) else { return false };
+    let setting = |entry: Meta| META.get(entry as u32).copied().unwrap_or(0) as u32;
+    let (first, width) = (setting(Meta::SnatFirst), setting(Meta::SnatWidth));
+    if width == 0 {
+        return false;
+    }
+    for attempt in 0..PORT_TRIES {
+        let turn = if attempt < PORT_TRIES / 2 {
+            atomic::next(cursor) as u32
+        } else {
+            // SAFETY: no memory is involved.
+            unsafe { bpf_get_prandom_u32() }
+        };
+        let ours = (first + turn % width) as u16;
+        reply.ports = port | (u32::from(ours.to_be()) << 16);
+        if claim(reply, half) {
+            return true;
+        }
+    }
+    false
+}
+
+/// A place for a flow.
+#[inline(always)]
+fn place(now: u64) -> Option<u32> {
+    if let Ok(Some(index)) = FREE.pop() {
+        return Some(index);
+    }
+    let fresh = CURSORS.get_ptr_mut(Cursor::Fresh as u32)?;
+    // The capacity is not known here: a place that is beyond it is none. The cursor stops soon after.
+    if FLOWS.get_ptr(atomic::load(fresh) as u32).is_some() {
+        let index = atomic::next(fresh) as u32;
+        if FLOWS.get_ptr(index).is_some() {
+            return Some(index);
+        }
+    }
+    // What has ended need not wait any longer.
+    for _ in 0..4 {
+        sweep_one(now, true);
+    }
+    FREE.pop().ok().flatten()
+}
+
+/// Gives a place back that came to nothing.
+#[inline(always)]
+fn give_back(flow: *mut Flow, index: u32, generation: u32) {
+    // SAFETY: a place within a map's value that is this program's alone.
+    atomic::store(unsafe { &raw mut (*flow).life }, u64::from(generation) << 32);
+    let _always = FREE.push(index, 0);
+}
+
+/// Puts a flow into the ring of half-open ones; the one that was longest in its place goes if it still is half open.
+#[inline(always)]
+fn remember(index: u32, generation: u32) {
+    let Some(cursor) = CURSORS.get_ptr_mut(Cursor::Opening as u32) else { return };
+    let turn = atomic::next(cursor) as u32;
+    // The ring may be smaller than what it was compiled for: an agent sets its capacity.
+    let capacity = META.get(Meta::Opening as u32).copied().unwrap_or(0) as u32;
+    let at = turn % if capacity == 0 { OPENING_CAPACITY } else { capacity };
+    let Some(entry) = OPENING.get_ptr_mut(at) else { return };
+    let before = HalfRef(atomic::load(entry));
+    atomic::store(entry, HalfRef::new(index, false, generation).0);
+    let Some(flow) = FLOWS.get_ptr_mut(before.index()) else { return };
+    // SAFETY: a place within a map's value.
+    let life = atomic::load(unsafe { &raw const (*flow).life });
+    let opening = matches!(state(life as u32), State::Opening);
+    if opening
+        && (life >> 32) as u32 == before.generation()
+        && before.index() != index
+        && end(before.index(), life, EVICTED)
+    {
+        count(Reason::OpeningEvicted);
+    }
+}

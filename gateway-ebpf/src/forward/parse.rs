@@ -1,0 +1,223 @@
+//! What a packet says of itself: its 5-tuple, and where its headers are.
+//!
+//! Owns the reading of headers. Must not change anything.
+
+use core::mem::MaybeUninit;
+
+use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
+use aya_ebpf::programs::TcContext;
+use gateway_ebpf::abi::{TCP, UDP};
+use gateway_ebpf::flow::{TupleKey, mapped_words};
+
+use crate::context::{field, l3, skb};
+
+/// `ETH_P_IP`, in wire order.
+const IPV4: u32 = 0x0800u16.to_be() as u32;
+/// `ETH_P_IPV6`, in wire order.
+const IPV6: u32 = 0x86ddu16.to_be() as u32;
+/// IP protocol number of ICMP (RFC 792).
+const ICMP: u8 = 1;
+/// IP protocol number of ICMPv6 (RFC 4443).
+const ICMP6: u8 = 58;
+/// IP protocol number of IPv6's fragment header (RFC 8200, 4.5).
+pub(crate) const FRAGMENT6: u8 = 44;
+
+/// What a packet is.
+#[derive(Clone, Copy)]
+pub(crate) enum Kind {
+    /// TCP or UDP, or the first fragment of it.
+    Transport,
+    /// ICMP of either family.
+    Icmp,
+    /// A fragment that is not the first.
+    Later,
+    /// Nothing that forwarding knows.
+    Other,
+}
+
+/// A packet of TCP or UDP. All integers are in the host's byte order unless they are said to be in wire order.
+pub(crate) struct Packet {
+    /// Its 5-tuple; without ports for ICMP and later fragments.
+    pub(crate) key: TupleKey,
+    /// Offset of the transport header.
+    pub(crate) l4: u32,
+    /// Length of the IP packet in bytes, as its header says.
+    pub(crate) length: u32,
+    /// Length of IP and transport header together.
+    pub(crate) headers: u32,
+    /// Time to live, or hop limit.
+    pub(crate) ttl: u8,
+    /// Flags of TCP; 0 for UDP.
+    pub(crate) flags: u8,
+    /// Whether it is of IPv6.
+    pub(crate) v6: bool,
+    /// Whether it is the first of several fragments.
+    pub(crate) first: bool,
+    /// IPv4: the header's checksum, as it lies there.
+    pub(crate) checksum: u16,
+    /// Identification of the datagram that this is a fragment of, its bytes in wire order.
+    pub(crate) id: u32,
+}
+
+/// The first 20 bytes of an IPv4 header (RFC 791, 3.1), every field as it lies there.
+#[repr(C)]
+struct V4 {
+    version_length: u8,
+    tos: u8,
+    length: u16,
+    id: u16,
+    fragment: u16,
+    ttl: u8,
+    protocol: u8,
+    checksum: u16,
+    source: u32,
+    destination: u32,
+}
+
+/// An IPv6 header (RFC 8200, 3), likewise.
+#[repr(C)]
+struct V6 {
+    version: u32,
+    length: u16,
+    next: u8,
+    hops: u8,
+    addresses: [u64; 4],
+}
+
+/// The first 14 bytes of a TCP header (RFC 9293, 3.1), likewise, or the 8 of UDP.
+#[repr(C)]
+struct Transport {
+    ports: u32,
+    sequence: u32,
+    acknowledgement: u32,
+    offset: u8,
+    flags: u8,
+}
+
+/// Reads a part of the packet; `None` if it is not that long.
+#[inline(always)]
+pub(crate) fn read<T>(ctx: &TcContext, offset: u32) -> Option<T> {
+    let mut value = MaybeUninit::<T>::uninit();
+    // SAFETY: the helper writes the whole value or fails.
+    let result = unsafe {
+        bpf_skb_load_bytes(skb(ctx).cast(), offset, value.as_mut_ptr().cast(), size_of::<T>() as u32)
+    };
+    if result != 0 {
+        return None;
+    }
+    // SAFETY: written; every `T` used here is integers only.
+    Some(unsafe { value.assume_init() })
+}
+
+/// Reads the packet's headers.
+#[inline(always)]
+pub(crate) fn parse(ctx: &TcContext, packet: &mut Packet) -> Kind {
+    if field!(ctx, vlan_present) != 0 {
+        return Kind::Other;
+    }
+    match field!(ctx, protocol) {
+        IPV4 => v4(ctx, packet),
+        IPV6 => v6(ctx, packet),
+        _ => Kind::Other,
+    }
+}
+
+#[inline(always)]
+fn v4(ctx: &TcContext, packet: &mut Packet) -> Kind {
+    let start = l3(ctx);
+    let Some(ip) = read::<V4>(ctx, start) else { return Kind::Other };
+    let header = u32::from(ip.version_length & 0xf) * 4;
+    if ip.version_length >> 4 != 4 || header < 20 {
+        return Kind::Other;
+    }
+    let fragment = u16::from_be(ip.fragment);
+    packet.v6 = false;
+    packet.key.source = mapped_words(ip.source);
+    packet.key.destination = mapped_words(ip.destination);
+    packet.key.ports = 0;
+    packet.key.protocol = ip.protocol.into();
+    packet.l4 = start + header;
+    packet.headers = header;
+    packet.length = u16::from_be(ip.length).into();
+    packet.ttl = ip.ttl;
+    packet.checksum = ip.checksum;
+    packet.id = ip.id.into();
+    packet.flags = 0;
+    // More fragments, and the offset.
+    packet.first = fragment & 0x3fff == 0x2000;
+    if fragment & 0x1fff != 0 {
+        return Kind::Later;
+    }
+    if ip.protocol == ICMP { Kind::Icmp } else { transport(ctx, packet) }
+}
+
+#[inline(always)]
+fn v6(ctx: &TcContext, packet: &mut Packet) -> Kind {
+    let start = l3(ctx);
+    let Some(ip) = read::<V6>(ctx, start) else { return Kind::Other };
+    packet.v6 = true;
+    packet.key.source = [ip.addresses[0], ip.addresses[1]];
+    packet.key.destination = [ip.addresses[2], ip.addresses[3]];
+    packet.key.ports = 0;
+    packet.key.protocol = ip.next.into();
+    packet.l4 = start + 40;
+    packet.headers = 40;
+    packet.length = u32::from(u16::from_be(ip.length)) + 40;
+    packet.ttl = ip.hops;
+    packet.checksum = 0;
+    packet.id = 0;
+    packet.flags = 0;
+    packet.first = false;
+    if ip.next == FRAGMENT6 {
+        // Next header, reserved, offset and flags (two bytes), identification.
+        let Some(fragment) = read::<[u32; 2]>(ctx, packet.l4) else { return Kind::Other };
+        let [next, _, high, low] = fragment[0].to_ne_bytes();
+        let offset = u16::from_be_bytes([high, low]);
+        packet.key.protocol = next.into();
+        packet.id = fragment[1];
+        packet.l4 = start + 48;
+        packet.headers = 48;
+        packet.first = offset & 1 != 0;
+        if offset & 0xfff8 != 0 {
+            return Kind::Later;
+        }
+    }
+    if packet.key.protocol == u32::from(ICMP6) { Kind::Icmp } else { transport(ctx, packet) }
+}
+
+#[inline(always)]
+fn transport(ctx: &TcContext, packet: &mut Packet) -> Kind {
+    if packet.key.protocol == u32::from(TCP) {
+        let Some(tcp) = read::<Transport>(ctx, packet.l4) else { return Kind::Other };
+        packet.key.ports = tcp.ports;
+        packet.flags = tcp.flags;
+        packet.headers += u32::from(tcp.offset >> 4) * 4;
+        Kind::Transport
+    } else if packet.key.protocol == u32::from(UDP) {
+        let Some(udp) = read::<[u32; 2]>(ctx, packet.l4) else { return Kind::Other };
+        packet.key.ports = udp[0];
+        packet.headers += 8;
+        Kind::Transport
+    } else {
+        Kind::Other
+    }
+}
+
+impl Packet {
+    /// Room for a packet that is to be read.
+    #[inline(always)]
+    pub(crate) fn empty() -> Self {
+        Self {
+            key: TupleKey { source: [0; 2], destination: [0; 2], ports: 0, protocol: 0 },
+            l4: 0,
+            length: 0,
+            headers: 0,
+            ttl: 0,
+            flags: 0,
+            v6: false,
+            first: false,
+            checksum: 0,
+            id: 0,
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! The sweep, which the agent runs: it gives up flows that are over, so that their ends are known soon also where
+//! nobody opens new ones. Each run looks at one place.
+
+use aya_ebpf::macros::classifier;
+use aya_ebpf::programs::TcContext;
+
+use crate::end::sweep_one;
+use crate::packet::now;
+
+/// The entry: its name is `names::SWEEP`.
+#[classifier]
+#[expect(clippy::needless_pass_by_value, reason = "the macro's entry hands it over")]
+pub(crate) fn sluice_sweep(_ctx: TcContext) -> i32 {
+    sweep_one(now(), false);
+    0
+}
