@@ -5,7 +5,7 @@
 //! one network namespace has one agent that brings addresses up. Must not know which Gateway wants one.
 
 mod announce;
-mod netlink;
+pub(super) mod netlink;
 mod place;
 
 use std::collections::{BTreeMap, BTreeSet};

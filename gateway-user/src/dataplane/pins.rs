@@ -13,6 +13,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use procfs::process::Process;
 
+use super::sys::Link;
 use super::{Error, sys};
 
 /// A pin directory that is ours while this lives.
@@ -88,7 +89,8 @@ impl Pins {
             if let Ok(fd) = sys::open_pin(&path) {
                 use std::os::fd::AsFd as _;
                 // At once, where removing the pin would leave it to the kernel's convenience.
-                if matches!(sys::netns_link(fd.as_fd()), Ok(Some(_))) {
+                // (Of other kinds none is ours; and what is no link has no such thing.)
+                if matches!(sys::link(fd.as_fd()), Ok(Link::Namespace(_) | Link::Interface(1..))) {
                     sys::detach_link(fd.as_fd())
                         .map_err(Error::io(format!("cannot detach the link {}", path.display())))?;
                 }
