@@ -30,7 +30,7 @@ use socket2::{Protocol, SockRef};
 
 pub use address::Addresses;
 pub use error::Error;
-pub use forward::hook::{Hook, Wanted};
+pub use forward::hook::{Hook, Wanted, at_ingress};
 pub use forward::{Forwarding, Tables};
 pub use level::{LogLevel, NotALevel};
 pub use network::Networks;

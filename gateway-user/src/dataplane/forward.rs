@@ -5,7 +5,7 @@
 //! slot of PROGRAMS once, and switches all interfaces over with that; then each stub, one at a time.
 
 pub(super) mod hook;
-pub mod reserved;
+mod reserved;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -268,6 +268,16 @@ fn interfaces() -> Vec<String> {
     names
 }
 
+/// Ids of the programs that tcx runs at an interface's ingress, in their order.
+///
+/// # Errors
+/// The kernel has no tcx, or there is no such interface.
+pub fn at_ingress(interface: &str) -> Result<Vec<u32>, Error> {
+    let (_, programs) = SchedClassifier::query_tcx(interface, TcAttachType::Ingress)
+        .map_err(|source| Error::Hook { interface: interface.to_owned(), source: Box::new(source) })?;
+    Ok(programs.iter().map(aya::programs::ProgramInfo::id).collect())
+}
+
 /// Detaches every hook of this thread's network namespace; returns what was removed.
 pub(super) fn remove_all(pins: Option<&Pins>) -> Result<Vec<String>, Error> {
     let mut removed = Vec::new();

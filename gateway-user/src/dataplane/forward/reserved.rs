@@ -13,7 +13,10 @@ const PATH: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 ///
 /// # Errors
 /// The setting cannot be read or written.
-pub fn reserve(before: Option<RangeInclusive<u16>>, range: Option<RangeInclusive<u16>>) -> io::Result<()> {
+pub(super) fn reserve(
+    before: Option<RangeInclusive<u16>>,
+    range: Option<RangeInclusive<u16>>,
+) -> io::Result<()> {
     let text = fs::read_to_string(PATH)?;
     let new = merged(&text, before, range);
     if new == text.trim() { Ok(()) } else { fs::write(PATH, new + "\n") }
