@@ -7,6 +7,8 @@ mod addresses;
 mod bed;
 #[path = "kernel/differential.rs"]
 mod differential;
+#[path = "kernel/hooks.rs"]
+mod hooks;
 #[path = "kernel/host.rs"]
 mod host;
 #[path = "kernel/pins.rs"]

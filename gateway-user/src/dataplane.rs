@@ -6,15 +6,18 @@
 
 pub mod address;
 mod error;
+mod forward;
 pub mod host;
 mod level;
 mod maps;
+pub mod network;
 mod pins;
 mod program;
 mod reader;
 mod sink;
 mod sys;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -27,11 +30,16 @@ use socket2::{Protocol, SockRef};
 
 pub use address::Addresses;
 pub use error::Error;
+pub use forward::hook::{Hook, Wanted, at_ingress};
+pub use forward::{Forwarding, Tables};
 pub use level::{LogLevel, NotALevel};
+pub use network::{NetworkReader, Networks};
 pub use reader::{Counts, MapUse, Reader};
+pub use sys::SkBuff;
 
 use crate::core::load::Loads;
 use crate::core::plan::{Have, Op};
+use forward::Forward;
 use level::LogThread;
 use maps::Maps;
 use pins::Pins;
@@ -58,6 +66,7 @@ pub struct Dataplane {
     maps: Maps,
     reader: Reader,
     link: Option<OwnedFd>,
+    forward: Option<Forward>,
     sinks: Vec<Sink>,
     workers: u32,
     // Last: the lock is let go of after everything else.
@@ -91,7 +100,7 @@ impl Dataplane {
         maps.clear_loads();
         let reader = Reader::open(&pins, &maps, config.workers)?;
         let workers = config.workers;
-        Ok(Self { programs, log, maps, reader, link: None, sinks: Vec::new(), workers, pins })
+        Ok(Self { programs, log, maps, reader, link: None, forward: None, sinks: Vec::new(), workers, pins })
     }
 
     /// Puts the workers' sockets where the programs find them: worker, whether it is of IPv6, socket. TCP sockets
@@ -133,6 +142,64 @@ impl Dataplane {
     pub fn attach(&mut self) -> Result<(), Error> {
         self.link = Some(self.programs.attach(&self.pins)?);
         Ok(())
+    }
+
+    /// Turns forwarding on: loads its programs, and switches over what an agent before left attached. What is pinned of
+    /// another capacity than asked for is kept. Nothing new is hooked yet. To be called once attached: by then the pins
+    /// are known to be of this thread's network namespace.
+    ///
+    /// # Errors
+    /// The kernel refuses a map or a program; what an agent before left goes on.
+    pub fn forward(&mut self, config: &Forwarding) -> Result<Tables, Error> {
+        let forward = Forward::open(&self.pins, &mut self.maps, config)?;
+        self.maps.open_local(&self.pins)?;
+        Ok(self.forward.insert(forward).tables().clone())
+    }
+
+    /// Turns forwarding off: removes hooks, maps and flows, also of an agent before this one. Returns what was removed.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn stop_forwarding(&mut self) -> Result<Vec<String>, Error> {
+        self.forward = None;
+        self.maps.close_local();
+        let removed = forward::remove(&self.pins)?;
+        forward::release_ports(&mut self.maps)?;
+        Ok(removed)
+    }
+
+    /// Hooks what is wanted, by the interfaces' index, and nothing else; confirms each that was hooked before.
+    ///
+    /// # Errors
+    /// Forwarding is not on, or pins cannot be read. Of each interface, why it could not be hooked.
+    pub fn hook(
+        &mut self,
+        wanted: &BTreeMap<u32, Wanted>,
+    ) -> Result<BTreeMap<u32, Result<Hook, Error>>, Error> {
+        self.forward.as_mut().ok_or(Error::NotForwarding)?.hook(&self.pins, wanted)
+    }
+
+    /// Gives up the flows that are over.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn sweep(&mut self) -> Result<(), Error> {
+        self.forward.as_mut().map_or(Ok(()), Forward::sweep)
+    }
+
+    /// Runs one of forwarding's programs on a packet, so many times, without sending it. What became of the packet and
+    /// of its context is in their place; returned is what the program returned.
+    ///
+    /// # Errors
+    /// Forwarding is not on, there is no such program, or the kernel refuses.
+    pub fn run_packet(
+        &mut self,
+        program: &'static str,
+        packet: &mut Vec<u8>,
+        context: Option<&mut SkBuff>,
+        repeat: u32,
+    ) -> Result<u32, Error> {
+        self.forward.as_mut().ok_or(Error::NotForwarding)?.run(program, packet, context, repeat)
     }
 
     /// What the maps hold.
@@ -219,6 +286,7 @@ impl Dataplane {
     pub fn uninstall(config: &Config) -> Result<Vec<String>, Error> {
         let pins = Pins::take_existing(&config.pin_dir)?;
         let mut removed = address::remove_leftovers()?;
+        removed.extend(forward::uninstall(pins.as_ref())?);
         if let Some(pins) = pins {
             removed.extend(pins.remove()?);
         }

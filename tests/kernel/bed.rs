@@ -159,7 +159,11 @@ pub(crate) fn image(bindings: &[(BindingKey, Action)]) -> MapImage {
 
 /// The steps from nothing to an image, slots one after the other.
 pub(crate) fn ops(image: &MapImage) -> Vec<Op> {
-    let mut ops: Vec<_> = image.backends.iter().map(|(id, key)| Op::PutBackend(*id, *key)).collect();
+    let mut ops: Vec<_> = image
+        .backends
+        .iter()
+        .map(|(id, key)| Op::PutBackend(*id, *key, image.ways.paths.get(id).copied()))
+        .collect();
     let mut offset = 0;
     for (id, slots) in &image.services {
         let class = slots.len().trailing_zeros() as u8;

@@ -8,21 +8,22 @@ mod slots;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use gateway_ebpf::abi::{BindingKey, ServiceWord};
 use gateway_ebpf::names::{MAX_BACKENDS, MAX_BINDINGS, MAX_SERVICES};
 
 use self::slots::Services;
 
-use super::snapshot::{BackendKey, BindingImage, MapImage};
+use super::snapshot::{BackendKey, BindingImage, MapImage, Path, Ways};
 
 /// One step. Each can be repeated without harm.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
     /// Remove a binding.
     DeleteBinding(BindingKey),
-    /// Write a backend.
-    PutBackend(u32, BackendKey),
+    /// Write a backend, with the way to it if forwarding takes one.
+    PutBackend(u32, BackendKey, Option<Path>),
     /// Write backend ids into a range of slots that no live service refers to.
     WriteSlots {
         /// First slot.
@@ -40,6 +41,12 @@ pub enum Op {
     DeleteService(u32),
     /// Clear a backend that no slot refers to.
     DeleteBackend(u32),
+    /// Let no new flow take the way to a backend that is written; the relay serves it.
+    DeletePath(u32),
+    /// Let new flows come to an address.
+    PutLocal(IpAddr),
+    /// Let none come to it any more.
+    DeleteLocal(IpAddr),
 }
 
 /// The steps in two halves: the workers switch to the new snapshot between them, so that a binding that goes is
@@ -118,11 +125,9 @@ pub fn plan(have: &Have, want: &MapImage) -> Result<Plan, Full> {
     for key in have.image.bindings.keys().filter(|key| !want.bindings.contains_key(*key)) {
         plan.withdraw.push(Op::DeleteBinding(*key));
     }
-    for (id, key) in &want.backends {
-        if have.image.backends.get(id) != Some(key) {
-            plan.install.push(Op::PutBackend(*id, *key));
-        }
-    }
+    plan.withdraw.extend(gone_addresses(&have.image.ways, &want.ways));
+    plan.withdraw.extend(changed_paths(&have.image, want));
+    plan.install.extend(changed_backends(&have.image, want));
     let mut services = Services::new(have, want);
     services.write(&mut plan.install)?;
     let mut rebound = false;
@@ -141,7 +146,48 @@ pub fn plan(have: &Have, want: &MapImage) -> Result<Plan, Full> {
         plan.install.push(Op::GracePeriod);
     }
     plan.install.append(&mut gone);
+    plan.install.extend(new_addresses(&have.image.ways, &want.ways));
     Ok(plan)
+}
+
+/// The steps that a change of the host's network takes: of the image only the ways have changed.
+#[must_use]
+pub fn follow(have: &Ways, want: &MapImage) -> Vec<Op> {
+    let image = MapImage { backends: want.backends.clone(), ways: have.clone(), ..MapImage::default() };
+    let mut ops: Vec<Op> = gone_addresses(have, &want.ways).collect();
+    ops.extend(changed_paths(&image, want));
+    ops.extend(changed_backends(&image, want));
+    ops.extend(new_addresses(have, &want.ways));
+    ops
+}
+
+/// A program may be half-way through reading a backend: its way is taken from it, and no other written before nobody
+/// can still read the one before, so that no flow gets half of each.
+fn changed_paths(have: &MapImage, want: &MapImage) -> Vec<Op> {
+    let changed = have.ways.paths.iter().filter(|(id, path)| {
+        want.ways.paths.get(id) != Some(path) || want.backends.get(id) != have.backends.get(id)
+    });
+    let mut ops: Vec<Op> = changed.map(|(id, _)| Op::DeletePath(*id)).collect();
+    if !ops.is_empty() {
+        ops.push(Op::GracePeriod);
+    }
+    ops
+}
+
+fn changed_backends(have: &MapImage, want: &MapImage) -> impl Iterator<Item = Op> {
+    want.backends.iter().filter_map(|(id, key)| {
+        let path = want.ways.paths.get(id);
+        let same = have.backends.get(id) == Some(key) && have.ways.paths.get(id) == path;
+        (!same).then(|| Op::PutBackend(*id, *key, path.copied()))
+    })
+}
+
+fn gone_addresses<'a>(have: &'a Ways, want: &'a Ways) -> impl Iterator<Item = Op> + 'a {
+    have.local.difference(&want.local).map(|address| Op::DeleteLocal(*address))
+}
+
+fn new_addresses<'a>(have: &'a Ways, want: &'a Ways) -> impl Iterator<Item = Op> + 'a {
+    want.local.difference(&have.local).map(|address| Op::PutLocal(*address))
 }
 
 fn fits(table: &'static str, want: usize, capacity: u32) -> Result<(), Full> {

@@ -130,6 +130,32 @@ pub struct MapImage {
     pub services: BTreeMap<u32, Arc<[u32]>>,
     /// Backends by id; id 0 is never in here.
     pub backends: BTreeMap<u32, BackendKey>,
+    /// What forwarding needs beside the configuration. Compilation leaves it empty: it follows the host's network.
+    pub ways: Ways,
+}
+
+/// What forwarding needs beside the configuration; empty if it is off.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ways {
+    /// The way to a backend, by its id. One that is not in here is the relay's.
+    pub paths: BTreeMap<u32, Path>,
+    /// Addresses of the host and of Gateways that new flows may come to.
+    pub local: BTreeSet<IpAddr>,
+}
+
+/// The way that forwarding takes to a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Path {
+    /// The interface that packets leave by.
+    pub interface: u32,
+    /// The neighbour that they are handed to: the endpoint, or a router.
+    pub next_hop: IpAddr,
+    /// The host's address that the endpoint sees where it does not see the client's own.
+    pub source: Option<IpAddr>,
+    /// The largest IP packet on the way, in bytes.
+    pub mtu: u32,
+    /// Whether the endpoint is on this node, and sees the client's own address.
+    pub local: bool,
 }
 
 /// A binding in the image.

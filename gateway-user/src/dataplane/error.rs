@@ -135,6 +135,18 @@ pub enum Error {
         #[source]
         source: Box<aya::programs::ProgramError>,
     },
+    /// An interface could not be hooked, or not any more.
+    #[error("interface {interface}: the kernel refuses the hook (see `bpftool net show dev {interface}`)")]
+    Hook {
+        /// The interface.
+        interface: String,
+        /// The cause.
+        #[source]
+        source: Box<aya::programs::ProgramError>,
+    },
+    /// Forwarding is not on.
+    #[error("forwarding is off (start the agent with --forward auto)")]
+    NotForwarding,
     /// The link could not be pinned.
     #[error("cannot pin {}", .path.display())]
     Pin {

@@ -11,11 +11,12 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues, SockMap};
 use gateway_ebpf::abi::{
-    Action, Address, Backend, Binding, BindingKey, Load, Lookups, Meta, NO_SERVICE, ServiceWord, mapped,
+    ANY, Action, Address, BACKEND_LOCAL, BACKEND_ROUTABLE, Backend, Binding, BindingKey, Load, Lookups, Meta,
+    NO_SERVICE, ServiceWord, mapped,
 };
 use gateway_ebpf::names::{
-    BACKENDS, BINDINGS, LOADS, LOOKUPS, MAPS, MAX_BINDINGS, MAX_SERVICES, MAX_SLOTS, META, SERVICES, SLOTS,
-    SOCKETS,
+    BACKENDS, BINDINGS, LOADS, LOCAL, LOOKUPS, MAPS, MAX_BINDINGS, MAX_SERVICES, MAX_SLOTS, META, SERVICES,
+    SLOTS, SOCKETS,
 };
 
 use super::pins::Pins;
@@ -24,7 +25,7 @@ use super::sys::{Grace, Words};
 use super::{Error, reader};
 use crate::core::load::{Loads, WorkerLoad};
 use crate::core::plan::{Have, Op};
-use crate::core::snapshot::{BackendKey, BindingImage, MapImage};
+use crate::core::snapshot::{BackendKey, BindingImage, MapImage, Path};
 
 /// A `BindingKey` as aya takes it.
 pub(super) type RawKey = [u8; size_of::<BindingKey>()];
@@ -32,6 +33,8 @@ pub(super) type RawKey = [u8; size_of::<BindingKey>()];
 pub(super) type RawBinding = [u8; size_of::<Binding>()];
 
 const BACKEND_WORDS: usize = size_of::<Backend>() / 8;
+/// The word of a backend that holds its flags: without them nobody goes by the way that it names.
+const FLAGS_WORD: usize = std::mem::offset_of!(Backend, flags) / 8;
 const LOAD_WORDS: usize = size_of::<Load>() / 8;
 
 /// Every map, opened for writing.
@@ -45,6 +48,8 @@ pub(super) struct Maps {
     loads: Arc<LoadWords>,
     lookups: PerCpuArray<MapData, Lookups>,
     meta: Array<MapData, u64>,
+    /// Only if there is forwarding.
+    local: Option<HashMap<MapData, Address, u32>>,
     grace: Grace,
 }
 
@@ -89,20 +94,29 @@ impl Part {
         first: u32,
         words: impl ExactSizeIterator<Item = u64>,
     ) -> Result<(), Error> {
+        for (to, from) in self.room(mapped, first, words.len())?.iter().zip(words) {
+            to.store(from, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// So many words from the value `first` on.
+    fn room<'m>(
+        &self,
+        mapped: &'m mut Option<Words>,
+        first: u32,
+        words: usize,
+    ) -> Result<&'m [AtomicU64], Error> {
         let all = match mapped {
             Some(all) => all,
             None => mapped.insert(self.all()?),
         };
         let begin = first as usize * self.words_each;
-        let room = all.get().get(begin..begin + words.len()).ok_or(Error::OutOfRange {
+        all.get().get(begin..begin + words).ok_or(Error::OutOfRange {
             map: self.name,
             index: first.into(),
             capacity: self.capacity,
-        })?;
-        for (to, from) in room.iter().zip(words) {
-            to.store(from, Ordering::Relaxed);
-        }
-        Ok(())
+        })
     }
 }
 
@@ -140,8 +154,21 @@ impl Maps {
             loads: Arc::new(LoadWords(words(LOADS, LOAD_WORDS)?)),
             lookups: Map::PerCpuArray(data(LOOKUPS)?).try_into().map_err(typed(LOOKUPS))?,
             meta: Map::Array(data(META)?).try_into().map_err(typed(META))?,
+            local: None,
             grace: Grace::new().map_err(Error::io("cannot make the maps that a grace period takes"))?,
         })
+    }
+
+    /// Opens what forwarding has besides.
+    pub(super) fn open_local(&mut self, pins: &Pins) -> Result<(), Error> {
+        let map = Map::HashMap(Programs::map(pins, LOCAL)?);
+        self.local = Some(map.try_into().map_err(Error::map(LOCAL, "finding its type"))?);
+        Ok(())
+    }
+
+    /// Forwarding is off: what it has besides is nobody's business any more.
+    pub(super) fn close_local(&mut self) {
+        self.local = None;
     }
 
     /// An entry of META.
@@ -217,9 +244,12 @@ impl Maps {
                 continue;
             }
             let words: [u64; BACKEND_WORDS] = std::array::from_fn(|i| words[i].load(Ordering::Relaxed));
-            let backend: Backend = bytemuck::cast(words);
-            let at = SocketAddr::new(unmapped(backend.address), backend.port);
-            image.backends.insert(id, BackendKey { at, protocol: backend.protocol });
+            let (key, path) = parse(&bytemuck::cast(words));
+            image.backends.insert(id, key);
+            image.ways.paths.extend(path.map(|path| (id, path)));
+        }
+        for address in self.local.iter().flat_map(HashMap::keys) {
+            image.ways.local.insert(unmapped(address.map_err(Error::map(LOCAL, "reading it"))?));
         }
         Ok(Have { image, words })
     }
@@ -241,9 +271,18 @@ impl Maps {
             match op {
                 Op::DeleteBinding(key) => self.delete_binding(*key)?,
                 Op::PutBinding(key, image) => self.put_binding(*key, *image)?,
-                Op::PutBackend(id, key) => {
-                    let words: [u64; BACKEND_WORDS] = bytemuck::cast(backend(*key));
-                    self.backends.write(&mut backends, *id, words.into_iter())?;
+                Op::PutBackend(id, key, path) => {
+                    let words: [u64; BACKEND_WORDS] = bytemuck::cast(backend(*key, path.as_ref()));
+                    let entry = self.backends.room(&mut backends, *id, BACKEND_WORDS)?;
+                    for (at, word) in words.into_iter().enumerate().filter(|(at, _)| *at != FLAGS_WORD) {
+                        entry[at].store(word, Ordering::Relaxed);
+                    }
+                    // Last: until then nobody goes by the others.
+                    entry[FLAGS_WORD].store(words[FLAGS_WORD], Ordering::Release);
+                }
+                Op::DeletePath(id) => {
+                    let entry = self.backends.room(&mut backends, *id, BACKEND_WORDS)?;
+                    entry[FLAGS_WORD].store(0, Ordering::Release);
                 }
                 Op::DeleteBackend(id) => {
                     self.backends.write(&mut backends, *id, [0; BACKEND_WORDS].into_iter())?;
@@ -256,9 +295,23 @@ impl Maps {
                 Op::GracePeriod => {
                     self.grace.wait().map_err(Error::io("cannot wait for the grace period"))?;
                 }
+                Op::PutLocal(ip) => self.put_local(*ip, true)?,
+                Op::DeleteLocal(ip) => self.put_local(*ip, false)?,
             }
         }
         Ok(())
+    }
+
+    /// Without forwarding there is nothing to do.
+    fn put_local(&mut self, ip: IpAddr, there: bool) -> Result<(), Error> {
+        let Some(map) = &mut self.local else { return Ok(()) };
+        if there {
+            return map.insert(address(ip), 1, 0).map_err(Error::map(LOCAL, "adding an address"));
+        }
+        match map.remove(&address(ip)) {
+            Err(e) if !is_missing(&e) => Err(Error::map(LOCAL, "deleting an address")(e)),
+            _ => Ok(()),
+        }
     }
 
     fn delete_binding(&mut self, key: BindingKey) -> Result<(), Error> {
@@ -337,18 +390,32 @@ fn capacity(name: &str) -> u32 {
     MAPS.iter().find(|spec| spec.name == name).expect("every name is one of the contract's").max_entries
 }
 
-fn backend(key: BackendKey) -> Backend {
+fn backend(key: BackendKey, path: Option<&Path>) -> Backend {
+    let local = path.is_some_and(|path| path.local);
     Backend {
         address: address(key.at.ip()),
-        source: [0; 16],
-        next_hop: [0; 16],
-        interface: 0,
-        flags: 0,
+        source: path.and_then(|path| path.source).map_or(ANY, address),
+        next_hop: path.map_or(ANY, |path| address(path.next_hop)),
+        interface: path.map_or(0, |path| path.interface),
+        flags: path.map_or(0, |_| BACKEND_ROUTABLE) | if local { BACKEND_LOCAL } else { 0 },
         port: key.at.port(),
         protocol: key.protocol,
         pad: 0,
-        mtu: 0,
+        mtu: path.map_or(0, |path| path.mtu),
     }
+}
+
+fn parse(backend: &Backend) -> (BackendKey, Option<Path>) {
+    let at = SocketAddr::new(unmapped(backend.address), backend.port);
+    let path = Path {
+        interface: backend.interface,
+        next_hop: unmapped(backend.next_hop),
+        source: (backend.source != ANY).then(|| unmapped(backend.source)),
+        mtu: backend.mtu,
+        local: backend.flags & BACKEND_LOCAL != 0,
+    };
+    let key = BackendKey { at, protocol: backend.protocol };
+    (key, (backend.flags & BACKEND_ROUTABLE != 0).then_some(path))
 }
 
 /// An address as the maps hold it.
@@ -371,8 +438,11 @@ mod tests {
     fn a_backend_comes_back_as_it_went_in() {
         for at in ["192.0.2.1:80", "[2001:db8::1]:65535", "127.0.0.1:1", "[::1]:1"] {
             let key = BackendKey { at: at.parse().unwrap(), protocol: gateway_ebpf::abi::TCP };
-            let raw = backend(key);
-            assert_eq!(SocketAddr::new(unmapped(raw.address), raw.port), key.at, "{at}");
+            assert_eq!(parse(&backend(key, None)), (key, None), "{at}");
+            for (local, source) in [(false, Some(key.at.ip())), (true, None)] {
+                let path = Path { interface: 7, next_hop: key.at.ip(), source, mtu: 1280, local };
+                assert_eq!(parse(&backend(key, Some(&path))), (key, Some(path)), "{at}");
+            }
         }
     }
 }

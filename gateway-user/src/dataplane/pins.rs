@@ -13,7 +13,11 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use procfs::process::Process;
 
+use super::sys::Link;
 use super::{Error, sys};
+
+/// What the pins of links begin with.
+const LINKS: &str = "link_";
 
 /// A pin directory that is ours while this lives.
 #[derive(Debug)]
@@ -85,10 +89,12 @@ impl Pins {
         let entries: Vec<_> = fs::read_dir(&self.path).and_then(Iterator::collect).map_err(list)?;
         for entry in entries {
             let path = entry.path();
-            if let Ok(fd) = sys::open_pin(&path) {
+            // What is no link tells a number of its own kind where a link tells its.
+            let is_link = entry.file_name().to_string_lossy().starts_with(LINKS);
+            if let (true, Ok(fd)) = (is_link, sys::open_pin(&path)) {
                 use std::os::fd::AsFd as _;
                 // At once, where removing the pin would leave it to the kernel's convenience.
-                if matches!(sys::netns_link(fd.as_fd()), Ok(Some(_))) {
+                if matches!(sys::link(fd.as_fd()), Ok(Link::Namespace(_) | Link::Interface(1..))) {
                     sys::detach_link(fd.as_fd())
                         .map_err(Error::io(format!("cannot detach the link {}", path.display())))?;
                 }

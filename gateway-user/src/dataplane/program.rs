@@ -17,6 +17,7 @@ use aya_log::EbpfLogger;
 use gateway_ebpf::names::{MAPS, MapSpec, SK_LOOKUP, SK_LOOKUP_LINK};
 
 use super::pins::Pins;
+use super::sys::Link;
 use super::{Error, LogLevel, sys};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sluice-bpf"));
@@ -34,25 +35,7 @@ impl Programs {
     /// Loads the programs on the maps that are pinned, or pins new ones. A pinned map that is not what the contract
     /// says is refused before anything is made.
     pub(super) fn load(pins: &Pins, level: LogLevel) -> Result<Self, Error> {
-        for spec in &MAPS {
-            let path = pins.path(spec.name);
-            if path.exists() {
-                compare(&path, spec)?;
-            }
-        }
-        let level = level as u8;
-        let paths: Vec<_> = MAPS.iter().map(|spec| (spec.name, pins.path(spec.name))).collect();
-        let mut loader = EbpfLoader::new();
-        // Nothing here refers to the kernel's types, which the loader has parsed all the same: let go of them.
-        loader.btf(None).override_global(aya_log::LEVEL, &level, true);
-        for (name, path) in &paths {
-            loader.map_pin_path(name, path.as_path());
-        }
-        let mut ebpf = loader.load(OBJECT).map_err(|e| Error::Load(Box::new(e)))?;
-        // What the object made anew must be what the contract says, too.
-        for (spec, (_, path)) in MAPS.iter().zip(&paths) {
-            compare(path, spec)?;
-        }
+        let mut ebpf = load(pins, OBJECT, &MAPS, Some(level))?;
         sk_lookup(&mut ebpf)?.load().map_err(failed("loading it"))?;
         Ok(Self { ebpf })
     }
@@ -113,17 +96,44 @@ impl Programs {
     }
 }
 
+/// Loads an object on the maps that are pinned, or pins new ones, each compared with the contract.
+pub(super) fn load(
+    pins: &Pins,
+    object: &[u8],
+    specs: &[MapSpec],
+    level: Option<LogLevel>,
+) -> Result<Ebpf, Error> {
+    let paths: Vec<_> = specs.iter().map(|spec| (spec, pins.path(spec.name))).collect();
+    for (spec, path) in paths.iter().filter(|(_, path)| path.exists()) {
+        compare(path, spec)?;
+    }
+    let level = level.map(|level| level as u8);
+    let mut loader = EbpfLoader::new();
+    // Nothing here refers to the kernel's types, which the loader has parsed all the same: let go of them.
+    loader.btf(None);
+    if let Some(level) = &level {
+        loader.override_global(aya_log::LEVEL, level, true);
+    }
+    for (spec, path) in &paths {
+        loader.map_pin_path(spec.name, path.as_path()).map_max_entries(spec.name, spec.max_entries);
+    }
+    let ebpf = loader.load(object).map_err(|e| Error::Load(Box::new(e)))?;
+    // What the object made anew must be what the contract says, too.
+    for (spec, path) in &paths {
+        compare(path, spec)?;
+    }
+    Ok(ebpf)
+}
+
 /// Whether a pinned link is attached here; `false` if its namespace is gone.
 fn reuse(path: &Path, link: BorrowedFd<'_>, here: u64) -> Result<bool, Error> {
-    let info = sys::netns_link(link)
-        .map_err(Error::io(format!("cannot examine the pinned link {}", path.display())))?;
+    let info =
+        sys::link(link).map_err(Error::io(format!("cannot examine the pinned link {}", path.display())))?;
     match info {
-        Some(info) if u64::from(info.namespace) == here => Ok(true),
-        Some(info) if info.namespace == 0 => Ok(false),
-        Some(info) => {
-            Err(Error::OtherNamespace { path: path.to_owned(), found: info.namespace, expected: here })
-        }
-        None => Err(Error::Incompatible {
+        Link::Namespace(found) if u64::from(found) == here => Ok(true),
+        Link::Namespace(0) => Ok(false),
+        Link::Namespace(found) => Err(Error::OtherNamespace { path: path.to_owned(), found, expected: here }),
+        Link::Interface(_) | Link::Other => Err(Error::Incompatible {
             path: path.to_owned(),
             what: "its kind",
             found: "another".into(),

@@ -29,6 +29,7 @@ const BPF_LINK_DETACH: u32 = 34;
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
 const BPF_MAP_TYPE_ARRAY_OF_MAPS: u32 = 12;
 const BPF_LINK_TYPE_NETNS: u32 = 5;
+const BPF_LINK_TYPE_TCX: u32 = 11;
 
 /// `bpf(2)` with the part of `union bpf_attr` that the command reads.
 fn bpf<A: Pod>(command: u32, attribute: &mut A) -> io::Result<u32> {
@@ -61,17 +62,19 @@ pub(super) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     bpf(BPF_OBJ_GET, &mut Attribute { path: path.as_ptr() as u64, fd: 0, flags: 0 }).map(owned)
 }
 
-/// What the kernel says of a link to a network namespace.
+/// What the kernel says of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct NetnsLink {
-    /// Inode number of the namespace; 0 if that is gone.
-    pub(super) namespace: u32,
-    /// Id of the program.
-    pub(super) program: u32,
+pub(super) enum Link {
+    /// To a network namespace: its inode number; 0 if that is gone.
+    Namespace(u32),
+    /// To an interface, by tcx: its index; 0 if that is gone, or the link detached.
+    Interface(u32),
+    /// Of another kind.
+    Other,
 }
 
-/// What is known of a link; `None` if it is not one to a network namespace.
-pub(super) fn netns_link(link: BorrowedFd<'_>) -> io::Result<Option<NetnsLink>> {
+/// What is known of a link.
+pub(super) fn link(link: BorrowedFd<'_>) -> io::Result<Link> {
     #[repr(C)]
     #[derive(Clone, Copy, Pod, Zeroable)]
     struct Info {
@@ -79,7 +82,7 @@ pub(super) fn netns_link(link: BorrowedFd<'_>) -> io::Result<Option<NetnsLink>> 
         id: u32,
         program: u32,
         pad: u32,
-        namespace: u32,
+        target: u32,
         attach_type: u32,
         rest: [u64; 8],
     }
@@ -94,8 +97,11 @@ pub(super) fn netns_link(link: BorrowedFd<'_>) -> io::Result<Option<NetnsLink>> 
     let length = size_of::<Info>() as u32;
     let info_address = std::ptr::from_mut(&mut info) as u64;
     bpf(BPF_OBJ_GET_INFO_BY_FD, &mut Attribute { fd: raw(link), length, info: info_address })?;
-    Ok((info.kind == BPF_LINK_TYPE_NETNS)
-        .then_some(NetnsLink { namespace: info.namespace, program: info.program }))
+    Ok(match info.kind {
+        BPF_LINK_TYPE_NETNS => Link::Namespace(info.target),
+        BPF_LINK_TYPE_TCX => Link::Interface(info.target),
+        _ => Link::Other,
+    })
 }
 
 /// Switches a link to another program: packets see the one or the other, never none.
@@ -147,38 +153,126 @@ pub(super) struct SkLookup {
     pub(super) tail: u32,
 }
 
+/// What `BPF_PROG_TEST_RUN` reads and writes.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct TestRun {
+    program: u32,
+    result: u32,
+    data_size_in: u32,
+    data_size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    context_size_in: u32,
+    context_size_out: u32,
+    context_in: u64,
+    context_out: u64,
+    flags: u32,
+    cpu: u32,
+    batch: u32,
+    pad: u32,
+}
+
 /// Runs an `sk_lookup` program once; returns what it returned.
 pub(super) fn test_run(program: BorrowedFd<'_>, context: &mut SkLookup) -> io::Result<u32> {
-    #[repr(C)]
-    #[derive(Clone, Copy, Pod, Zeroable)]
-    struct Attribute {
-        program: u32,
-        result: u32,
-        data_size: [u32; 2],
-        data: [u64; 2],
-        repeat: u32,
-        duration: u32,
-        context_size_in: u32,
-        context_size_out: u32,
-        context_in: u64,
-        context_out: u64,
-        flags: u32,
-        cpu: u32,
-        batch: u32,
-        pad: u32,
-    }
     let size = size_of::<SkLookup>() as u32;
     let address = std::ptr::from_mut(context) as u64;
-    let mut attribute = Attribute {
+    let mut attribute = TestRun {
         program: raw(program),
         repeat: 1,
         context_size_in: size,
         context_size_out: size,
         context_in: address,
         context_out: address,
-        ..Attribute::zeroed()
+        ..TestRun::zeroed()
     };
     bpf(BPF_PROG_TEST_RUN, &mut attribute)?;
+    Ok(attribute.result)
+}
+
+/// The context of a TC program as user space gives it and gets it back (`struct __sk_buff`). In a test run the kernel
+/// takes the mark, the priority, the interfaces, the control block, the time and the GSO's numbers, and refuses
+/// anything else that is not zero.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct SkBuff {
+    /// Length in bytes.
+    pub length: u32,
+    /// `PACKET_HOST` and the like.
+    pub packet_type: u32,
+    /// Its mark.
+    pub mark: u32,
+    /// The queue it came by.
+    pub queue: u32,
+    /// `EtherType`.
+    pub protocol: u32,
+    /// Whether there is a VLAN tag, the tag, and its protocol.
+    pub vlan: [u32; 3],
+    /// Its priority.
+    pub priority: u32,
+    /// The interface that it came in by.
+    pub ingress_interface: u32,
+    /// The interface whose hook runs.
+    pub interface: u32,
+    /// Index of its class.
+    pub class_index: u32,
+    /// The control block: what programs leave for one another, and for tests.
+    pub control: [u32; 5],
+    /// Hash, class, the data's begin and end, NAPI's id.
+    pub unused: [u32; 5],
+    /// Family, addresses and ports of its socket, and the metadata's begin.
+    pub socket: [u32; 14],
+    /// Of a flow dissector.
+    pub dissector: u64,
+    /// When it was received or shall be sent.
+    pub time: u64,
+    /// Length on the wire.
+    pub wire_length: u32,
+    /// How many segments it is made of.
+    pub segments: u32,
+    /// Its socket.
+    pub sk: u64,
+    /// Payload of each segment in bytes; 0: it is one packet.
+    pub segment_size: u32,
+    /// How `time` is to be read, and padding.
+    pub time_kind: u32,
+    /// The hardware's time.
+    pub hardware_time: u64,
+}
+
+const _: () = assert!(size_of::<SkBuff>() == 192 && std::mem::offset_of!(SkBuff, segment_size) == 176);
+
+/// Runs a TC program on a packet, `repeat` times; returns what it returned the last time. The packet is at least an
+/// Ethernet header long; what became of it and of its context goes where they are.
+pub(super) fn test_run_packet(
+    program: BorrowedFd<'_>,
+    packet: &mut Vec<u8>,
+    context: Option<&mut SkBuff>,
+    repeat: u32,
+) -> io::Result<u32> {
+    // A program may make a packet longer: an ICMP answer has headers of its own.
+    const GROWTH: usize = 256;
+    let mut out = vec![0u8; packet.len() + GROWTH];
+    let size = context.as_ref().map_or(0, |_| size_of::<SkBuff>() as u32);
+    let address = context.map_or(0, |context| std::ptr::from_mut(context) as u64);
+    let mut attribute = TestRun {
+        program: raw(program),
+        data_size_in: u32::try_from(packet.len()).map_err(io::Error::other)?,
+        data_size_out: u32::try_from(out.len()).map_err(io::Error::other)?,
+        data_in: packet.as_ptr() as u64,
+        data_out: out.as_mut_ptr() as u64,
+        repeat,
+        context_size_in: size,
+        context_size_out: size,
+        context_in: address,
+        context_out: address,
+        ..TestRun::zeroed()
+    };
+    bpf(BPF_PROG_TEST_RUN, &mut attribute)?;
+    out.truncate(attribute.data_size_out as usize);
+    *packet = out;
     Ok(attribute.result)
 }
 

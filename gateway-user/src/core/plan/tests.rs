@@ -2,14 +2,15 @@
 //! wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use gateway_ebpf::abi::{ANY, Action, BindingKey, REJECT_BACKEND, ServiceWord, TCP};
 use gateway_ebpf::names::{MAX_BINDINGS, MAX_SLOTS};
 use proptest::prelude::*;
 
-use super::{Full, Have, Op, Plan, plan};
-use crate::core::snapshot::{BackendKey, BindingImage, MapImage};
+use super::{Full, Have, Op, Plan, follow, plan};
+use crate::core::snapshot::{BackendKey, BindingImage, MapImage, Path, Ways};
 
 const UNWRITTEN: u32 = u32::MAX;
 
@@ -21,6 +22,9 @@ struct Maps {
     /// `UNWRITTEN` where nothing was ever written.
     slots: Vec<u32>,
     backends: BTreeMap<u32, BackendKey>,
+    ways: Ways,
+    /// Backends whose way was taken: still read until a grace period.
+    old_paths: BTreeSet<u32>,
     /// Words that were replaced or cleared, and bindings that were: readable until a grace period.
     old_words: Vec<ServiceWord>,
     old_services: BTreeSet<u32>,
@@ -33,6 +37,8 @@ impl Default for Maps {
             words: BTreeMap::new(),
             slots: vec![UNWRITTEN; MAX_SLOTS as usize],
             backends: BTreeMap::new(),
+            ways: Ways::default(),
+            old_paths: BTreeSet::new(),
             old_words: Vec::new(),
             old_services: BTreeSet::new(),
         }
@@ -59,7 +65,18 @@ impl Maps {
                 let old = self.bindings.remove(key);
                 self.unbind(old);
             }
-            Op::PutBackend(id, key) => drop(self.backends.insert(*id, *key)),
+            Op::PutBackend(id, key, path) => {
+                assert!(!self.ways.paths.contains_key(id), "backend {id} may be read half of each");
+                assert!(!self.old_paths.contains(id), "backend {id} is still read");
+                self.backends.insert(*id, *key);
+                self.ways.paths.extend(path.map(|path| (*id, path)));
+            }
+            Op::DeletePath(id) => {
+                self.ways.paths.remove(id).expect("it had one");
+                self.old_paths.insert(*id);
+            }
+            Op::PutLocal(ip) => assert!(self.ways.local.insert(*ip)),
+            Op::DeleteLocal(ip) => assert!(self.ways.local.remove(ip)),
             Op::WriteSlots { offset, slots } => {
                 let range = *offset..*offset + slots.len() as u32;
                 assert!(range.end <= MAX_SLOTS);
@@ -89,6 +106,7 @@ impl Maps {
             Op::GracePeriod => {
                 self.old_words.clear();
                 self.old_services.clear();
+                self.old_paths.clear();
             }
             Op::DeleteService(id) => {
                 assert!(!self.old_services.contains(id), "service {id} may still be looked up");
@@ -98,6 +116,7 @@ impl Maps {
                 let mut read = self.words.values().chain(&self.old_words).map(|w| self.slots(*w));
                 assert!(read.all(|slots| !slots.contains(id)), "a slot still names backend {id}");
                 self.backends.remove(id);
+                assert!(!self.ways.paths.contains_key(id), "{id} is gone, its way is not");
             }
         }
         for binding in self.bindings.values() {
@@ -115,7 +134,12 @@ impl Maps {
 
     fn have(&self) -> Have {
         let services = self.words.iter().map(|(id, word)| (*id, self.slots(*word).into())).collect();
-        let image = MapImage { bindings: self.bindings.clone(), services, backends: self.backends.clone() };
+        let image = MapImage {
+            bindings: self.bindings.clone(),
+            services,
+            backends: self.backends.clone(),
+            ways: self.ways.clone(),
+        };
         Have { image, words: self.words.clone() }
     }
 }
@@ -228,13 +252,56 @@ fn what_does_not_fit_is_said_with_numbers() {
     );
 }
 
+fn path(interface: u32) -> Path {
+    let hop = [10, 0, 1, interface as u8].into();
+    Path { interface, next_hop: hop, source: Some(hop), mtu: 1500, local: interface.is_multiple_of(2) }
+}
+
+#[test]
+fn a_change_of_the_network_writes_what_it_changes_and_nothing_else() {
+    let mut want = image(&[(0, 1, 1), (1, 1, 2), (2, 0, 3)]);
+    want.ways.paths = [(1, path(2)), (2, path(3))].into();
+    want.ways.local = [1, 2].map(|n| IpAddr::from([10, 0, 0, n])).into();
+    let mut maps = Maps::default();
+    advance(&mut maps, &want);
+    let before = std::mem::take(&mut want.ways);
+    want.ways.paths = [(1, path(2)), (2, path(4)), (3, path(5))].into();
+    want.ways.local = [2, 3].map(|n| IpAddr::from([10, 0, 0, n])).into();
+    let ops = follow(&before, &want);
+    let expected = [
+        Op::DeleteLocal([10, 0, 0, 1].into()),
+        Op::DeletePath(2),
+        Op::GracePeriod,
+        Op::PutBackend(2, backend(2), Some(path(4))),
+        Op::PutBackend(3, backend(3), Some(path(5))),
+        Op::PutLocal([10, 0, 0, 3].into()),
+    ];
+    assert_eq!(ops, expected);
+    ops.iter().for_each(|op| maps.step(op));
+    assert_eq!(maps.have().image, want);
+    assert_eq!(follow(&want.ways, &want), []);
+}
+
+#[test]
+fn an_id_that_comes_to_stand_for_another_endpoint_loses_its_way_first() {
+    let mut want = image(&[(0, 1, 1)]);
+    want.ways.paths = [(1, path(2))].into();
+    let mut maps = Maps::default();
+    advance(&mut maps, &want);
+    want.backends.insert(1, backend(7));
+    let plan = advance(&mut maps, &want);
+    assert_eq!(plan.withdraw, [Op::DeletePath(1), Op::GracePeriod]);
+}
+
 /// Images small enough to collide, with slots that may nearly fill the table.
 fn any_image() -> impl Strategy<Value = MapImage> {
     let class = prop_oneof![Just(0u8), Just(1), Just(4), Just(15), Just(16)];
     let service = (0..6u32, class, prop::collection::vec(0..5u32, 1..3));
     let binding = (0..8u16, prop::option::of(0..6u32), 0..3u32);
-    (prop::collection::vec(service, 0..5), prop::collection::vec(binding, 0..6), 0..5u8).prop_map(
-        |(services, bindings, extra)| {
+    let ways =
+        (prop::collection::btree_map(1..5u32, 0..4u32, 0..4), prop::collection::btree_set(0..4u8, 0..3));
+    (prop::collection::vec(service, 0..5), prop::collection::vec(binding, 0..6), 0..5u8, ways).prop_map(
+        |(services, bindings, extra, (paths, local))| {
             let mut image = MapImage::default();
             for (id, class, ids) in services {
                 let slots: Arc<[u32]> = (0..1usize << class).map(|at| ids[at % ids.len()]).collect();
@@ -244,6 +311,9 @@ fn any_image() -> impl Strategy<Value = MapImage> {
                 image.services.insert(id, slots);
             }
             image.backends.insert(9, backend(extra));
+            let paths = paths.into_iter().filter(|(id, _)| image.backends.contains_key(id));
+            image.ways.paths = paths.map(|(id, interface)| (id, path(interface))).collect();
+            image.ways.local = local.into_iter().map(|n| [10, 0, 0, n].into()).collect();
             for (port, service, id) in bindings {
                 let service = service.filter(|s| image.services.contains_key(s));
                 let action = if service.is_some() { Action::Forward } else { Action::Steer };

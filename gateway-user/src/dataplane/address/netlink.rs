@@ -22,7 +22,7 @@ use super::place::{Interface, Place};
 use super::{Error, PROTOCOL};
 
 /// `RT_TABLE_LOCAL`.
-const TABLE_LOCAL: u32 = 255;
+pub(in crate::dataplane) const TABLE_LOCAL: u32 = 255;
 /// The loopback interface of every network namespace.
 const LOOPBACK: u32 = 1;
 
@@ -193,7 +193,7 @@ fn local(message: &AddressMessage) -> Option<IpAddr> {
 }
 
 /// A host route's destination.
-fn destination(route: &RouteMessage) -> Option<IpAddr> {
+pub(in crate::dataplane) fn destination(route: &RouteMessage) -> Option<IpAddr> {
     let prefix = if route.header.address_family == AddressFamily::Inet { 32 } else { 128 };
     if route.header.destination_prefix_length != prefix {
         return None;
@@ -213,7 +213,7 @@ fn arp_ignore(name: &str) -> bool {
     })
 }
 
-async fn collect<T>(
+pub(in crate::dataplane) async fn collect<T>(
     what: &str,
     stream: impl Stream<Item = Result<T, rtnetlink::Error>>,
 ) -> Result<Vec<T>, Error> {
@@ -225,7 +225,7 @@ async fn collect<T>(
     Ok(all)
 }
 
-fn failed(what: impl FnOnce() -> String) -> impl FnOnce(rtnetlink::Error) -> Error {
+pub(in crate::dataplane) fn failed(what: impl FnOnce() -> String) -> impl FnOnce(rtnetlink::Error) -> Error {
     move |e| {
         let message = match code(&e) {
             Some(code) => std::io::Error::from_raw_os_error(code).to_string(),

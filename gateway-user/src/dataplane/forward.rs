@@ -1,0 +1,296 @@
+//! Forwarding: the second object loaded on the pinned maps, its programs put into PROGRAMS, its settings into META.
+//!
+//! Owns that. Must not know which interfaces are hooked and why, nor what a flow is. Everything outlives the process:
+//! the stubs by their attachment, what they go on with by PROGRAMS, the maps by their pins. A new agent writes each
+//! slot of PROGRAMS once, and switches all interfaces over with that; then each stub, one at a time.
+
+pub(super) mod hook;
+mod reserved;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::ops::RangeInclusive;
+use std::os::fd::AsFd as _;
+use std::time::Duration;
+
+use aya::Ebpf;
+use aya::maps::{Array, Map, MapInfo, ProgramArray};
+use aya::programs::SchedClassifier;
+use gateway_ebpf::abi::Meta;
+use gateway_ebpf::flow::{Cursor, Flow};
+use gateway_ebpf::names::{
+    BACKENDS, BINDINGS, CURSORS, FLOWS, FORWARD_MAPS, FORWARD_PROGRAMS, FREE, MAPS, META, MapSpec, OPENING,
+    PROBING, PROGRAMS, SERVICES, SLOTS, STUB_ETHERNET, STUB_RAW, SWEEP, TUPLES,
+};
+
+use super::maps::Maps;
+use super::pins::Pins;
+use super::program::{self, Programs};
+use super::sys::{self, Words};
+use super::{Error, SkBuff};
+use hook::{Hook, Hooks, Wanted};
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sluice-forward"));
+
+/// The maps of steering that forwarding reads.
+const SHARED: [&str; 6] = [BINDINGS, SERVICES, SLOTS, BACKENDS, META, PROBING];
+
+/// What forwarding is opened with.
+#[derive(Clone, Debug)]
+pub struct Forwarding {
+    /// How many flows there may be, half-open ones included.
+    pub flows: u32,
+    /// How many half-open ones.
+    pub opening: u32,
+    /// Where the source ports are taken from that remote endpoints see.
+    pub ports: RangeInclusive<u16>,
+    /// How long a TCP connection may be silent.
+    pub tcp_idle: Duration,
+    /// How long a UDP flow may be.
+    pub udp_idle: Duration,
+    /// Whether hooks are attached as before Linux 6.6, whatever the kernel has.
+    pub clsact: bool,
+}
+
+impl Forwarding {
+    /// The kernel memory that its tables take, in bytes: allocated when they are made, whether used or not.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        // Of a hash map's element: `struct htab_elem` before the key, then key and value; and a bucket each, their
+        // number a power of two.
+        const ELEMENT: u64 = 48 + 40 + 8;
+        const BUCKET: u64 = 16;
+        let (flows, tuples) = (u64::from(self.flows), 2 * u64::from(self.flows));
+        let free = 4;
+        flows * (size_of::<Flow>() as u64 + free)
+            + tuples * ELEMENT
+            + tuples.next_power_of_two() * BUCKET
+            + u64::from(self.opening) * 8
+    }
+}
+
+/// What forwarding runs with: what it was asked for, except where pinned tables have another capacity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tables {
+    /// Capacity of FLOWS.
+    pub flows: u32,
+    /// Capacity of OPENING.
+    pub opening: u32,
+}
+
+/// The programs in the kernel, and where they are attached.
+pub(super) struct Forward {
+    ebpf: Ebpf,
+    hooks: Hooks,
+    cursors: Words,
+    tables: Tables,
+}
+
+impl fmt::Debug for Forward {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Forward").field("tables", &self.tables).finish_non_exhaustive()
+    }
+}
+
+impl Forward {
+    /// Loads the programs and switches PROGRAMS over to them. Hooks that are there go on with the new ones at once; no
+    /// new hook is made.
+    pub(super) fn open(pins: &Pins, maps: &mut Maps, config: &Forwarding) -> Result<Self, Error> {
+        let (specs, tables) = specs(pins, config)?;
+        let mut ebpf = program::load(pins, OBJECT, &specs, None)?;
+        let names = FORWARD_PROGRAMS.into_iter().chain([STUB_ETHERNET, STUB_RAW, SWEEP]);
+        for name in names {
+            if !exists(&ebpf, name) {
+                continue;
+            }
+            classifier(&mut ebpf, name)?.load().map_err(failed(name, "loading it"))?;
+        }
+        // Programs read them for the first flow on.
+        let width = u64::from(*config.ports.end()) - u64::from(*config.ports.start()) + 1;
+        let before = range(maps.meta(Meta::SnatFirst)?, maps.meta(Meta::SnatWidth)?);
+        if let Err(error) = reserved::reserve(before, Some(config.ports.clone())) {
+            tracing::warn!(
+                %error,
+                "--snat-ports {}-{} cannot be reserved in net.ipv4.ip_local_reserved_ports: the host's own connections \
+                 may take ports of that range, whose answers forwarding could swallow; reserve them by hand",
+                config.ports.start(),
+                config.ports.end()
+            );
+        }
+        for (entry, value) in [
+            (Meta::SnatFirst, u64::from(*config.ports.start())),
+            (Meta::SnatWidth, width),
+            (Meta::TcpIdle, config.tcp_idle.as_secs()),
+            (Meta::UdpIdle, config.udp_idle.as_secs()),
+            (Meta::Opening, tables.opening.into()),
+        ] {
+            maps.set_meta(entry, value)?;
+        }
+        let map = Map::ProgramArray(Programs::map(pins, PROGRAMS)?);
+        let mut programs: ProgramArray<_> =
+            map.try_into().map_err(Error::map(PROGRAMS, "finding its type"))?;
+        for (slot, name) in (0u32..).zip(FORWARD_PROGRAMS) {
+            if !exists(&ebpf, name) {
+                continue;
+            }
+            let program = classifier(&mut ebpf, name)?.fd().map_err(failed(name, "finding it"))?;
+            programs.set(slot, program, 0).map_err(Error::map(PROGRAMS, "switching a program"))?;
+        }
+        let cursors = Words::map(Programs::map(pins, CURSORS)?.fd().as_fd(), 0, Cursor::Hand as usize + 1)
+            .map_err(Error::io(format!("cannot map the memory of {CURSORS}")))?;
+        Ok(Self { ebpf, hooks: Hooks::new(config.clsact), cursors, tables })
+    }
+
+    pub(super) fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    /// Attaches what is wanted and not attached, detaches what is not wanted any more, and says for each that is wanted
+    /// what became of it.
+    pub(super) fn hook(
+        &mut self,
+        pins: &Pins,
+        wanted: &BTreeMap<u32, Wanted>,
+    ) -> Result<BTreeMap<u32, Result<Hook, Error>>, Error> {
+        self.hooks.sync(pins, &mut self.ebpf, wanted)
+    }
+
+    /// Looks once at every place for a flow that was ever used, and gives up those that are over.
+    pub(super) fn sweep(&mut self) -> Result<(), Error> {
+        use std::sync::atomic::Ordering::Relaxed;
+        let used = self.cursors.get()[Cursor::Fresh as usize].load(Relaxed);
+        let used = u32::try_from(used).unwrap_or(u32::MAX).min(self.tables.flows);
+        if used == 0 {
+            return Ok(());
+        }
+        self.run(SWEEP, &mut vec![0; 64], None, used).map(drop)
+    }
+
+    /// Runs a program on a packet.
+    pub(super) fn run(
+        &mut self,
+        name: &'static str,
+        packet: &mut Vec<u8>,
+        context: Option<&mut SkBuff>,
+        repeat: u32,
+    ) -> Result<u32, Error> {
+        let program = classifier(&mut self.ebpf, name)?.fd().map_err(failed(name, "finding it"))?;
+        sys::test_run_packet(program.as_fd(), packet, context, repeat)
+            .map_err(Error::io(format!("cannot run the program {name}")))
+    }
+}
+
+fn range(first: u64, width: u64) -> Option<RangeInclusive<u16>> {
+    let last = (first + width).checked_sub(1)?;
+    Some(u16::try_from(first).ok()?..=u16::try_from(last).ok()?).filter(|_| width > 0)
+}
+
+/// Gives the reserved ports back to the host.
+pub(super) fn release_ports(maps: &mut Maps) -> Result<(), Error> {
+    let Some(before) = range(maps.meta(Meta::SnatFirst)?, maps.meta(Meta::SnatWidth)?) else { return Ok(()) };
+    reserved::reserve(Some(before), None)
+        .map_err(Error::io("cannot take the ports out of net.ipv4.ip_local_reserved_ports"))?;
+    maps.set_meta(Meta::SnatWidth, 0)
+}
+
+/// Removes hooks and reserved ports; the pins are left to who calls. What cannot be read is of another contract, and of
+/// its ports nothing is known.
+pub(super) fn uninstall(pins: Option<&Pins>) -> Result<Vec<String>, Error> {
+    let removed = hook::remove_all(pins)?;
+    let meta = pins.filter(|pins| pins.path(META).exists());
+    let meta: Option<Array<_, u64>> =
+        meta.and_then(|pins| Map::Array(Programs::map(pins, META).ok()?).try_into().ok());
+    let entry = |entry: Meta| meta.as_ref().and_then(|meta| meta.get(&(entry as u32), 0).ok());
+    if let (Some(first), Some(width)) = (entry(Meta::SnatFirst), entry(Meta::SnatWidth))
+        && let Some(before) = range(first, width)
+    {
+        reserved::reserve(Some(before), None)
+            .map_err(Error::io("cannot take the ports out of net.ipv4.ip_local_reserved_ports"))?;
+    }
+    Ok(removed)
+}
+
+/// Removes what forwarding has beside steering: hooks and maps, so that none of its flows goes on.
+pub(super) fn remove(pins: &Pins) -> Result<Vec<String>, Error> {
+    let mut removed = hook::remove_all(Some(pins))?;
+    for spec in &FORWARD_MAPS {
+        let path = pins.path(spec.name);
+        match fs::remove_file(&path) {
+            Ok(()) => removed.push(path.display().to_string()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(Error::io(format!("cannot remove the pin {}", path.display()))(e)),
+        }
+    }
+    Ok(removed)
+}
+
+/// What the maps shall be: the contract, with the capacities asked for, or those that are pinned.
+fn specs(pins: &Pins, config: &Forwarding) -> Result<(Vec<MapSpec>, Tables), Error> {
+    let mut tables = Tables { flows: config.flows, opening: config.opening };
+    for (name, flag, capacity) in
+        [(FLOWS, "--flows", &mut tables.flows), (OPENING, "--opening-flows", &mut tables.opening)]
+    {
+        let path = pins.path(name);
+        if !path.exists() {
+            continue;
+        }
+        let found = MapInfo::from_pin(&path).map_err(Error::map(name, "opening its pin"))?.max_entries();
+        if found != *capacity {
+            tracing::warn!(
+                "{flag} {capacity}: the pinned map {} has {found} places and is kept, for its flows go on; to change \
+                 it, stop the agent and remove the pins with `sluice uninstall`, which ends them",
+                path.display()
+            );
+            *capacity = found;
+        }
+    }
+    let capacity = |spec: &MapSpec| match spec.name {
+        FLOWS | FREE => tables.flows,
+        TUPLES => tables.flows * 2,
+        OPENING => tables.opening,
+        _ => spec.max_entries,
+    };
+    let own = FORWARD_MAPS.iter().map(|spec| MapSpec { max_entries: capacity(spec), ..*spec });
+    let shared = MAPS.iter().filter(|spec| SHARED.contains(&spec.name)).copied();
+    Ok((shared.chain(own).collect(), tables))
+}
+
+/// Whether a program is built yet: without it, packets go on as if it had let them by.
+fn exists(ebpf: &Ebpf, name: &str) -> bool {
+    ebpf.program(name).is_some()
+}
+
+pub(super) fn classifier<'e>(
+    ebpf: &'e mut Ebpf,
+    name: &'static str,
+) -> Result<&'e mut SchedClassifier, Error> {
+    ebpf.program_mut(name).ok_or(Error::Missing(name))?.try_into().map_err(failed(name, "finding its type"))
+}
+
+pub(super) fn failed(
+    name: &'static str,
+    what: &'static str,
+) -> impl FnOnce(aya::programs::ProgramError) -> Error {
+    move |source| Error::Program { name, what, source: Box::new(source) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_tables_take_what_is_said_of_them() {
+        let config = |flows, opening| Forwarding {
+            flows,
+            opening,
+            ports: 40_000..=59_999,
+            tcp_idle: Duration::from_secs(1),
+            udp_idle: Duration::from_secs(1),
+            clsact: false,
+        };
+        assert_eq!(config(131_072, 16_384).memory() >> 20, 64);
+        assert_eq!(config(1, 0).memory(), 288 + 4 + 2 * 96 + 2 * 16);
+    }
+}
