@@ -32,6 +32,7 @@ impl Collector for Families {
         let mut out = Out(encoder);
         let facts = &self.0;
         out.kernel(facts)?;
+        facts.forward.as_ref().map_or(Ok(()), |forward| out.forward(forward))?;
         out.tcp(facts)?;
         out.http(facts)?;
         out.workers(facts)?;
@@ -39,13 +40,13 @@ impl Collector for Families {
     }
 }
 
-type Labels<'a> = Vec<(&'static str, &'a str)>;
+pub(super) type Labels<'a> = Vec<(&'static str, &'a str)>;
 
 fn binding_labels(labels: &BindingLabels) -> Labels<'_> {
     vec![("binding", &*labels.binding), ("listener", &*labels.listener)]
 }
 
-fn tcp_labels(labels: &TcpLabels) -> Labels<'_> {
+pub(super) fn tcp_labels(labels: &TcpLabels) -> Labels<'_> {
     let mut all = binding_labels(&labels.binding);
     all.extend([
         ("route", &*labels.route),
@@ -68,7 +69,8 @@ fn yes(is: bool) -> f64 {
     f64::from(u8::from(is))
 }
 
-struct Out<'a>(DescriptorEncoder<'a>);
+/// What writes families, one after the other.
+pub(super) struct Out<'a>(DescriptorEncoder<'a>);
 
 impl Out<'_> {
     fn kernel(&mut self, facts: &Facts) -> Result<(), Error> {
@@ -248,7 +250,7 @@ impl Out<'_> {
         )
     }
 
-    fn counter<'l>(
+    pub(super) fn counter<'l>(
         &mut self,
         name: &str,
         help: &str,
@@ -258,7 +260,7 @@ impl Out<'_> {
         self.family(name, help, MetricType::Counter, samples)
     }
 
-    fn gauge<'l>(
+    pub(super) fn gauge<'l>(
         &mut self,
         name: &str,
         help: &str,
