@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use comfy_table::Cell;
@@ -115,16 +115,18 @@ fn read(socket: &Path, filter: FlowFilterView) -> Result<FlowsView> {
 fn follow(env: &mut Env<'_>, socket: &Path, form: Form, filter: FlowFilterView) -> Result<Exit> {
     let mut question = FollowQuestionView { filter, cursor: None };
     let mut open = BTreeSet::new();
-    let mut first = true;
+    let mut first = Some(Instant::now());
     loop {
         let view: FollowView = client::send(socket, "/flows/follow", &question)?;
         if !view.forwarding {
             bail!("forwarding in the kernel is off: there is nothing to follow (see `sluice status`)");
         }
-        // What was open before is not news.
-        if first {
-            open = read(socket, question.filter.clone())?.flows.into_iter().map(|flow| flow.id).collect();
-            first = false;
+        if let Some(begin) = first.take() {
+            let flows = read(socket, question.filter.clone())?.flows;
+            // What was open before is not news.
+            let before = begin.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
+            let old = flows.into_iter().filter(|flow| flow.age_milliseconds > before);
+            open = old.map(|flow| flow.id).collect();
         }
         question.cursor = Some(view.cursor);
         for event in events(view, &mut open, env)? {
