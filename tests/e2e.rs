@@ -8,6 +8,8 @@ mod change;
 mod dns;
 #[path = "e2e/forward.rs"]
 mod forward;
+#[path = "e2e/forward_figures.rs"]
+mod forward_figures;
 #[path = "e2e/harness.rs"]
 mod harness;
 #[path = "e2e/http.rs"]

@@ -1,0 +1,253 @@
+//! What is shown of flows that are forwarded in the kernel: `sluice flows`, the access log and the metrics say what was
+//! sent, to the connection and to the packet.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    path::Path,
+    process::Stdio,
+    time::Duration,
+};
+
+use gateway_tests::{
+    agent::Agent,
+    client,
+    lab::{BACKEND4, BACKEND6, CLIENT4, CLIENT6, GATEWAY4, GATEWAY6, Lab},
+    netns::NetNs,
+    objects::{gateway, service, tcp_route},
+    peers::echo,
+};
+use serde_json::Value;
+
+use super::{WORKERS, at};
+
+/// Families: the gateway's address, the backend's, the client's; bytes of IP and TCP header with timestamps.
+const FAMILIES: [(IpAddr, IpAddr, IpAddr, u64); 2] =
+    [(GATEWAY4, BACKEND4, CLIENT4, 52), (GATEWAY6, BACKEND6, CLIENT6, 72)];
+/// What the options of a SYN take more than a timestamp alone.
+const SYN_OPTIONS: u64 = 8;
+/// The echo's name, `one`, and the end of its line.
+const NAME: u64 = 4;
+/// What the clients send, and the echo answers after its name.
+const SIZES: [usize; 6] = [0, 1, 1000, 100_000, 3_000_000, 20_000_000];
+
+/// Segments that a namespace has sent by TCP: large ones that are cut up later count for what they are made of.
+fn segments(ns: &NetNs) -> u64 {
+    let snmp = ns.enter(|| std::fs::read_to_string("/proc/thread-self/net/snmp")).expect("counters");
+    let mut lines = snmp.lines().filter(|line| line.starts_with("Tcp:")).map(str::split_whitespace);
+    let (mut names, mut values) = (lines.next().expect("names"), lines.next().expect("values"));
+    let at = names.position(|name| name == "OutSegs").expect("there is such a counter");
+    values.nth(at).and_then(|value| value.parse().ok()).expect("a number")
+}
+
+fn log_lines(path: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
+}
+
+fn sum(values: &[Value], field: &str) -> u64 {
+    values.iter().map(|value| value[field].as_u64().unwrap_or_else(|| panic!("{field}: {value}"))).sum()
+}
+
+/// Connections; packets and bytes, received and sent.
+fn metrics(agent: &Agent<'_>) -> (u64, [u64; 4]) {
+    let text = agent.metrics();
+    let of = |name: &str, labels: &[&str]| gateway_tests::agent::sum(&text, name, labels) as u64;
+    let [received, sent] = ["direction=\"received\"", "direction=\"sent\""];
+    let (packets, bytes) = ("sluice_forward_packets_total", "sluice_forward_bytes_total");
+    let carried = [(packets, received), (packets, sent), (bytes, received), (bytes, sent)];
+    (of("sluice_forward_connections_total", &[]), carried.map(|(name, direction)| of(name, &[direction])))
+}
+
+fn flows(agent: &Agent<'_>, filter: &[&str]) -> Vec<Value> {
+    let out = agent.sluice(&[&["flows", "-o", "json"], filter].concat());
+    assert!(out.status.success(), "{filter:?}: {}", String::from_utf8_lossy(&out.stderr));
+    let view: Value = serde_json::from_slice(&out.stdout).expect("JSON");
+    assert_eq!(view["forwarding"], true);
+    view["flows"].as_array().expect("flows").clone()
+}
+
+/// A connection over which five bytes went there and came back, and nothing else is under way.
+fn open(client: &NetNs, own: IpAddr) -> TcpStream {
+    let mut stream = client.enter(|| TcpStream::connect(at(own, 5001))).expect("a connection");
+    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout can be set");
+    stream.write_all(b"hello").expect("it is sent");
+    let mut answer = [0; 9];
+    stream.read_exact(&mut answer).expect("it comes back");
+    assert_eq!(&answer, b"one\nhello");
+    stream
+}
+
+fn objects(endpoint: SocketAddr) -> String {
+    [
+        gateway("db", None, ["tcp TCP 5001"]),
+        service("one", &[endpoint]),
+        tcp_route("one", &["db/tcp"], &["one"]),
+    ]
+    .concat()
+}
+
+#[test]
+fn flows_log_and_metrics_say_what_was_sent_to_the_packet() {
+    for (own, backend, near, header) in FAMILIES {
+        let lab = Lab::new("figures");
+        let server = echo::tcp(&lab.backend, at(backend, 8001), "one");
+        let folder = tempfile::tempdir().expect("a folder");
+        let log = folder.path().join("access.log");
+        let args = [WORKERS, &["--access-log", log.to_str().expect("a path")]].concat();
+        let agent = Agent::start(&lab.gateway, &objects(server.address), &args);
+        assert_eq!(metrics(&agent), (0, [0; 4]));
+        let before = (segments(&lab.client), segments(&lab.backend));
+        for size in SIZES {
+            assert_eq!(client::tcp(&lab.client, at(own, 5001), size).expect("an echo"), "one");
+        }
+        // Two that stay open, and say nothing more once this has come back.
+        let open = [0; 2].map(|_| open(&lab.client, own));
+        let count = SIZES.len() as u64 + 2;
+        let sent = || (segments(&lab.client) - before.0, segments(&lab.backend) - before.1);
+        // Acknowledgements may still be under way.
+        agent.wait("packets to be counted", || {
+            let (_, [received, answered, ..]) = metrics(&agent);
+            (received, answered) == sent()
+        });
+
+        let (received, answered) = sent();
+        let payload = SIZES.iter().sum::<usize>() as u64 + 2 * 5;
+        let bytes = |packets: u64, payload: u64| packets * header + count * SYN_OPTIONS + payload;
+        let want = [received, answered, bytes(received, payload), bytes(answered, payload + count * NAME)];
+        assert_eq!(metrics(&agent), (count, want));
+        assert!(answered > 23_000_000 / 65_000 * 2, "large packets count for what they are made of");
+        let labels = [
+            "binding=\"*:5001/tcp\"",
+            "listener=\"default/db/tcp\"",
+            "route=\"default/one\"",
+            "service=\"default/one:80\"",
+            &format!("backend=\"{}\"", server.address),
+        ];
+        assert_eq!(agent.metric_with("sluice_forward_connections_total", &labels), count as f64);
+        assert_eq!(agent.metric("sluice_tcp_connections_total"), 0.0, "nothing took the relay");
+        assert_eq!(agent.metric("sluice_forward_fallbacks_total"), 0.0);
+
+        let all = flows(&agent, &[]);
+        let logged = log_lines(&log);
+        assert_eq!((all.len() + logged.len()) as u64, count, "each lives or is over: {all:?} {logged:?}");
+        let established = flows(&agent, &["--state", "established", "--client", &near.to_string()]);
+        assert_eq!(established.len(), 2, "{all:?}");
+        for (flow, stream) in open.iter().map(|stream| {
+            let local = stream.local_addr().expect("an address").to_string();
+            (established.iter().find(|flow| flow["client"] == local).expect("it is shown"), stream)
+        }) {
+            assert_eq!(flow["address"], stream.peer_addr().expect("an address").to_string());
+            assert_eq!((&flow["protocol"], &flow["path"]), (&"TCP".into(), &"local".into()), "{flow}");
+            assert_eq!(flow["backend"], server.address.to_string());
+            assert_eq!(
+                (&flow["listener"], &flow["route"]),
+                (&"default/db/tcp".into(), &"default/one".into())
+            );
+        }
+        let state = |state: &str| agent.metric_with("sluice_forward_flows", &[&format!("state=\"{state}\"")]);
+        assert_eq!(state("established"), 2.0);
+        assert_eq!(agent.metric_with("sluice_map_entries", &["map=\"FLOWS\""]), all.len() as f64);
+
+        drop(open);
+        // What has ended waits five seconds for what is late.
+        agent.wait("every flow to be over", || flows(&agent, &[]).is_empty());
+        agent.wait("every line", || log_lines(&log).len() as u64 == count);
+        let (received, answered) = sent();
+        let want = [received, answered, bytes(received, payload), bytes(answered, payload + count * NAME)];
+        assert_eq!(metrics(&agent), (count, want), "the same, now that they have ended");
+        let logged = log_lines(&log);
+        let fields = ["packets_in", "packets_out", "bytes_in", "bytes_out"];
+        assert_eq!(fields.map(|field| sum(&logged, field)), want);
+        for line in &logged {
+            assert_eq!((&line["kind"], &line["close"]), (&"forward".into(), &"closed".into()), "{line}");
+            assert_eq!(
+                (&line["listener"], &line["route"]),
+                (&"default/db/tcp".into(), &"default/one".into())
+            );
+            assert_eq!(
+                (&line["backend"], &line["endpoint"]),
+                (&"default/one:80".into(), &server.address.to_string().into())
+            );
+            assert_eq!(line["at"], at(own, 5001).to_string());
+        }
+        assert_eq!(agent.metric_with("sluice_forward_notes_total", &["reason=\"event_lost\""]), 0.0);
+        assert_eq!(agent.metric("sluice_forward_flows"), 0.0);
+    }
+}
+
+#[test]
+fn figures_and_names_outlive_the_agent_and_a_backend_that_goes() {
+    let lab = Lab::new("figures-life");
+    for (own, backend, ..) in FAMILIES {
+        let (one, two) = (at(backend, 8001), at(backend, 8002));
+        let listener = lab.backend.enter(|| TcpListener::bind(one)).expect("a listener");
+        let _two = lab.backend.enter(|| TcpListener::bind(two)).expect("a listener");
+        let mut agent = Agent::start(&lab.gateway, &objects(one), WORKERS);
+        let near = lab.client.enter(|| TcpStream::connect(at(own, 5001))).expect("a connection");
+        let (far, _) = listener.accept().expect("it arrives");
+        let moved = |mut from: &TcpStream, mut to: &TcpStream| {
+            from.write_all(b"x").expect("it is sent");
+            to.read_exact(&mut [0]).expect("it arrives");
+        };
+        moved(&near, &far);
+        agent.change(&objects(two));
+        let labels = [format!("backend=\"{one}\""), "route=\"default/one\"".to_owned()];
+        let labels: Vec<_> = labels.iter().map(String::as_str).collect();
+        let packets = || agent.metric_with("sluice_forward_packets_total", &labels);
+        let before = packets();
+        assert!(before >= 5.0, "{before}");
+        moved(&near, &far);
+        agent.wait("what the removed backend's flow carries to be counted", || packets() > before);
+        assert_eq!(flows(&agent, &["--backend", &one.to_string()])[0]["route"], "default/one");
+
+        let before = packets();
+        agent.kill();
+        moved(&far, &near);
+        agent.launch();
+        agent.wait_ready();
+        let flow = &flows(&agent, &["--backend", "default/one"])[0];
+        assert_eq!(
+            (&flow["listener"], &flow["service"]),
+            (&"default/db/tcp".into(), &"default/one:80".into())
+        );
+        assert!(agent.metric_with("sluice_forward_packets_total", &labels) > before);
+        assert_eq!(agent.metric_with("sluice_forward_connections_total", &labels), 1.0);
+        assert!(agent.stop().success());
+        drop((near, far));
+        assert!(agent.sluice(&["uninstall"]).status.success());
+    }
+}
+
+#[test]
+fn what_opens_and_ends_is_followed() {
+    let lab = Lab::new("figures-follow");
+    let server = echo::tcp(&lab.backend, at(BACKEND4, 8001), "one");
+    let agent = Agent::start(&lab.gateway, &objects(server.address), WORKERS);
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("followed");
+    let mut command = agent.command(&["flows", "--follow", "-o", "json", "--binding", "*:5001/tcp"]);
+    command.stdout(std::fs::File::create(&path).expect("a file")).stderr(Stdio::inherit());
+    let before = open(&lab.client, GATEWAY4);
+    agent.wait("the flow", || flows(&agent, &[]).len() == 1);
+    std::thread::sleep(Duration::from_millis(50));
+    let mut follower = lab.gateway.spawn(&mut command);
+    let of =
+        |event: &str| log_lines(&path).into_iter().filter(|line| line["event"] == event).collect::<Vec<_>>();
+    // Until it follows, what opens may be before its time.
+    let mut streams = Vec::new();
+    agent.wait("the follower", || {
+        streams.push(open(&lab.client, GATEWAY4));
+        std::thread::sleep(Duration::from_millis(300));
+        !of("opened").is_empty()
+    });
+    assert_eq!(of("ended").len(), 0);
+    drop(before);
+    agent.wait("its end", || of("ended").len() == 1);
+    let ended = of("ended").remove(0);
+    assert_eq!((&ended["flow"]["close"], &ended["flow"]["route"]), (&"closed".into(), &"default/one".into()));
+    let opened = of("opened");
+    assert!(opened.iter().all(|line| line["flow"]["id"] != ended["flow"]["id"]), "it was open before");
+    follower.kill().expect("a child can be killed");
+    follower.wait().expect("a child can be waited for");
+}
