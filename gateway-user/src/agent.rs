@@ -41,6 +41,7 @@ use tracing::{info, warn};
 use crate::admin::view::DiagnosticView;
 use crate::core::host::{Host, Listening};
 use crate::core::names::{Names, wanted};
+use crate::core::transport::Transport;
 use crate::dataplane::{self, Addresses, Dataplane, LogLevel};
 use crate::proxy::{self, Proxy};
 use crate::source::{Diagnostic, EndpointFlag, Input, Loaded, Resolver, StoreError};
@@ -351,10 +352,13 @@ impl Agent<'_> {
     /// The host as compilation shall see it.
     fn host(&mut self) -> Host {
         let own = self.engine.own_addresses();
-        let mut host = dataplane::host::host(&own);
-        host.listening.retain(|socket| !self.engine.is_bound(socket.at));
-        host.listening
-            .push(Listening { at: self.config.metrics, process: "sluice's own metrics".to_owned() });
+        let mut host = dataplane::host::host(&own, &self.engine.udp_ports());
+        host.listening.retain(|socket| !self.engine.is_bound(socket));
+        host.listening.push(Listening {
+            transport: Transport::Tcp,
+            at: self.config.metrics,
+            process: "sluice's own metrics".to_owned(),
+        });
         host.names =
             Names { allowed: self.config.allow_external_names.clone(), known: self.resolver.known() };
         host

@@ -24,7 +24,10 @@ use crate::core::snapshot::Snapshot;
 
 pub use config::Config;
 pub use http::{Preview, preview};
-pub use totals::{BindingLabel, CloseReason, HttpTotals, LATENCY_BOUNDS, Latency, TcpKey, TcpTotals, Totals};
+pub use totals::{
+    BindingLabel, CloseReason, DropReason, FlowEnd, HttpTotals, LATENCY_BOUNDS, Latency, RelayKey, RelayTotals,
+    Totals, UdpTotals,
+};
 
 mod config;
 mod connection;

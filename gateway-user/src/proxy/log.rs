@@ -96,7 +96,7 @@ struct Line<'a> {
 }
 
 /// What is said of a relayed connection.
-pub(super) struct TcpLine<'a> {
+pub(super) struct RelayLine<'a> {
     pub(super) listener: &'a str,
     pub(super) route: &'a str,
     pub(super) backend: Option<&'a str>,
@@ -141,7 +141,7 @@ impl Log {
     }
 
     /// Hands over a line for a relayed connection; false if it was dropped.
-    pub(super) fn tcp(&self, tcp: &TcpLine<'_>, connection: &Connection) -> bool {
+    pub(super) fn tcp(&self, tcp: &RelayLine<'_>, connection: &Connection) -> bool {
         self.send(&Line {
             kind: "tcp",
             close: Some(connection.reason().name()),

@@ -24,6 +24,7 @@ use super::view::{Bound, Held, View};
 use super::{Config, Question, http, relay};
 use crate::core::load::{Loads, WorkerLoad};
 use crate::core::snapshot::BoundService;
+use crate::core::transport::Transport;
 
 /// What all workers share; nothing in it is written by two of them.
 pub(super) struct Shared {
@@ -293,7 +294,7 @@ fn admit(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
     let Ok(local) = stream.local_addr() else { return };
     let connection = Connection::open(worker.clone(), canonical(peer), canonical(local));
     let view = worker.view();
-    let Some(bound) = view.bound(local) else {
+    let Some(bound) = view.bound(Transport::Tcp, local) else {
         connection.ends(CloseReason::Unknown);
         return reset(stream);
     };
@@ -306,7 +307,7 @@ fn dispatch(bound: &Bound, connection: Connection, stream: TcpStream) {
         BoundService::Http(_) => {
             tokio::task::spawn_local(http::serve(connection, stream));
         }
-        BoundService::Tcp(service) => {
+        BoundService::L4(service) => {
             if let Some(relay) = relay::begin(bound, service, connection, stream) {
                 tokio::task::spawn_local(relay);
             }

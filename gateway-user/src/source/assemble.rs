@@ -195,9 +195,9 @@ fn add(model: &mut Model, object: &Object, generation: i64) {
             }
             model.http_routes.insert(name, route);
         }
-        Body::Tcp(mut route) => {
+        Body::L4(mut route) => {
             with(&mut route.meta);
-            model.tcp_routes.insert(name, route);
+            model.l4_routes.insert((route.transport, name), route);
         }
         Body::Unbuilt(mut route) => {
             with(&mut route.meta);
