@@ -33,7 +33,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use gateway_ebpf::abi::TCP;
 use ipnet::IpNet;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
@@ -192,7 +191,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
         })
         .map_err(start("the workers"))?;
         let unregistered = change::Unregistered::new(&proxy.sockets()).map_err(start("the workers"))?;
-        let sockets = proxy.sockets().into_iter().map(|(worker, v6, _)| (worker, v6, TCP)).collect();
+        let sockets = proxy.kinds().map(|(worker, v6, kind)| (worker, v6, kind.number())).collect();
         let running = proxy.start(dataplane.loads()).map_err(start("the workers"))?;
         dataplane.attach()?;
 

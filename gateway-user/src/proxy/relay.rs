@@ -145,15 +145,22 @@ impl Drop for Relayed {
     fn drop(&mut self) {
         let Some(log) = &self.worker().shared.log else { return };
         let backend = self.service.backends.get(&self.backend.get());
+        let connection = &self.connection;
         let line = RelayLine {
+            transport: Transport::Tcp,
+            client: connection.peer,
+            at: connection.local,
+            began: connection.began,
+            close: connection.reason().name(),
             listener: &self.service.listener,
             route: &self.service.route,
             backend: backend.map(|b| &*b.name),
             endpoint: backend.map(|b| b.at),
             bytes_in: self.bytes_in.get(),
             bytes_out: self.bytes_out.get(),
+            datagrams: None,
         };
-        if !log.tcp(&line, &self.connection) {
+        if !log.relayed(&line) {
             self.worker().cells().log_dropped.add(1);
         }
     }

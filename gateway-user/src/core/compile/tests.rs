@@ -6,6 +6,7 @@ mod properties;
 mod room;
 mod routes;
 mod services;
+mod udp;
 
 use std::net::{IpAddr, SocketAddr};
 

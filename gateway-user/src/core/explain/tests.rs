@@ -328,7 +328,7 @@ fn no_binding_says_why_the_listener_is_not_served() {
         ),
         (
             "gateway gw\nlistener tls HTTPS 443",
-            "listener default/gw/tls: Accepted (UnsupportedProtocol): protocol HTTPS is not supported (use HTTP or TCP)",
+            "listener default/gw/tls: Accepted (UnsupportedProtocol): protocol HTTPS is not supported (use HTTP, TCP or UDP)",
         ),
         (
             "class theirs example.com/x\ngateway gw class=theirs\nlistener a HTTP 443",

@@ -154,10 +154,10 @@ fn tcp_excludes_every_other_listener_on_its_port_but_udp() {
          listener gw/h Conflicted=True:ProtocolConflict
          listener gw/s Conflicted=True:ProtocolConflict
          listener gw/u Conflicted=False
-         gateway gw Accepted=False:ListenersNotValid
+         gateway gw Accepted=True:ListenersNotValid
          listener two/t Accepted=True
          listener two/t attached=0 kinds=[TCPRoute]
-         !bound *:80
+         !bound *:80 …
          bound *:80/udp reject
          bound *:90 reject
          bound *:90/udp reject",
