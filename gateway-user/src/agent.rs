@@ -89,6 +89,8 @@ pub struct Config {
     pub bpf_log_level: LogLevel,
     /// How long connections may take to end when the agent is stopped.
     pub drain_timeout: Duration,
+    /// How long a UDP flow may be quiet before it ends.
+    pub udp_idle: Duration,
 }
 
 /// Why an agent does not start.
@@ -186,6 +188,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
         let addresses = Addresses::open().await?;
         let proxy = Proxy::bind(proxy::Config {
             workers: workers as usize,
+            udp_idle: config.udp_idle,
             access_log: access_log.clone().map(|log| Box::new(log) as Box<dyn io::Write + Send + Sync>),
             ..proxy::Config::default()
         })

@@ -61,6 +61,9 @@ pub(super) struct Args {
     #[arg(long, value_name = "DURATION", default_value = "30s", env = "SLUICE_DRAIN_TIMEOUT",
         value_parser = duration)]
     drain_timeout: Duration,
+    /// How long a UDP flow may be quiet before it ends: `60s`, `5m`
+    #[arg(long, value_name = "DURATION", default_value = "60s", env = "SLUICE_UDP_IDLE", value_parser = duration)]
+    udp_idle: Duration,
 }
 
 pub(super) fn run(args: Args) -> Result<Exit> {
@@ -78,6 +81,7 @@ pub(super) fn run(args: Args) -> Result<Exit> {
         access_log: args.access_log,
         bpf_log_level: args.bpf_log_level,
         drain_timeout: args.drain_timeout,
+        udp_idle: args.udp_idle,
     })?;
     Ok(Exit::Yes)
 }

@@ -129,7 +129,8 @@ impl Flow {
         });
     }
 
-    /// Whether an error is one that the other side sent by ICMP for an earlier datagram; it is counted then.
+    /// Whether an error is one that the other side sent by ICMP for an earlier datagram; it is counted then. The kernel
+    /// tells of it with the next datagram of the same socket.
     fn is_notice(&self, to: Way, error: &io::Error) -> bool {
         let notice = matches!(
             error.kind(),
@@ -221,6 +222,12 @@ fn add(cell: &Cell<u64>, n: u64) {
 
 impl Drop for Flow {
     fn drop(&mut self) {
+        // What came back for the last datagrams, and nobody has asked for.
+        for (way, socket) in [(Way::Up, &self.upstream), (Way::Down, &self.downstream)] {
+            if let Ok(Some(error)) = socket.take_error() {
+                self.is_notice(way, &error);
+            }
+        }
         self.udp().open.sub(1);
         self.udp().end(self.end.get());
         self.worker.forget(&self.ends, self.id);
