@@ -13,8 +13,8 @@ use gateway_user::core::compile::compile;
 use gateway_user::core::host::Host;
 use gateway_user::core::model::{
     AllowedRoutes, BackendRef, Endpoint, EndpointSlice, FromNamespaces, GATEWAY_GROUP, Gateway,
-    GatewayAddress, GroupKind, HttpMatch, HttpRoute, HttpRule, Listener, Meta, Model, ObjectName, ParentRef,
-    PathMatch, Protocol, Service, ServicePort, L4Route, L4Rule,
+    GatewayAddress, GroupKind, HttpMatch, HttpRoute, HttpRule, L4Route, L4Rule, Listener, Meta, Model,
+    ObjectName, ParentRef, PathMatch, Protocol, Service, ServicePort,
 };
 use gateway_user::core::plan::{Have, plan};
 use gateway_user::core::route::{HttpTable, RequestView};

@@ -17,6 +17,6 @@ pub mod route;
 pub mod snapshot;
 pub mod status;
 pub mod steer;
-pub mod transport;
 #[cfg(test)]
 mod testing;
+pub mod transport;

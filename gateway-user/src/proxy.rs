@@ -26,8 +26,8 @@ use crate::core::transport::Transport;
 pub use config::Config;
 pub use http::{Preview, preview};
 pub use totals::{
-    BindingLabel, CloseReason, DropReason, FlowEnd, HttpTotals, LATENCY_BOUNDS, Latency, RelayKey, RelayTotals,
-    Totals, UdpTotals,
+    BindingLabel, CloseReason, DropReason, FlowEnd, HttpTotals, LATENCY_BOUNDS, Latency, RelayKey,
+    RelayTotals, Totals, UdpTotals,
 };
 
 mod config;

@@ -161,7 +161,8 @@ fn flows_are_spread_by_weight_and_the_invalid_share_is_silent() {
 #[test]
 fn clients_and_endpoints_on_the_node_itself() {
     let bed = Bed::new("udp-local");
-    let endpoints: [SocketAddr; 2] = ["127.0.0.1:8003", "[::1]:8003"].map(|at| at.parse().expect("an address"));
+    let endpoints: [SocketAddr; 2] =
+        ["127.0.0.1:8003", "[::1]:8003"].map(|at| at.parse().expect("an address"));
     let loopback = endpoints.map(|at| udp::echo(&bed.lab.gateway, at, "loopback"));
     let yaml = [
         bed.both(),
@@ -197,7 +198,8 @@ fn two_hundred_sockets_at_once() {
                 client.send(format!("{round} {number}").as_bytes()).expect("a datagram");
             }
             for (number, client) in clients.iter().enumerate() {
-                let answer = client.receive(PATIENCE).unwrap_or_else(|e| panic!("{ip}: {round} {number}: {e}"));
+                let answer =
+                    client.receive(PATIENCE).unwrap_or_else(|e| panic!("{ip}: {round} {number}: {e}"));
                 let answer = String::from_utf8(answer).expect("text");
                 let want = format!("{round} {number}");
                 assert_eq!(answer.lines().last(), Some(want.as_str()), "{ip}");
@@ -230,7 +232,6 @@ fn quiet_flows_end_and_so_do_those_of_a_binding_that_went() {
     ]
     .concat();
     let client = UdpClient::new(&bed.lab.client, at(FAMILIES[0].0, 5302));
-    agent.change(&bed.both().replace("gatewayClassName: sluice", "gatewayClassName: other"));
     assert_eq!(asks(&client), "two");
     agent.change(&only_one);
     agent.wait("the flow to end", || {

@@ -120,11 +120,8 @@ fn a_quiet_flow_ends_and_the_next_datagram_begins_another() {
 #[test]
 fn the_access_log_has_a_line_for_each_flow() {
     let (sink, backend) = (Sink::default(), backend(false, "one"));
-    let config = Config {
-        access_log: Some(Box::new(sink.clone())),
-        udp_idle: Duration::from_millis(200),
-        ..single()
-    };
+    let config =
+        Config { access_log: Some(Box::new(sink.clone())), udp_idle: Duration::from_millis(200), ..single() };
     let gateway = Gateway::udp(config, &udp(&[backend.address]));
     let client = client(&gateway, false);
     let back = client.ask(b"question", PATIENCE).unwrap();

@@ -66,7 +66,12 @@ pub async fn explain(question: &QuestionView, scene: &Scene<'_>, live: Option<&L
                 ));
             }
             if keys.is_empty() {
-                view.answers.push(AnswerView::default().failed(explain::no_binding(scene, Transport::Tcp, *to, *port)));
+                view.answers.push(AnswerView::default().failed(explain::no_binding(
+                    scene,
+                    Transport::Tcp,
+                    *to,
+                    *port,
+                )));
             }
             let client = from.unwrap_or_else(|| {
                 let six = to.is_some_and(|to| to.to_canonical().is_ipv6());

@@ -8,9 +8,9 @@ use gateway_ebpf::abi::{ANY, Action, BindingKey, Verdict};
 use super::board::Board;
 use crate::admin::view::{BindingView, Lookups, MapView, MapsView};
 use crate::core::snapshot::Snapshot;
+use crate::core::transport::Transport;
 use crate::dataplane::{self, Counts};
 use crate::metrics::{BindingLabels, Facts, Flows, HttpLabels, Kernel, RelayLabels, Relayed, Requests};
-use crate::core::transport::Transport;
 use crate::proxy::{BindingLabel, LATENCY_BOUNDS, RelayKey, RelayTotals, Totals};
 
 const MICROS: f64 = 1e-6;
@@ -75,8 +75,7 @@ pub(super) fn facts(board: &Board) -> Facts {
 
 fn workers(totals: Totals) -> Facts {
     let of_tcp = |label: &BindingLabel| label.transport == Transport::Tcp;
-    let (tcp, udp): (Vec<_>, Vec<_>) =
-        totals.relayed.into_iter().partition(|(key, _)| of_tcp(&key.binding));
+    let (tcp, udp): (Vec<_>, Vec<_>) = totals.relayed.into_iter().partition(|(key, _)| of_tcp(&key.binding));
     let accepted = totals.accepted.iter().filter(|(label, _)| of_tcp(label));
     Facts {
         accepted: accepted.map(|(label, count)| (binding(label), *count)).collect(),

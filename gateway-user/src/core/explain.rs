@@ -138,8 +138,13 @@ pub fn bindings(snapshot: &Snapshot, to: Option<IpAddr>, port: u16, host: Option
         let packet = tuple(Transport::Tcp, (ANY, 0), (wire(to), port));
         return steer::binding(&snapshot.image, &packet).map(|(key, _)| key).into_iter().collect();
     }
-    let of_port: Vec<BindingKey> =
-        snapshot.image.bindings.keys().copied().filter(|k| k.port == port && k.protocol == Transport::Tcp.number()).collect();
+    let of_port: Vec<BindingKey> = snapshot
+        .image
+        .bindings
+        .keys()
+        .copied()
+        .filter(|k| k.port == port && k.protocol == Transport::Tcp.number())
+        .collect();
     let fits = |key: &BindingKey| match (snapshot.bindings.get(key).map(|b| &b.service), host) {
         (Some(BoundService::Http(table)), Some(host)) => table.inspect(host).listeners().any(|l| l.fits),
         _ => false,

@@ -202,7 +202,14 @@ mod tests {
     fn service(slots: &[u32]) -> L4Service {
         let at = |id: u32| L4Backend { at: ([127, 0, 0, 1], id as u16).into(), name: "a/b:1".into() };
         let backends: BTreeMap<_, _> = slots.iter().filter(|id| **id > 0).map(|id| (*id, at(*id))).collect();
-        L4Service { transport: Transport::Tcp, id: 0, route: "a/r".into(), listener: "a/g/l".into(), slots: slots.into(), backends }
+        L4Service {
+            transport: Transport::Tcp,
+            id: 0,
+            route: "a/r".into(),
+            listener: "a/g/l".into(),
+            slots: slots.into(),
+            backends,
+        }
     }
 
     #[test]

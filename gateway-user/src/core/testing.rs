@@ -229,7 +229,10 @@ impl Builder {
             let port = words.get("port").unwrap_or("");
             let protocol = words.get("protocol").unwrap_or("TCP");
             let slice = EndpointSlice {
-                meta: Meta { name: object(&format!("{}-{port}-{at}{}", meta.name, protocol.trim_start_matches("TCP"))), ..meta.clone() },
+                meta: Meta {
+                    name: object(&format!("{}-{port}-{at}{}", meta.name, protocol.trim_start_matches("TCP"))),
+                    ..meta.clone()
+                },
                 service: meta.name.name.clone(),
                 endpoints: vec![endpoint],
                 ports: vec![(port.into(), Some(address.port()), protocol.into())],

@@ -28,7 +28,8 @@ pub fn host(own: &BTreeSet<IpAddr>, udp_ports: &BTreeSet<u16>) -> Host {
     let mut listening = listening(Transport::Tcp, entries("tcp").chain(entries("tcp6")));
     if !udp_ports.is_empty() {
         let bound = udp_entries("udp").chain(udp_entries("udp6"));
-        listening.extend(self::listening(Transport::Udp, bound.filter(|(at, _)| udp_ports.contains(&at.port()))));
+        listening
+            .extend(self::listening(Transport::Udp, bound.filter(|(at, _)| udp_ports.contains(&at.port()))));
     }
     Host { addresses, listening, ..Host::default() }
 }

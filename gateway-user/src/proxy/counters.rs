@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxHashMap;
 
 use super::totals::{
-    BindingLabel, CloseReason, DropReason, FlowEnd, HttpTotals, LATENCY_BOUNDS, Latency, RelayKey, RelayTotals,
-    Totals, UdpTotals,
+    BindingLabel, CloseReason, DropReason, FlowEnd, HttpTotals, LATENCY_BOUNDS, Latency, RelayKey,
+    RelayTotals, Totals, UdpTotals,
 };
 use crate::core::snapshot::SeriesKey;
 
@@ -162,8 +162,11 @@ pub(super) struct Known {
 
 impl Registry {
     pub(super) fn new(workers: usize) -> Self {
-        let known =
-            Known { http: Family::new(workers), relayed: Family::new(workers), accepted: Family::new(workers) };
+        let known = Known {
+            http: Family::new(workers),
+            relayed: Family::new(workers),
+            accepted: Family::new(workers),
+        };
         Self { workers: cells(workers), known: Mutex::new(known) }
     }
 
@@ -202,7 +205,10 @@ impl Registry {
         UdpTotals {
             open: self.workers.iter().map(|w| w.udp.open.get()).collect(),
             ended: FlowEnd::ALL.iter().map(|why| (*why, sum(&|udp| &udp.ended[*why as usize]))).collect(),
-            dropped: DropReason::ALL.iter().map(|why| (*why, sum(&|udp| &udp.dropped[*why as usize]))).collect(),
+            dropped: DropReason::ALL
+                .iter()
+                .map(|why| (*why, sum(&|udp| &udp.dropped[*why as usize])))
+                .collect(),
             backend_errors: sum(&|udp| &udp.backend_errors),
             client_errors: sum(&|udp| &udp.client_errors),
         }

@@ -48,8 +48,7 @@ const fn refused(level: Level, message: &'static str) -> Cover {
 const ROUTES: &[Kind] = &[Kind::HttpRoute, Kind::GrpcRoute, Kind::TlsRoute, Kind::TcpRoute, Kind::UdpRoute];
 /// Those of which rules and backendRefs work.
 const BUILT: &[Kind] = &[Kind::HttpRoute, Kind::TcpRoute, Kind::UdpRoute];
-const UNBUILT: &[Kind] =
-    &[Kind::GrpcRoute, Kind::TlsRoute, Kind::BackendTlsPolicy, Kind::ListenerSet];
+const UNBUILT: &[Kind] = &[Kind::GrpcRoute, Kind::TlsRoute, Kind::BackendTlsPolicy, Kind::ListenerSet];
 const DEFAULT_GATEWAYS: &str = "default Gateways are not built; name the Gateway in parentRefs";
 
 /// Paths as in the schema, `[]` for a list's items.
@@ -68,7 +67,11 @@ pub(super) const TABLE: &[Row] = &[
     (&[Kind::Gateway], "spec.listeners[].port", Cover::Works),
     (&[Kind::Gateway], "spec.listeners[].protocol", Cover::Works),
     (&[Kind::Gateway], "spec.listeners[].allowedRoutes", Cover::Works),
-    (&[Kind::Gateway], "spec.listeners[].tls", refused(Level::Listener, "TLS is not built; use HTTP, TCP or UDP")),
+    (
+        &[Kind::Gateway],
+        "spec.listeners[].tls",
+        refused(Level::Listener, "TLS is not built; use HTTP, TCP or UDP"),
+    ),
     (
         &[Kind::Gateway],
         "spec.tls",

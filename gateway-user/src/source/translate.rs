@@ -15,8 +15,8 @@ use super::kind::Kind;
 use super::node::Node;
 use crate::core::model::{
     AllowedRoutes, BackendTlsPolicy, EndpointSlice, FromNamespaces, Gateway, GatewayAddress, GatewayClass,
-    GroupKind, HttpRoute, L4Route, LabelSelector, Listener, Meta, Operator, PolicyTarget, Protocol, ReferenceGrant,
-    Refusal, Requirement, Service, UnbuiltObject, UnbuiltRoute,
+    GroupKind, HttpRoute, L4Route, LabelSelector, Listener, Meta, Operator, PolicyTarget, Protocol,
+    ReferenceGrant, Refusal, Requirement, Service, UnbuiltObject, UnbuiltRoute,
 };
 use crate::core::transport::Transport;
 

@@ -2,7 +2,6 @@
 //!
 //! Owns nothing but the putting together.
 
-
 use super::parts::{candidate, endpoint, listener, object, place};
 use super::{Live, kernel, skips};
 use crate::admin::view::{AnswerView, BackendView, EndsView};

@@ -213,8 +213,10 @@ impl<'m> Resolver<'m> {
         let slices = self.slices.get(&(namespace, service));
         let all = || {
             slices.into_iter().flatten().flat_map(|slice| {
-                let number =
-                    slice.ports.iter().find(|(name, _, protocol)| *name == port.name && *protocol == port.protocol);
+                let number = slice
+                    .ports
+                    .iter()
+                    .find(|(name, _, protocol)| *name == port.name && *protocol == port.protocol);
                 let number = number.and_then(|(_, number, _)| *number);
                 slice.endpoints.iter().filter_map(move |endpoint| Some((endpoint, number?)))
             })

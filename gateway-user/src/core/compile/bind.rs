@@ -12,14 +12,14 @@ use rustc_hash::FxHashMap;
 use super::gateways::{Gateways, ListenerId};
 use super::http::{Tables, no_route, push};
 use super::ids::assign;
-use super::room::{self, Room};
 use super::l4::{RouteKey, Services};
+use super::room::{self, Room};
 use crate::core::model::{ObjectName, Protocol};
 use crate::core::route::HttpTable;
-use crate::core::transport::Transport;
 use crate::core::snapshot::{
-    BindingImage, BoundListeners, BoundService, Ids, MapImage, SeriesKey, L4Backend, L4Service,
+    BindingImage, BoundListeners, BoundService, Ids, L4Backend, L4Service, MapImage, SeriesKey,
 };
+use crate::core::transport::Transport;
 
 /// What the kernel and the workers get.
 pub(super) struct Bound {

@@ -74,9 +74,7 @@ impl<'m> Services<'m> {
                 outcome.refused.push(refusals(&rule.refusals));
             }
             if at > 0 {
-                outcome
-                    .refused
-                    .push(format!("spec.rules[{at}]: a {kind} has one rule (remove the others)"));
+                outcome.refused.push(format!("spec.rules[{at}]: a {kind} has one rule (remove the others)"));
             }
             for (b, backend) in rule.backends.iter().enumerate() {
                 if !backend.refusals.is_empty() {

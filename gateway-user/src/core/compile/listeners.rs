@@ -240,7 +240,8 @@ fn between(gateways: &mut [GatewayWork<'_>], at: usize, claims: &BTreeMap<Bindin
     let addresses = gateway.place.addresses();
     for work in gateway.listeners.iter().filter(|w| w.refused.is_none() && w.conflict.is_none()) {
         let port = work.listener.port;
-        let older = addresses.iter().find_map(|&a| claims.get(&key(work.listener, a))?.indistinct(work.listener));
+        let older =
+            addresses.iter().find_map(|&a| claims.get(&key(work.listener, a))?.indistinct(work.listener));
         let Some((g, l)) = older else { continue };
         let other = gateways[g].listeners[l].listener;
         let reason = indistinct(work.listener, other).unwrap_or("ProtocolConflict");

@@ -17,8 +17,8 @@ use crate::core::host::{Host, Listening};
 use crate::core::route::Target;
 use crate::core::snapshot::{BoundListeners, BoundService, Ids, Snapshot};
 use crate::core::status::Condition;
-use crate::core::transport::Transport;
 use crate::core::testing::{model, object};
+use crate::core::transport::Transport;
 
 /// A host with 192.0.2.1 and 2001:db8::1, where processes listen as given: `ADDRESS:PORT`, `udp ADDRESS:PORT`.
 fn host(listening: &[&str]) -> Host {

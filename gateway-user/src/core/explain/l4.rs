@@ -79,8 +79,7 @@ pub fn l4(scene: &Scene<'_>, bound: &BoundListeners, packet: &Tuple) -> L4 {
         }
         // The oldest one that is attached has the listener all the same.
         BoundService::Reject => {
-            let oldest =
-                routes().filter(|r| attached(r)).min_by(|a, b| age(&a.meta).cmp(&age(&b.meta)));
+            let oldest = routes().filter(|r| attached(r)).min_by(|a, b| age(&a.meta).cmp(&age(&b.meta)));
             l4.route = oldest.map(|route| route.meta.name.to_string().into());
             oldest
         }

@@ -148,8 +148,7 @@ impl L4 {
         } else {
             format!("{lost}: {kind} {route} has nothing to connect to")
         };
-        let mut remedies: Vec<String> =
-            negative(scene.report, kind, &object(route)).into_iter().collect();
+        let mut remedies: Vec<String> = negative(scene.report, kind, &object(route)).into_iter().collect();
         if remedies.is_empty() {
             let empty = self.shares.iter().filter(|s| s.weight > 0 && s.endpoints.is_empty());
             remedies.extend(empty.map(|shares| no_endpoints(scene, &shares.name)));

@@ -336,7 +336,8 @@ fn no_binding_says_why_the_listener_is_not_served() {
         ),
     ] {
         let (model, snapshot) = compiled(objects);
-        let outcome = no_binding(&scene(&model, &snapshot), Transport::Tcp, Some("10.0.0.9".parse().unwrap()), 443);
+        let outcome =
+            no_binding(&scene(&model, &snapshot), Transport::Tcp, Some("10.0.0.9".parse().unwrap()), 443);
         assert_eq!(outcome.remedy, want);
         assert_eq!(
             outcome.message,

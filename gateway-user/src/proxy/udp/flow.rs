@@ -134,7 +134,9 @@ impl Flow {
     fn is_notice(&self, to: Way, error: &io::Error) -> bool {
         let notice = matches!(
             error.kind(),
-            io::ErrorKind::ConnectionRefused | io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable
+            io::ErrorKind::ConnectionRefused
+                | io::ErrorKind::HostUnreachable
+                | io::ErrorKind::NetworkUnreachable
         );
         if notice {
             match to {

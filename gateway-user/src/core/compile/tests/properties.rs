@@ -177,8 +177,9 @@ fn l4_route() -> impl Strategy<Value = L4Route> {
     let rule =
         (backends(), refusals()).prop_map(|(backends, refusals)| L4Rule { name: None, backends, refusals });
     let transport = prop_oneof![3 => Just(Transport::Tcp), 1 => Just(Transport::Udp)];
-    (transport, meta(), parents(), prop::collection::vec(rule, 0..3), refusals())
-        .prop_map(|(transport, meta, parents, rules, refusals)| L4Route { transport, meta, parents, rules, refusals })
+    (transport, meta(), parents(), prop::collection::vec(rule, 0..3), refusals()).prop_map(
+        |(transport, meta, parents, rules, refusals)| L4Route { transport, meta, parents, rules, refusals },
+    )
 }
 
 fn service() -> impl Strategy<Value = Service> {

@@ -7,8 +7,7 @@ use crate::core::transport::Transport;
 
 const GW: &str = "gateway gw\nlistener t TCP 9000\nlistener u UDP 9000\n";
 const DNS: &str = "service dns 53:UDP\nendpoints dns 10.1.0.1:53 10.1.0.2:53 protocol=UDP\n";
-const BOTH: &str =
-    "service both 53:TCP 53:UDP\nendpoints both 10.1.0.3:1 port=53\nendpoints both 10.1.0.4:2 port=53 protocol=UDP\n";
+const BOTH: &str = "service both 53:TCP 53:UDP\nendpoints both 10.1.0.3:1 port=53\nendpoints both 10.1.0.4:2 port=53 protocol=UDP\n";
 
 #[test]
 fn a_listener_takes_routes_of_its_own_protocol() {
@@ -45,7 +44,11 @@ fn routes_of_both_kinds_may_have_one_name_and_one_port() {
 #[test]
 fn the_services_port_must_be_of_the_routes_protocol() {
     for (objects, reason, says) in [
-        ("service t 53\nudp r\nto t:53", "UnsupportedProtocol", "its protocol is TCP, not UDP (use a UDP port)"),
+        (
+            "service t 53\nudp r\nto t:53",
+            "UnsupportedProtocol",
+            "its protocol is TCP, not UDP (use a UDP port)",
+        ),
         ("service t 53:SCTP\nudp r\nto t:53", "UnsupportedProtocol", "its protocol is SCTP, not UDP"),
         ("udp r\nto none:53", "BackendNotFound", "there is no Service default/none"),
         ("udp r\nto dns:54", "BackendNotFound", "has no port 54"),
@@ -113,7 +116,8 @@ fn a_process_has_a_port_of_its_own_protocol() {
 
 #[test]
 fn grants_name_the_kind_of_route() {
-    let objects = format!("{GW}service x/s 53:UDP\nendpoints x/s 10.1.0.5:1 protocol=UDP\nudp r\nto x/s:53\n");
+    let objects =
+        format!("{GW}service x/s 53:UDP\nendpoints x/s 10.1.0.5:1 protocol=UDP\nudp r\nto x/s:53\n");
     check(&format!("{objects}grant x/g from=TCPRoute/default"), "bound *:9000/udp reject");
     check(&format!("{objects}grant x/g from=UDPRoute/default"), "bound *:9000/udp udp r");
 }
