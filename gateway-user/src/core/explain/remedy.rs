@@ -50,8 +50,10 @@ pub fn no_binding(scene: &Scene<'_>, transport: Transport, to: Option<IpAddr>, p
     served.sort();
     let remedy = if !unserved.is_empty() {
         unserved.join("; ")
-    } else if served.is_empty() {
+    } else if scene.snapshot.image.bindings.is_empty() {
         "no listener is served at all; see `sluice status`".to_owned()
+    } else if served.is_empty() {
+        format!("no listener is served by {}; add one", transport.name())
     } else {
         format!("add a listener, or use one of: {}", served.join(", "))
     };

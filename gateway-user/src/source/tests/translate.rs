@@ -285,15 +285,25 @@ fn endpoints_from_flags() {
     // Flags, the ports of the Service afterwards, and each slice's ports.
     let written = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{name: x, port: 80}, {name: y, port: 81}]}\n";
     for (text, flags, ports, slices) in [
-        ("", &["default/a:80=127.0.0.1:1"][..], &[80][..], &["port-80=1"][..]),
-        ("", &["default/a=127.0.0.1:1"], &[1], &["port-1=1"]),
-        ("", &["default/a:80=127.0.0.1:1", "default/a:80=[::1]:2"], &[80], &["port-80=1", "port-80=2"]),
-        ("", &["default/a:80=127.0.0.1:1", "default/a=127.0.0.1:2"], &[80], &["port-80=1", "port-80=2"]),
+        ("", &["default/a:80=127.0.0.1:1"][..], &[80, 80][..], &["port-80=1,port-80-udp=1"][..]),
+        ("", &["default/a=127.0.0.1:1"], &[1, 1], &["port-1=1,port-1-udp=1"]),
+        (
+            "",
+            &["default/a:80=127.0.0.1:1", "default/a:80=[::1]:2"],
+            &[80, 80],
+            &["port-80=1,port-80-udp=1", "port-80=2,port-80-udp=2"],
+        ),
+        (
+            "",
+            &["default/a:80=127.0.0.1:1", "default/a=127.0.0.1:2"],
+            &[80, 80],
+            &["port-80=1,port-80-udp=1", "port-80=2,port-80-udp=2"],
+        ),
         (
             "",
             &["default/a:80=127.0.0.1:1", "default/a:81=127.0.0.1:2"],
-            &[80, 81],
-            &["port-80=1", "port-81=2"],
+            &[80, 80, 81, 81],
+            &["port-80=1,port-80-udp=1", "port-81=2,port-81-udp=2"],
         ),
         (written, &["default/a:81=127.0.0.1:1"], &[80, 81], &["y=1"]),
         (written, &["default/a=127.0.0.1:1"], &[80, 81], &["x=1,y=1"]),
