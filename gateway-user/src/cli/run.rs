@@ -137,6 +137,7 @@ pub(super) fn run(args: Args) -> Result<Exit> {
         access_log: args.access_log,
         bpf_log_level: args.bpf_log_level,
         drain_timeout: args.drain_timeout,
+        udp_idle: forward.udp_idle_timeout,
         forward: (forward.forward == Forward::Auto).then(|| Forwarding {
             flows: forward.flows,
             opening: forward.opening_flows,
