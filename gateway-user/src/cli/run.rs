@@ -137,7 +137,7 @@ pub(super) fn run(args: Args) -> Result<Exit> {
         access_log: args.access_log,
         bpf_log_level: args.bpf_log_level,
         drain_timeout: args.drain_timeout,
-        forward: (forward.forward == Forward::Auto).then(|| Forwarding {
+        forward: (forward.forward == Forward::Auto).then_some(Forwarding {
             flows: forward.flows,
             opening: forward.opening_flows,
             ports: forward.snat_ports,
