@@ -55,7 +55,7 @@ use access_log::AccessLog;
 use board::Board;
 use change::Engine;
 use events::{Ask, Event, Events};
-use forward::Forwarder;
+use forward::{Forwarder, Look};
 use memory::Memory;
 pub use objects::{ApplyCall, DeleteCall, GetCall};
 use supervisor::Supervisor;
@@ -363,7 +363,7 @@ impl Agent<'_> {
                     self.engine.follow(host).await;
                 }
                 Event::Network => {
-                    if self.engine.follow_network().await {
+                    if self.engine.follow_network(Look::Whole).await {
                         let host = self.host();
                         self.engine.follow(host).await;
                     }
@@ -388,7 +388,7 @@ impl Agent<'_> {
                     self.supervisor.beat();
                     self.engine.sweep();
                     if host_due {
-                        self.engine.follow_network().await;
+                        self.engine.follow_network(Look::Hooks).await;
                         self.engine.keep_addresses().await;
                     }
                     if host_due || self.engine.retry_due() {

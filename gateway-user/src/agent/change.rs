@@ -14,10 +14,10 @@ use gateway_ebpf::abi::{ANY, Action, Address, BindingKey, mapped};
 use tracing::{debug, error, info, warn};
 
 use super::board::{Board, Serving, epoch_seconds, now};
-use super::forward::Forwarder;
+use super::forward::{Forwarder, Look};
 use super::memory::Memory;
 use super::{diagnostic_view, heap, words};
-use crate::admin::view::{ExternalNameView, ForwardingView, StatusView, negative};
+use crate::admin::view::{ExternalNameView, StatusView, negative};
 use crate::core::compile::compile;
 use crate::core::host::{Host, Listening};
 use crate::core::model::{Model, Protocol};
@@ -131,12 +131,12 @@ impl Engine {
     }
 
     /// The host's network may have changed: hooks and ways follow it. True if the host has other addresses.
-    pub(super) async fn follow_network(&mut self) -> bool {
+    pub(super) async fn follow_network(&mut self, look: Look) -> bool {
         let Ok(forward) = &mut self.forward else { return false };
         // What could not be applied is tried again as a whole.
         let Some(before) = &self.ways else { return false };
         let backends = &self.snapshot.image.backends;
-        let ways = forward.survey(&mut self.dataplane, backends).await;
+        let ways = forward.survey(look, &mut self.dataplane, backends).await;
         let moved = ways.local != before.local;
         let want = MapImage { backends: backends.clone(), ways, ..MapImage::default() };
         let steps = plan::follow(before, &want);
@@ -177,13 +177,8 @@ impl Engine {
     }
 
     fn show_forwarding(&self) {
-        let view = match &self.forward {
-            Ok(forward) => forward.view(&self.snapshot.image.backends),
-            Err(why) => ForwardingView { reason: Some(why.clone()), ..ForwardingView::default() },
-        };
-        if self.board.agent().forwarding != view {
-            self.board.change_agent(|agent| agent.forwarding = view);
-        }
+        let known = self.forward.as_ref().map(Forwarder::known).map_err(Clone::clone);
+        self.board.forwarding.store(known.into());
     }
 
     /// A new good input, to be compiled.
@@ -354,7 +349,7 @@ impl Engine {
         self.ways = None;
         let mut want = self.snapshot.image.clone();
         if let Ok(forward) = &mut self.forward {
-            want.ways = forward.survey(&mut self.dataplane, &want.backends).await;
+            want.ways = forward.survey(Look::New, &mut self.dataplane, &want.backends).await;
             step("survey");
         }
         let plan = plan::plan(&self.dataplane.have()?, &want)?;
@@ -383,7 +378,7 @@ impl Engine {
         let failed = self.addresses.sync(&self.snapshot.addresses).await;
         step("addresses");
         if self.addresses.own() != before {
-            self.follow_network().await;
+            self.follow_network(Look::Whole).await;
             step("ways");
         }
         self.show_forwarding();

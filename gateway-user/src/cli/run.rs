@@ -138,7 +138,7 @@ pub(super) fn run(args: Args) -> Result<Exit> {
         bpf_log_level: args.bpf_log_level,
         drain_timeout: args.drain_timeout,
         udp_idle: forward.udp_idle_timeout,
-        forward: (forward.forward == Forward::Auto).then(|| Forwarding {
+        forward: (forward.forward == Forward::Auto).then_some(Forwarding {
             flows: forward.flows,
             opening: forward.opening_flows,
             ports: forward.snat_ports,
