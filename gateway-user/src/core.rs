@@ -21,3 +21,4 @@ pub mod status;
 pub mod steer;
 #[cfg(test)]
 mod testing;
+pub mod transport;

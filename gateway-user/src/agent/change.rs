@@ -5,12 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gateway_ebpf::abi::{ANY, Action, Address, BindingKey, TCP, mapped};
+use gateway_ebpf::abi::{ANY, Action, Address, BindingKey, mapped};
 use tracing::{debug, error, info, warn};
 
 use super::board::{Board, Serving, epoch_seconds, now};
@@ -19,8 +19,8 @@ use super::memory::Memory;
 use super::{diagnostic_view, heap, words};
 use crate::admin::view::{ExternalNameView, ForwardingView, StatusView, negative};
 use crate::core::compile::compile;
-use crate::core::host::Host;
-use crate::core::model::Model;
+use crate::core::host::{Host, Listening};
+use crate::core::model::{Model, Protocol};
 use crate::core::plan;
 use crate::core::snapshot::{MapImage, Snapshot, Ways};
 use crate::core::status::{Outcome, finish};
@@ -271,14 +271,21 @@ impl Engine {
         self.addresses.own()
     }
 
-    /// Whether connections to a socket of the host come to us already.
-    pub(super) fn is_bound(&self, socket: SocketAddr) -> bool {
-        let address = wire(socket.ip());
+    /// Whether what is sent to a socket of the host comes to us already.
+    pub(super) fn is_bound(&self, socket: &Listening) -> bool {
+        let Listening { transport, at, .. } = socket;
+        let address = wire(at.ip());
         self.bound.iter().any(|key| {
-            key.protocol == TCP
-                && key.port == socket.port()
-                && (key.address == ANY || key.address == address || socket.ip().is_unspecified())
+            key.protocol == transport.number()
+                && key.port == at.port()
+                && (key.address == ANY || key.address == address || at.ip().is_unspecified())
         })
+    }
+
+    /// The ports of UDP listeners of the newest input.
+    pub(super) fn udp_ports(&self) -> BTreeSet<u16> {
+        let listeners = self.model.gateways.values().flat_map(|gateway| &gateway.listeners);
+        listeners.filter(|l| l.protocol == Protocol::Udp).map(|l| l.port).collect()
     }
 
     pub(super) fn set_log_level(&mut self, level: LogLevel) -> Result<(), dataplane::Error> {
