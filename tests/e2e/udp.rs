@@ -20,6 +20,9 @@ use gateway_tests::{
 
 use super::{FAMILIES, WORKERS, at};
 
+/// By the workers, which count.
+const RELAY: &[&str] = &["--workers", "2", "--forward", "off"];
+
 /// What is waited for that must not come.
 const SILENCE: Duration = Duration::from_millis(200);
 
@@ -61,7 +64,7 @@ fn asks(client: &UdpClient) -> String {
 #[test]
 fn answers_come_from_the_address_and_port_that_were_asked() {
     let bed = Bed::new("udp");
-    let agent = Agent::start(&bed.lab.gateway, &bed.both(), WORKERS);
+    let agent = Agent::start(&bed.lab.gateway, &bed.both(), RELAY);
     // A second address: the any-address listener must not answer from the first.
     for (extra, prefix) in [("10.9.1.77", 24), ("fd09:1::77", 64)] {
         bed.lab.gateway.address("client", extra.parse().expect("an address"), prefix);
@@ -98,7 +101,7 @@ fn answers_come_from_the_address_and_port_that_were_asked() {
 #[test]
 fn large_datagrams_go_both_ways_in_fragments() {
     let bed = Bed::new("large");
-    let _agent = Agent::start(&bed.lab.gateway, &bed.both(), WORKERS);
+    let _agent = Agent::start(&bed.lab.gateway, &bed.both(), RELAY);
     for (ip, _) in FAMILIES {
         for port in [5301, 5302] {
             let client = UdpClient::new(&bed.lab.client, at(ip, port));
@@ -122,7 +125,7 @@ fn flows_are_spread_by_weight_and_the_invalid_share_is_silent() {
         udp_route("none", &["dns/none"], &["missing"]),
     ]
     .concat();
-    let agent = Agent::start(&bed.lab.gateway, &yaml, WORKERS);
+    let agent = Agent::start(&bed.lab.gateway, &yaml, RELAY);
     for (ip, _) in FAMILIES {
         let clients: Vec<_> = (0..400).map(|_| UdpClient::new(&bed.lab.client, at(ip, 5301))).collect();
         for batch in clients.chunks(50) {
@@ -190,7 +193,7 @@ fn clients_and_endpoints_on_the_node_itself() {
 #[test]
 fn two_hundred_sockets_at_once() {
     let bed = Bed::new("udp-many");
-    let agent = Agent::start(&bed.lab.gateway, &bed.both(), WORKERS);
+    let agent = Agent::start(&bed.lab.gateway, &bed.both(), RELAY);
     for (ip, _) in FAMILIES {
         let clients: Vec<_> = (0..200).map(|_| UdpClient::new(&bed.lab.client, at(ip, 5301))).collect();
         for round in 0..5 {
@@ -212,7 +215,7 @@ fn two_hundred_sockets_at_once() {
 #[test]
 fn quiet_flows_end_and_so_do_those_of_a_binding_that_went() {
     let bed = Bed::new("udp-end");
-    let args = [WORKERS, &["--udp-idle-timeout", "1s"]].concat();
+    let args = [RELAY, &["--udp-idle-timeout", "1s"]].concat();
     let agent = Agent::start(&bed.lab.gateway, &bed.both(), &args);
     let closed = |reason: &str| {
         let label = format!("reason=\"{reason}\"");
@@ -253,7 +256,7 @@ fn tcp_and_udp_share_a_port() {
         tcp_route("same", &["dns"], &["stream"]),
     ]
     .concat();
-    let agent = Agent::start(&bed.lab.gateway, &yaml, WORKERS);
+    let agent = Agent::start(&bed.lab.gateway, &yaml, RELAY);
     for (ip, _) in FAMILIES {
         assert_eq!(asks(&UdpClient::new(&bed.lab.client, at(ip, 53))), "one");
         assert_eq!(client::tcp(&bed.lab.client, at(ip, 53), 10_000).expect("an echo"), "tcp");
@@ -265,7 +268,7 @@ fn tcp_and_udp_share_a_port() {
 #[test]
 fn a_client_of_a_fixed_port_goes_on_after_a_restart_of_the_agent() {
     let bed = Bed::new("udp-restart");
-    let mut agent = Agent::start(&bed.lab.gateway, &bed.both(), WORKERS);
+    let mut agent = Agent::start(&bed.lab.gateway, &bed.both(), RELAY);
     let clients = [(FAMILIES[0].0, CLIENT4), (FAMILIES[1].0, CLIENT6)]
         .map(|(ip, own)| UdpClient::from(&bed.lab.client, at(own, 40_000), at(ip, 5301)));
     for round in 0..2 {
@@ -292,7 +295,7 @@ fn a_port_that_a_process_has_is_left_to_it() {
     let bed = Bed::new("udp-own");
     let (ip, _) = FAMILIES[0];
     let own = udp::echo(&bed.lab.gateway, at([0, 0, 0, 0].into(), 5302), "own");
-    let agent = Agent::start(&bed.lab.gateway, &bed.both(), WORKERS);
+    let agent = Agent::start(&bed.lab.gateway, &bed.both(), RELAY);
     assert_eq!(asks(&UdpClient::new(&bed.lab.client, at(ip, 5302))), "own");
     assert_eq!(asks(&UdpClient::new(&bed.lab.client, at(ip, 5301))), "one");
     let status = agent.ask("status").to_string();
@@ -338,7 +341,7 @@ fn a_path_with_a_small_mtu_is_no_obstacle() {
     for (ns, device) in [(&bed.lab.client, "eth0"), (&bed.lab.gateway, "client")] {
         ns.run(&format!("ip link set {device} mtu 1300"));
     }
-    let _agent = Agent::start(&bed.lab.gateway, &bed.both(), WORKERS);
+    let _agent = Agent::start(&bed.lab.gateway, &bed.both(), RELAY);
     for (ip, _) in FAMILIES {
         let client = UdpClient::new(&bed.lab.client, at(ip, 5301));
         let echo = client.ask(&vec![b'x'; 1_400], PATIENCE).unwrap_or_else(|e| panic!("{ip}: {e}"));

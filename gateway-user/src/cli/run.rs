@@ -72,7 +72,7 @@ pub(super) struct Args {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Forwarding in the kernel")]
 struct ForwardArgs {
-    /// Whether TCPRoutes are forwarded in the kernel
+    /// Whether TCPRoutes and UDPRoutes are forwarded in the kernel
     #[arg(long, value_name = "MODE", default_value = "auto", env = "SLUICE_FORWARD")]
     forward: Forward,
     /// An interface that is hooked, or a pattern such as `eth*`: what comes by others takes the relay.

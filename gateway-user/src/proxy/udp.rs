@@ -84,7 +84,7 @@ fn arrived(worker: &Rc<Worker>, ends: Ends, data: &[u8]) {
         Ok(flow) => flow,
         Err(why) => return worker.cells().udp.drop_one(why),
     };
-    flow.from_client(data);
+    flow.take(data);
 }
 
 /// Begins a flow.

@@ -94,7 +94,7 @@ impl Flow {
 
     /// A datagram of the client's that arrived at the worker's socket: before the flow's own was connected, or on
     /// its way meanwhile.
-    pub(super) fn from_client(&self, data: &[u8]) {
+    pub(super) fn take(&self, data: &[u8]) {
         self.received(data.len());
         if self.moved.up.borrow().is_some() {
             // What came before it goes before it.
