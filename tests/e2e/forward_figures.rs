@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     io::{Read as _, Write as _},
-    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     ops::RangeInclusive,
     path::Path,
     process::Stdio,
@@ -16,7 +16,7 @@ use gateway_tests::{
     client,
     lab::{BACKEND4, BACKEND6, CLIENT4, CLIENT6, GATEWAY4, GATEWAY6, Lab},
     netns::NetNs,
-    objects::{gateway, service, tcp_route},
+    objects::{gateway, service, tcp_route, udp_route},
     peers::echo,
 };
 use serde_json::Value;
@@ -293,4 +293,67 @@ fn what_opens_and_ends_is_followed() {
     assert!(opened.iter().all(|line| line["flow"]["id"] != ended["flow"]["id"]), "it was open before");
     follower.kill().expect("a child can be killed");
     follower.wait().expect("a child can be waited for");
+}
+
+#[test]
+fn datagrams_are_told_to_the_last_one() {
+    for (own, backend, near, header) in FAMILIES {
+        let lab = Lab::new("figures-udp");
+        let endpoint = at(backend, 5353);
+        let server = lab.backend.enter(|| UdpSocket::bind(endpoint)).expect("a socket");
+        let folder = tempfile::tempdir().expect("a folder");
+        let log = folder.path().join("access.log");
+        let args =
+            [WORKERS, &["--access-log", log.to_str().expect("a path"), "--udp-idle-timeout", "2s"]].concat();
+        let yaml = [
+            gateway("dns", None, ["udp UDP 53"]),
+            service("one", &[endpoint]),
+            udp_route("one", &["dns/udp"], &["one"]),
+        ]
+        .concat();
+        let agent = Agent::start(&lab.gateway, &yaml, &args);
+        let clients: Vec<UdpSocket> =
+            (0..10).map(|_| lab.client.enter(|| UdpSocket::bind(at(near, 0))).expect("a socket")).collect();
+        for socket in clients.iter().chain([&server]) {
+            socket.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout can be set");
+        }
+        // IP's header and UDP's; TCP's with timestamps is 24 bytes longer.
+        let header = header - 24;
+        let mut buffer = [0; 2048];
+        let (mut want, rounds) = ([0u64; 4], 20u64);
+        for round in 0..rounds {
+            for (number, client) in (0u64..).zip(&clients) {
+                let size = round * 60 + number;
+                client.send_to(&buffer[..size as usize], at(own, 53)).expect("it is sent");
+                let (got, from) = server.recv_from(&mut buffer).expect("it arrives");
+                assert_eq!((got as u64, from), (size, client.local_addr().expect("an address")));
+                // Every second one is answered twice.
+                for _ in 0..=round % 2 {
+                    server.send_to(&buffer[..got / 2], from).expect("it is sent");
+                    let (got, by) = client.recv_from(&mut buffer).expect("it comes back");
+                    assert_eq!((got as u64, by), (size / 2, at(own, 53)));
+                    want = [want[0], want[1] + 1, want[2], want[3] + size / 2 + header];
+                }
+                want = [want[0] + 1, want[1], want[2] + size + header, want[3]];
+            }
+        }
+        assert_eq!((want[0], want[1]), (200, 300));
+        assert_eq!(metrics(&agent), (10, want));
+        assert_eq!(agent.metric("sluice_udp_flows_total"), 0.0, "nothing took the relay");
+        let shown = flows(&agent, &["--protocol", "udp", "--binding", "*:53/udp"]);
+        assert_eq!(shown.len(), 10);
+        let fields = ["packetsIn", "packetsOut", "bytesIn", "bytesOut"];
+        assert_eq!(fields.map(|field| sum(&shown, field)), want);
+        assert!(flows(&agent, &["--protocol", "tcp"]).is_empty());
+
+        agent.wait("every line", || log_lines(&log).len() == 10);
+        let logged = log_lines(&log);
+        assert_eq!(["packets_in", "packets_out", "bytes_in", "bytes_out"].map(|f| sum(&logged, f)), want);
+        for line in &logged {
+            assert_eq!((&line["protocol"], &line["close"]), (&"udp".into(), &"idle".into()), "{line}");
+            assert_eq!((&line["route"], &line["backend"]), (&"default/one".into(), &"default/one:80".into()));
+        }
+        assert_eq!(metrics(&agent), (10, want), "the same, now that they have ended");
+        assert!(flows(&agent, &[]).is_empty());
+    }
 }

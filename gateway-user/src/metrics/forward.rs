@@ -2,8 +2,8 @@
 
 use std::fmt::Error;
 
-use super::families::{Out, tcp_labels};
-use super::{Forward, Forwarded, TcpLabels};
+use super::families::{Out, relay_labels};
+use super::{Forward, Forwarded, RelayLabels};
 
 /// Directions as the label has them: the client's packets, the backend's.
 const DIRECTIONS: [&str; 2] = ["received", "sent"];
@@ -19,7 +19,7 @@ impl Out<'_> {
             "forward_connections",
             "Connections, and UDP flows, that were forwarded in the kernel; one that went on to another endpoint since \
              the first did not answer counts for both",
-            forward.flows.iter().map(|(labels, f)| (tcp_labels(labels), f.connections)),
+            forward.flows.iter().map(|(labels, f)| (relay_labels(labels), f.connections)),
         )?;
         self.directed(forward, "forward_packets", "Packets that were forwarded in the kernel", |f| {
             f.packets
@@ -33,7 +33,7 @@ impl Out<'_> {
         self.counter(
             "forward_unanswered",
             "Ended connections, and UDP flows, that the endpoint never answered",
-            served(forward).map(|(labels, f)| (tcp_labels(labels), f.unanswered)),
+            served(forward).map(|(labels, f)| (relay_labels(labels), f.unanswered)),
         )?;
         for (name, help, reasons) in [
             (
@@ -81,7 +81,7 @@ impl Out<'_> {
             help,
             served(forward).flat_map(|(labels, f)| {
                 DIRECTIONS.into_iter().zip(value(f)).map(move |(direction, count)| {
-                    let mut labels = tcp_labels(labels);
+                    let mut labels = relay_labels(labels);
                     labels.push(("direction", direction));
                     (labels, count)
                 })
@@ -91,17 +91,17 @@ impl Out<'_> {
 }
 
 /// What has not forwarded anything yet shows the zero of its connections, and is left out of the rest.
-fn served(forward: &Forward) -> impl Iterator<Item = &(TcpLabels, Forwarded)> {
+fn served(forward: &Forward) -> impl Iterator<Item = &(RelayLabels, Forwarded)> {
     forward.flows.iter().filter(|(_, f)| f.connections > 0 || f.packets != [0; 2])
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::metrics::{BindingLabels, Facts, Forward, Forwarded, TcpLabels, render};
+    use crate::metrics::{BindingLabels, Facts, Forward, Forwarded, RelayLabels, render};
 
     #[test]
     fn forwarded_flows_are_shown_by_endpoint_and_direction() {
-        let labels = |backend: &str| TcpLabels {
+        let labels = |backend: &str| RelayLabels {
             binding: BindingLabels { binding: "*:80/tcp".into(), listener: "default/web/tcp".into() },
             route: "default/db".into(),
             service: "default/db:80".into(),

@@ -64,7 +64,7 @@ impl Names {
         let mut names = Self::default();
         for (key, bound) in &snapshot.bindings {
             let forwarded = snapshot.image.bindings.get(key).is_some_and(|b| b.action == Action::Forward);
-            let BoundService::Tcp(service) = &bound.service else { continue };
+            let BoundService::L4(service) = &bound.service else { continue };
             if !forwarded {
                 continue;
             }
@@ -156,7 +156,8 @@ mod tests {
 
     use super::testing::{key, names};
     use super::*;
-    use crate::core::snapshot::{BindingImage, BoundListeners, TcpBackend, TcpService};
+    use crate::core::snapshot::{BindingImage, BoundListeners, L4Backend, L4Service};
+    use crate::core::transport::Transport;
 
     #[test]
     fn a_binding_is_named_as_the_workers_name_it() {
@@ -188,18 +189,19 @@ mod tests {
         let mut snapshot = Snapshot::default();
         for (id, action) in [(0, Action::Forward), (1, Action::Steer)] {
             let binding = BindingKey { address: ANY, port: 80 + id as u16, protocol: TCP, pad: 0 };
-            let service = TcpService {
+            let service = L4Service {
+                transport: Transport::Tcp,
                 id: 4,
                 route: "default/db".into(),
                 listener: "default/web/tcp".into(),
                 slots: [7].into(),
-                backends: [(7, TcpBackend { at, name: "default/db:80".into() })].into(),
+                backends: [(7, L4Backend { at, name: "default/db:80".into() })].into(),
             };
             let bound = BoundListeners {
                 id,
                 key: binding,
                 label: "default/web/tcp".into(),
-                service: BoundService::Tcp(Arc::new(service)),
+                service: BoundService::L4(Arc::new(service)),
             };
             snapshot.bindings.insert(binding, Arc::new(bound));
             snapshot.image.bindings.insert(binding, BindingImage { action, id, service: Some(4) });
