@@ -16,7 +16,7 @@ use gateway_tests::{
     client,
     lab::{BACKEND4, BACKEND6, CLIENT4, CLIENT6, GATEWAY4, GATEWAY6, Lab},
     netns::NetNs,
-    objects::{gateway, service, tcp_route, udp_route},
+    objects::{gateway, service, tcp_route, udp_route, udp_service},
     peers::echo,
 };
 use serde_json::Value;
@@ -307,7 +307,7 @@ fn datagrams_are_told_to_the_last_one() {
             [WORKERS, &["--access-log", log.to_str().expect("a path"), "--udp-idle-timeout", "2s"]].concat();
         let yaml = [
             gateway("dns", None, ["udp UDP 53"]),
-            service("one", &[endpoint]),
+            udp_service("one", &[endpoint]),
             udp_route("one", &["dns/udp"], &["one"]),
         ]
         .concat();
