@@ -22,7 +22,7 @@ use gateway_tests::lab::{CLIENT4, GATEWAY4, Lab};
 use gateway_tests::netns::NetNs;
 use gateway_tests::objects;
 use gateway_tests::peers::echo;
-use gateway_user::admin::view::{AnswerView, ExplainView, HeaderView, QuestionView};
+use gateway_user::admin::view::{AnswerView, EndsView, ExplainView, HeaderView, QuestionView};
 use serde_json::Value;
 
 use cases::{Case, random_case};
@@ -181,7 +181,7 @@ fn explanations_agree_with_what_happens() {
             let (from, name) = connect(&lab.client, to);
             // A port that refuses told nothing of where the client came from: one is taken for it.
             let from = from.unwrap_or(SocketAddr::new(CLIENT4, 40_000));
-            let answer = admin.explain(&QuestionView::Tcp { to, from });
+            let answer = admin.explain(&QuestionView::Tcp(EndsView { to, from }));
             let context = || format!("round {round}: {from} -> {to}\n{}\n{answer:#?}", world.yaml);
             match (name, answer.pick) {
                 (Some(name), Some(pick)) => {
