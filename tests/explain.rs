@@ -143,7 +143,11 @@ fn explanations_agree_with_what_happens() {
     let log = folder.path().join("access.log");
     let log_flag = log.display().to_string();
     let first = World::random(&mut rng);
-    let agent = Agent::start(&lab.gateway, &first.yaml, &["--workers", "2", "--access-log", &log_flag]);
+    let agent = Agent::start(
+        &lab.gateway,
+        &first.yaml,
+        &["--workers", "2", "--access-log", &log_flag, "--forward", "off"],
+    );
     let mut admin = Admin(BufReader::new(UnixStream::connect(socket(&agent)).expect("the admin socket")));
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     let mut tcp_served = 0;
