@@ -4,6 +4,7 @@
 
 use core::mem::MaybeUninit;
 
+use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
 use aya_ebpf::programs::TcContext;
 use gateway_ebpf::abi::{TCP, UDP};
@@ -120,6 +121,16 @@ pub(crate) fn parse(ctx: &TcContext, packet: &mut Packet) -> Kind {
         IPV6 => v6(ctx, packet),
         _ => Kind::Other,
     }
+}
+
+/// Reads the headers of a packet of TCP or UDP; false if it is another. Apart from the program that calls it, for the
+/// verifier: what is found differs from packet to packet, and what follows need not be followed for each of them.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn parse_transport(skb: *mut __sk_buff, packet: *mut Packet) -> bool {
+    // SAFETY: a pointer that is not null is to a packet, to the verifier's knowledge too.
+    let Some(packet) = (unsafe { packet.as_mut() }) else { return false };
+    matches!(parse(&TcContext::new(skb), packet), Kind::Transport)
 }
 
 #[inline(always)]
