@@ -13,6 +13,7 @@ use gateway_ebpf::names::{
 };
 
 use crate::parse::Packet;
+use crate::reset::Reset;
 use crate::route::Way;
 
 /// A packet's 5-tuple → which half of which flow.
@@ -79,4 +80,14 @@ pub(crate) struct Scratch {
     pub(crate) binding: Binding,
     /// The way that its answers go.
     pub(crate) way: Way,
+    /// The packet that it quotes.
+    pub(crate) quoted: Packet,
+    /// The reset that it becomes.
+    pub(crate) reset: Reset,
+    /// Bytes that are quoted of it, and the sum over them.
+    pub(crate) length: u32,
+    pub(crate) sum: u32,
+    /// ICMP errors of this CPU in this second.
+    pub(crate) answers: u32,
+    pub(crate) second: u32,
 }

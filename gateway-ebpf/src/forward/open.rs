@@ -18,18 +18,16 @@ use gateway_ebpf::rewrite;
 use gateway_ebpf::select;
 
 use crate::atomic;
-use crate::context::{discard, fall_back, field, go_on, pass, skb};
+use crate::context::{discard, fall_back, go_on, is_for_host, pass, skb};
 use crate::count::count;
 use crate::end::{end, sweep_one, traffic};
 use crate::maps::{CURSORS, FLOWS, FREE, LOCAL, OPENING, SCRATCH, SNAT_PORTS, Scratch, TUPLES};
 use crate::packet::{find, now};
-use crate::parse::parse_transport;
+use crate::parse::{Kind, parse_packet};
 use crate::route::way_back;
 use crate::shared::{BACKENDS, BINDINGS, META, SERVICES, SLOTS};
 use crate::socket::has_connection;
 
-/// `PACKET_HOST`: for this host, not one that only passes by.
-const PACKET_HOST: u32 = 0;
 /// Source ports that are tried towards a backend: half of them in turn, then at random.
 const PORT_TRIES: u32 = 16;
 /// Hashes that are tried to find another backend than the one that does not answer.
@@ -42,7 +40,7 @@ pub(crate) fn sluice_open(ctx: TcContext) -> i32 {
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return pass(&ctx) };
     // SAFETY: this CPU's own value, which no other program uses before this one ends.
     let scratch = unsafe { &mut *scratch };
-    if !parse_transport(skb(&ctx), &raw mut scratch.packet) {
+    if parse_packet(skb(&ctx), &raw mut scratch.packet) != Kind::Transport as u32 {
         return pass(&ctx);
     }
     match open(&ctx, scratch) {
@@ -75,7 +73,7 @@ fn open(ctx: &TcContext, scratch: &mut Scratch) -> Opened {
     {
         return Opened::Collision;
     }
-    if field!(ctx, pkt_type) != PACKET_HOST {
+    if !is_for_host(ctx) {
         return Opened::Not;
     }
     // SAFETY: asked for its presence only.
@@ -193,7 +191,7 @@ const NO_PORT: u32 = Reason::NoPort as u32;
 extern "C" fn record(backend_id: u32, tries: u32) -> u32 {
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return TABLE_FULL };
     // SAFETY: this CPU's own value, which `open` has left alone until this returns.
-    let Scratch { packet, reply, binding, way } = unsafe { &mut *scratch };
+    let Scratch { packet, reply, binding, way, .. } = unsafe { &mut *scratch };
     let client = &packet.key;
     let Some(backend) = BACKENDS.get_ptr(backend_id) else { return NOT_ROUTABLE };
     // SAFETY: a value of an array. One that is being written is that of an id that no slot names yet.

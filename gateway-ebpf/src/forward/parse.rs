@@ -17,26 +17,37 @@ const IPV4: u32 = 0x0800u16.to_be() as u32;
 /// `ETH_P_IPV6`, in wire order.
 const IPV6: u32 = 0x86ddu16.to_be() as u32;
 /// IP protocol number of ICMP (RFC 792).
-const ICMP: u8 = 1;
+pub(crate) const ICMP: u8 = 1;
 /// IP protocol number of ICMPv6 (RFC 4443).
-const ICMP6: u8 = 58;
+pub(crate) const ICMP6: u8 = 58;
 /// IP protocol number of IPv6's fragment header (RFC 8200, 4.5).
 pub(crate) const FRAGMENT6: u8 = 44;
 
 /// What a packet is.
+#[repr(u32)]
 #[derive(Clone, Copy)]
 pub(crate) enum Kind {
     /// TCP or UDP, or the first fragment of it.
-    Transport,
+    Transport = 0,
     /// ICMP of either family.
-    Icmp,
+    Icmp = 1,
     /// A fragment that is not the first.
-    Later,
+    Later = 2,
     /// Nothing that forwarding knows.
-    Other,
+    Other = 3,
 }
 
-/// A packet of TCP or UDP. All integers are in the host's byte order unless they are said to be in wire order.
+/// Whose packet it is whose headers are read, for they may end early.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whole {
+    /// The one that came.
+    Yes,
+    /// The one that an ICMP error quotes: of its transport header, eight bytes are certain.
+    Quoted,
+}
+
+/// A packet. All integers are in the host's byte order unless they are said to be in wire order.
+#[repr(C)]
 pub(crate) struct Packet {
     /// Its 5-tuple; without ports for ICMP and later fragments.
     pub(crate) key: TupleKey,
@@ -62,27 +73,27 @@ pub(crate) struct Packet {
 
 /// The first 20 bytes of an IPv4 header (RFC 791, 3.1), every field as it lies there.
 #[repr(C)]
-struct V4 {
-    version_length: u8,
-    tos: u8,
-    length: u16,
-    id: u16,
-    fragment: u16,
-    ttl: u8,
-    protocol: u8,
-    checksum: u16,
-    source: u32,
-    destination: u32,
+pub(crate) struct V4 {
+    pub(crate) version_length: u8,
+    pub(crate) tos: u8,
+    pub(crate) length: u16,
+    pub(crate) id: u16,
+    pub(crate) fragment: u16,
+    pub(crate) ttl: u8,
+    pub(crate) protocol: u8,
+    pub(crate) checksum: u16,
+    pub(crate) source: u32,
+    pub(crate) destination: u32,
 }
 
 /// An IPv6 header (RFC 8200, 3), likewise.
 #[repr(C)]
-struct V6 {
-    version: u32,
-    length: u16,
-    next: u8,
-    hops: u8,
-    addresses: [u64; 4],
+pub(crate) struct V6 {
+    pub(crate) version: u32,
+    pub(crate) length: u16,
+    pub(crate) next: u8,
+    pub(crate) hops: u8,
+    pub(crate) addresses: [u64; 4],
 }
 
 /// The first 14 bytes of a TCP header (RFC 9293, 3.1), likewise, or the 8 of UDP.
@@ -116,26 +127,39 @@ pub(crate) fn parse(ctx: &TcContext, packet: &mut Packet) -> Kind {
     if field!(ctx, vlan_present) != 0 {
         return Kind::Other;
     }
+    network(ctx, l3(ctx), packet, Whole::Yes)
+}
+
+#[inline(always)]
+fn network(ctx: &TcContext, start: u32, packet: &mut Packet, whole: Whole) -> Kind {
     match field!(ctx, protocol) {
-        IPV4 => v4(ctx, packet),
-        IPV6 => v6(ctx, packet),
+        IPV4 => v4(ctx, start, packet, whole),
+        IPV6 => v6(ctx, start, packet, whole),
         _ => Kind::Other,
     }
 }
 
-/// Reads the headers of a packet of TCP or UDP; false if it is another. Apart from the program that calls it, for the
-/// verifier: what is found differs from packet to packet, and what follows need not be followed for each of them.
+/// What `parse` does, apart from the program that calls it, for the verifier: what follows need not be followed for each
+/// of the ways that headers may be laid out. Returns a [`Kind`].
 #[inline(never)]
 #[unsafe(no_mangle)]
-pub(crate) extern "C" fn parse_transport(skb: *mut __sk_buff, packet: *mut Packet) -> bool {
+pub(crate) extern "C" fn parse_packet(skb: *mut __sk_buff, packet: *mut Packet) -> u32 {
     // SAFETY: a pointer that is not null is to a packet, to the verifier's knowledge too.
-    let Some(packet) = (unsafe { packet.as_mut() }) else { return false };
-    matches!(parse(&TcContext::new(skb), packet), Kind::Transport)
+    let Some(packet) = (unsafe { packet.as_mut() }) else { return Kind::Other as u32 };
+    parse(&TcContext::new(skb), packet) as u32
+}
+
+/// The same for the packet that an ICMP error quotes from `start` on: its ports, its checksum, and where its headers are.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn parse_quoted(skb: *mut __sk_buff, start: u32, packet: *mut Packet) -> u32 {
+    // SAFETY: as above.
+    let Some(packet) = (unsafe { packet.as_mut() }) else { return Kind::Other as u32 };
+    network(&TcContext::new(skb), start, packet, Whole::Quoted) as u32
 }
 
 #[inline(always)]
-fn v4(ctx: &TcContext, packet: &mut Packet) -> Kind {
-    let start = l3(ctx);
+fn v4(ctx: &TcContext, start: u32, packet: &mut Packet, whole: Whole) -> Kind {
     let Some(ip) = read::<V4>(ctx, start) else { return Kind::Other };
     let header = u32::from(ip.version_length & 0xf) * 4;
     if ip.version_length >> 4 != 4 || header < 20 {
@@ -159,12 +183,11 @@ fn v4(ctx: &TcContext, packet: &mut Packet) -> Kind {
     if fragment & 0x1fff != 0 {
         return Kind::Later;
     }
-    if ip.protocol == ICMP { Kind::Icmp } else { transport(ctx, packet) }
+    if ip.protocol == ICMP { Kind::Icmp } else { transport(ctx, packet, whole) }
 }
 
 #[inline(always)]
-fn v6(ctx: &TcContext, packet: &mut Packet) -> Kind {
-    let start = l3(ctx);
+fn v6(ctx: &TcContext, start: u32, packet: &mut Packet, whole: Whole) -> Kind {
     let Some(ip) = read::<V6>(ctx, start) else { return Kind::Other };
     packet.v6 = true;
     packet.key.source = [ip.addresses[0], ip.addresses[1]];
@@ -193,18 +216,18 @@ fn v6(ctx: &TcContext, packet: &mut Packet) -> Kind {
             return Kind::Later;
         }
     }
-    if packet.key.protocol == u32::from(ICMP6) { Kind::Icmp } else { transport(ctx, packet) }
+    if packet.key.protocol == u32::from(ICMP6) { Kind::Icmp } else { transport(ctx, packet, whole) }
 }
 
 #[inline(always)]
-fn transport(ctx: &TcContext, packet: &mut Packet) -> Kind {
-    if packet.key.protocol == u32::from(TCP) {
+fn transport(ctx: &TcContext, packet: &mut Packet, whole: Whole) -> Kind {
+    if packet.key.protocol == u32::from(TCP) && whole == Whole::Yes {
         let Some(tcp) = read::<Transport>(ctx, packet.l4) else { return Kind::Other };
         packet.key.ports = tcp.ports;
         packet.flags = tcp.flags;
         packet.headers += u32::from(tcp.offset >> 4) * 4;
         Kind::Transport
-    } else if packet.key.protocol == u32::from(UDP) {
+    } else if matches!(packet.key.protocol as u8, TCP | UDP) {
         let Some(udp) = read::<[u32; 2]>(ctx, packet.l4) else { return Kind::Other };
         packet.key.ports = udp[0];
         packet.headers += 8;
