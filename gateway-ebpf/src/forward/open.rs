@@ -87,6 +87,8 @@ fn open(ctx: &TcContext, scratch: &mut Scratch) -> Opened {
     // A flow that the packet ends, since it begins another.
     let mut tries = 0;
     let mut failed = REJECT_BACKEND;
+    // Its source port at this node, in wire order.
+    let mut kept = 0;
     if let Some((half, flow, life)) = find(key) {
         let now = now();
         // SAFETY: places within a map's value.
@@ -95,6 +97,11 @@ fn open(ctx: &TcContext, scratch: &mut Scratch) -> Opened {
             Next::Retry => {
                 // SAFETY: as above.
                 unsafe { (tries, failed) = ((*flow).tries + 1, (*flow).backend) };
+            }
+            // The same client towards the same backend: a socket in TIME_WAIT there knows that this SYN is a later one.
+            Next::Anew if life as u32 & SNAT != 0 => {
+                // SAFETY: as above.
+                kept = unsafe { (*flow).reply.key.ports } >> 16;
             }
             Next::Anew => {}
             // Another CPU was faster.
@@ -119,7 +126,7 @@ fn open(ctx: &TcContext, scratch: &mut Scratch) -> Opened {
         return Opened::FallBack(Reason::NoRouteBack);
     }
     scratch.binding = binding;
-    match record(id, tries) {
+    match record(id, tries, kept) {
         NOT_ROUTABLE => Opened::FallBack(Reason::NotRoutable),
         TABLE_FULL => Opened::FallBack(Reason::TableFull),
         TUPLE_TAKEN => Opened::FallBack(Reason::TupleTaken),
@@ -188,7 +195,7 @@ const NO_PORT: u32 = Reason::NoPort as u32;
 /// Makes the flow of what is in `SCRATCH`: [`RECORDED`], or the number of the reason why there is none.
 #[inline(never)]
 #[unsafe(no_mangle)]
-extern "C" fn record(backend_id: u32, tries: u32) -> u32 {
+extern "C" fn record(backend_id: u32, tries: u32, kept: u32) -> u32 {
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return TABLE_FULL };
     // SAFETY: this CPU's own value, which `open` has left alone until this returns.
     let Scratch { packet, reply, binding, way, .. } = unsafe { &mut *scratch };
@@ -229,7 +236,7 @@ extern "C" fn record(backend_id: u32, tries: u32) -> u32 {
             return TUPLE_TAKEN;
         }
         reply.destination = source;
-        if !claim_port(reply, port, half, backend_id) {
+        if !claim_port(reply, port, kept, half, backend_id) {
             give_back(flow, index, generation);
             return NO_PORT;
         }
@@ -294,9 +301,15 @@ extern "C" fn claim(key: *const TupleKey, half: u64) -> bool {
 /// Takes a tuple with a source port of this node: the one that was given back longest ago, most likely.
 #[inline(never)]
 #[unsafe(no_mangle)]
-extern "C" fn claim_port(reply: *mut TupleKey, port: u32, half: u64, backend: u32) -> bool {
+extern "C" fn claim_port(reply: *mut TupleKey, port: u32, kept: u32, half: u64, backend: u32) -> bool {
     // SAFETY: as above.
     let Some(reply) = (unsafe { reply.as_mut() }) else { return false };
+    if kept != 0 {
+        reply.ports = port | (kept << 16);
+        if claim(reply, half) {
+            return true;
+        }
+    }
     let Some(cursor) = SNAT_PORTS.get_ptr_mut(backend) else { return false };
     let setting = |entry: Meta| META.get(entry as u32).copied().unwrap_or(0) as u32;
     let (first, width) = (setting(Meta::SnatFirst), setting(Meta::SnatWidth));
