@@ -7,6 +7,8 @@ mod addresses;
 mod bed;
 #[path = "kernel/differential.rs"]
 mod differential;
+#[path = "kernel/forward.rs"]
+mod forward;
 #[path = "kernel/hooks.rs"]
 mod hooks;
 #[path = "kernel/host.rs"]

@@ -17,8 +17,10 @@ const AF_INET6: u8 = 10;
 const SUCCESS: i64 = 0;
 /// This interface does not forward.
 const FORWARDING_DISABLED: i64 = 5;
-/// The way is known, the neighbour's link address not yet.
+/// The way is known, the neighbour's link address not yet, and then the kernel does not tell the MTU.
 const NO_NEIGHBOUR: i64 = 7;
+/// Do not ask for the neighbour's link address (since Linux 6.3; before, the flag is refused).
+const SKIP_NEIGHBOUR: u32 = 1 << 2;
 
 /// A way.
 #[repr(C)]
@@ -81,9 +83,13 @@ fn back(ctx: &TcContext, v6: bool, source: &Words, destination: &Words) -> Optio
         destination: if v6 { halves(destination) } else { [v4(destination), 0, 0, 0] },
         rest: [0; 4],
     };
-    // SAFETY: the helper reads and writes the value, which is as long as it says.
-    let found =
-        unsafe { bpf_fib_lookup(skb(ctx).cast(), (&raw mut lookup).cast(), size_of::<Lookup>() as i32, 0) };
+    let mut found = ask(ctx, &mut lookup, SKIP_NEIGHBOUR);
+    if found < 0 {
+        found = ask(ctx, &mut lookup, 0);
+    }
+    if found == NO_NEIGHBOUR {
+        lookup.length = device_mtu(ctx, lookup.interface) as u16;
+    }
     match found {
         SUCCESS | NO_NEIGHBOUR => {
             let [a, b, c, d] = lookup.destination;
@@ -102,6 +108,13 @@ fn back(ctx: &TcContext, v6: bool, source: &Words, destination: &Words) -> Optio
         }
         _ => None,
     }
+}
+
+#[inline(always)]
+fn ask(ctx: &TcContext, lookup: &mut Lookup, flags: u32) -> i64 {
+    let lookup: *mut Lookup = lookup;
+    // SAFETY: the helper reads and writes the value, which is as long as it says.
+    unsafe { bpf_fib_lookup(skb(ctx).cast(), lookup.cast(), size_of::<Lookup>() as i32, flags) }
 }
 
 #[inline(always)]

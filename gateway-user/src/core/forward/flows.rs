@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
 use gateway_ebpf::flow::{Half, Reason, Traffic, TrafficKey};
-use gateway_ebpf::life::{ANSWERED, LIVE, State, state};
+use gateway_ebpf::life::{ANSWERED, EVICTED, LIVE, State, is_over, state};
 use gateway_ebpf::select::Tuple;
 
 use super::packet::ip;
@@ -104,9 +104,17 @@ impl Flows {
         self.living.values()
     }
 
-    /// The same, to be made older or withdrawn.
-    pub fn living_mut(&mut self) -> impl Iterator<Item = &mut Flow> {
-        self.living.values_mut()
+    /// The flow of a client, to be made older or withdrawn.
+    pub fn of_client(&mut self, client: &Tuple) -> Option<&mut Flow> {
+        let (id, reply) = self.find(client)?;
+        self.living.get_mut(&id).filter(|_| !reply)
+    }
+
+    /// Gives up every flow that is over.
+    pub fn sweep(&mut self, now: u64) {
+        let over = |flow: &Flow| is_over(flow.bits, flow.idle, flow.seen, now, false);
+        let over: Vec<u64> = self.living.iter().filter(|(_, flow)| over(flow)).map(|(id, _)| *id).collect();
+        over.into_iter().for_each(|id| self.end(id, 0));
     }
 
     /// How many live.
@@ -155,7 +163,7 @@ impl Flows {
             && self.living.get(&oldest).is_some_and(|flow| state(flow.bits) == State::Opening)
         {
             self.count(Reason::OpeningEvicted);
-            self.end(oldest, gateway_ebpf::life::EVICTED);
+            self.end(oldest, EVICTED);
         }
         id
     }

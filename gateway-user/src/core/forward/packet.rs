@@ -30,6 +30,17 @@ pub struct Arrival {
     pub gso_segs: u32,
 }
 
+impl Arrival {
+    /// Its 5-tuple, if it is one of TCP or UDP that shows its ports.
+    #[must_use]
+    pub fn tuple(&self) -> Option<Tuple> {
+        match read(self) {
+            Kind::Transport(packet) => Some(packet.tuple),
+            _ => None,
+        }
+    }
+}
+
 /// A packet of TCP or UDP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Packet {
