@@ -154,9 +154,14 @@ fn backend(key: &TupleKey, binding: &Binding, tries: u32, failed: u32) -> Option
     let mut id = REJECT_BACKEND;
     for attempt in 0..BACKEND_TRIES {
         let at = select::slot_index(select::retry(hash, tries + attempt), service);
-        id = atomic::load(SLOTS.get_ptr(at)?) as u32;
-        if failed == REJECT_BACKEND || (id != failed && id != REJECT_BACKEND) {
+        let found = atomic::load(SLOTS.get_ptr(at)?) as u32;
+        if failed == REJECT_BACKEND || (found != failed && found != REJECT_BACKEND) {
+            id = found;
             break;
+        }
+        if found == failed {
+            // There may be no other.
+            id = found;
         }
     }
     if id == REJECT_BACKEND {
