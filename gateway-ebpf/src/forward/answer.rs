@@ -18,7 +18,7 @@ use gateway_ebpf::life::SECOND;
 use gateway_ebpf::rewrite;
 
 use crate::compose::{header4, header6};
-use crate::context::{blame, decide, discard, field, is_for_host, l3, pass, skb};
+use crate::context::{blame, decide, discard, is_for_host, l3, pass, skb};
 use crate::cut::{arrival, cut, is_partial, trim, turn_around};
 use crate::maps::{SCRATCH, Scratch};
 use crate::packet::{find, halves, now};
@@ -87,11 +87,8 @@ extern "C" fn quote(skb: *mut __sk_buff) -> bool {
     let ctx = &TcContext::new(skb);
     let packet = &scratch.packet;
     let start = l3(ctx);
-    let held = field!(ctx, len).wrapping_sub(start);
-    // A frame may be longer than its packet; and one that was put together than its header says.
-    let whole = if field!(ctx, gso_size) == 0 && packet.length < held { packet.length } else { held };
     let limit = if packet.v6 { QUOTE6 } else { QUOTE4 };
-    let length = if whole < limit { whole } else { limit };
+    let length = if packet.length < limit { packet.length } else { limit };
     let header = packet.l4.wrapping_sub(start);
     if length < header.wrapping_add(8) {
         return false;

@@ -177,9 +177,14 @@ extern "C" fn choose(hash: u64, service: u32, tries: u32, failed: u32) -> u32 {
     for attempt in 0..BACKEND_TRIES {
         let at = select::slot_index(select::retry(hash, tries + attempt), service);
         let Some(slot) = SLOTS.get_ptr(at) else { return REJECT_BACKEND };
-        id = atomic::load(slot) as u32;
-        if failed == REJECT_BACKEND || (id != failed && id != REJECT_BACKEND) {
+        let found = atomic::load(slot) as u32;
+        if failed == REJECT_BACKEND || (found != failed && found != REJECT_BACKEND) {
+            id = found;
             break;
+        }
+        if found == failed {
+            // There may be no other.
+            id = found;
         }
     }
     id

@@ -9,12 +9,12 @@ use gateway_ebpf::abi::TCP;
 use gateway_ebpf::flow::{Flow, Half, HalfRef, Reason, Slot, TupleKey};
 use gateway_ebpf::life::{self, ACK, IS_TCP, LIVE, Next, RST, SYN};
 
+use crate::atomic;
 use crate::context::{decide, discard, field, go_on, pass};
 use crate::fragment::expect;
 use crate::maps::{FLOWS, TUPLES};
 use crate::parse::{Kind, Packet, parse};
 use crate::translate::translate;
-use crate::{atomic, context};
 
 /// The entry of `Slot::Packet`.
 #[classifier]
@@ -123,16 +123,19 @@ pub(crate) fn too_big(ctx: &TcContext, packet: &Packet, mtu: u32) -> bool {
     length > mtu
 }
 
-/// How many packets these are on the wire, and their bytes of IP.
+/// How many packets these are on the wire, and their bytes of IP: each segment has headers of its own.
 #[inline(always)]
 fn size(ctx: &TcContext, packet: &Packet) -> (u32, u32) {
-    let segments = field!(ctx, gso_segs);
-    if segments <= 1 {
+    let segment = field!(ctx, gso_size);
+    if segment == 0 {
         return (1, packet.length);
     }
-    // The length field of one that was put together may not hold its length.
-    let length = field!(ctx, len).wrapping_sub(context::l3(ctx));
-    (segments, length.wrapping_add((segments - 1).wrapping_mul(packet.headers)))
+    let mut segments = field!(ctx, gso_segs);
+    if segments == 0 {
+        // Nobody has counted: virtio leaves that to whoever needs it.
+        segments = packet.length.saturating_sub(packet.headers).div_ceil(segment).max(1);
+    }
+    (segments, packet.length.wrapping_add((segments - 1).wrapping_mul(packet.headers)))
 }
 
 /// Notes that a packet goes out.

@@ -8,7 +8,7 @@ use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
 use aya_ebpf::programs::TcContext;
 use gateway_ebpf::abi::{TCP, UDP};
-use gateway_ebpf::flow::{TupleKey, mapped_words};
+use gateway_ebpf::flow::{TupleKey, is_v4, mapped_words};
 
 use crate::context::{field, l3, skb};
 
@@ -53,7 +53,7 @@ pub(crate) struct Packet {
     pub(crate) key: TupleKey,
     /// Offset of the transport header.
     pub(crate) l4: u32,
-    /// Length of the IP packet in bytes, as its header says.
+    /// Length of the IP packet in bytes: what its header says, or, of one that the kernel put together, all there is.
     pub(crate) length: u32,
     /// Length of IP and transport header together.
     pub(crate) headers: u32,
@@ -96,14 +96,17 @@ pub(crate) struct V6 {
     pub(crate) addresses: [u64; 4],
 }
 
-/// The first 14 bytes of a TCP header (RFC 9293, 3.1), likewise, or the 8 of UDP.
+/// A TCP header (RFC 9293, 3.1), likewise.
 #[repr(C)]
-struct Transport {
+struct Tcp {
     ports: u32,
     sequence: u32,
     acknowledgement: u32,
     offset: u8,
     flags: u8,
+    window: u16,
+    checksum: u16,
+    urgent: u16,
 }
 
 /// Reads a part of the packet; `None` if it is not that long.
@@ -173,7 +176,8 @@ fn v4(ctx: &TcContext, start: u32, packet: &mut Packet, whole: Whole) -> Kind {
     packet.key.protocol = ip.protocol.into();
     packet.l4 = start + header;
     packet.headers = header;
-    packet.length = u16::from_be(ip.length).into();
+    let Some(length) = length(ctx, u16::from_be(ip.length).into(), whole) else { return Kind::Other };
+    packet.length = length;
     packet.ttl = ip.ttl;
     packet.checksum = ip.checksum;
     packet.id = ip.id.into();
@@ -189,6 +193,10 @@ fn v4(ctx: &TcContext, start: u32, packet: &mut Packet, whole: Whole) -> Kind {
 #[inline(always)]
 fn v6(ctx: &TcContext, start: u32, packet: &mut Packet, whole: Whole) -> Kind {
     let Some(ip) = read::<V6>(ctx, start) else { return Kind::Other };
+    let [version, _, _, _] = ip.version.to_ne_bytes();
+    if version >> 4 != 6 {
+        return Kind::Other;
+    }
     packet.v6 = true;
     packet.key.source = [ip.addresses[0], ip.addresses[1]];
     packet.key.destination = [ip.addresses[2], ip.addresses[3]];
@@ -196,7 +204,13 @@ fn v6(ctx: &TcContext, start: u32, packet: &mut Packet, whole: Whole) -> Kind {
     packet.key.protocol = ip.next.into();
     packet.l4 = start + 40;
     packet.headers = 40;
-    packet.length = u32::from(u16::from_be(ip.length)) + 40;
+    // An IPv4 address in this form is never on the wire (RFC 4291, 2.5.5.2), and its tuple is that of IPv4.
+    if is_v4(&packet.key.source) || is_v4(&packet.key.destination) {
+        return Kind::Other;
+    }
+    let told = u32::from(u16::from_be(ip.length)) + 40;
+    let Some(length) = length(ctx, told, whole) else { return Kind::Other };
+    packet.length = length;
     packet.ttl = ip.hops;
     packet.checksum = 0;
     packet.id = 0;
@@ -219,18 +233,39 @@ fn v6(ctx: &TcContext, start: u32, packet: &mut Packet, whole: Whole) -> Kind {
     if packet.key.protocol == u32::from(ICMP6) { Kind::Icmp } else { transport(ctx, packet, whole) }
 }
 
+/// The length of an IP packet whose header says this; `None` if it was cut short. One that the kernel put together is all
+/// there is, and its header may not hold it.
+#[inline(always)]
+fn length(ctx: &TcContext, told: u32, whole: Whole) -> Option<u32> {
+    if whole == Whole::Quoted {
+        return Some(told);
+    }
+    let there = field!(ctx, len) - l3(ctx);
+    if field!(ctx, gso_size) != 0 {
+        return Some(there);
+    }
+    (told <= there).then_some(told)
+}
+
 #[inline(always)]
 fn transport(ctx: &TcContext, packet: &mut Packet, whole: Whole) -> Kind {
     if packet.key.protocol == u32::from(TCP) && whole == Whole::Yes {
-        let Some(tcp) = read::<Transport>(ctx, packet.l4) else { return Kind::Other };
+        let Some(tcp) = read::<Tcp>(ctx, packet.l4) else { return Kind::Other };
+        if packet.headers + size_of::<Tcp>() as u32 > packet.length {
+            // What follows is Ethernet's padding.
+            return Kind::Other;
+        }
         packet.key.ports = tcp.ports;
         packet.flags = tcp.flags;
         packet.headers += u32::from(tcp.offset >> 4) * 4;
         Kind::Transport
     } else if matches!(packet.key.protocol as u8, TCP | UDP) {
         let Some(udp) = read::<[u32; 2]>(ctx, packet.l4) else { return Kind::Other };
-        packet.key.ports = udp[0];
         packet.headers += 8;
+        if packet.headers > packet.length {
+            return Kind::Other;
+        }
+        packet.key.ports = udp[0];
         Kind::Transport
     } else {
         Kind::Other

@@ -71,11 +71,12 @@ impl Ground {
             ns.sysctl(&format!("{family}/conf/all/forwarding"), "0");
             ns.sysctl(&format!("{family}/conf/routed/forwarding"), "1");
         }
+        // What is forwarded minds a route's MTU only if it is locked (`ip_mtu_from_fib_result`).
         for route in [
-            "10.20.0.0/16 via 10.9.2.2 mtu 1300",
+            "10.20.0.0/16 via 10.9.2.2 mtu lock 1300",
             "10.21.0.0/16 via inet6 fd09:2::2",
             "blackhole 10.66.0.0/16",
-            "fd20::/16 via fd09:2::2 mtu 1300",
+            "fd20::/16 via fd09:2::2 mtu lock 1300",
             "unreachable fd66::/16",
         ] {
             ns.run(&format!("ip route add {route}"));
