@@ -5,7 +5,7 @@
 use crate::abi::{Address, ServiceWord, TCP};
 
 /// A connection or UDP flow as its first packet shows it: the client's side is the source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tuple {
     /// The client's address.
     pub source: Address,

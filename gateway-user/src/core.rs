@@ -8,6 +8,7 @@
 pub mod compile;
 pub mod explain;
 pub mod flows;
+pub mod forward;
 pub mod host;
 pub mod load;
 pub mod locality;

@@ -33,6 +33,7 @@ pub use address::Addresses;
 pub use error::Error;
 pub use flows::{FlowCounts, FlowEvents, FlowReader};
 pub use forward::hook::{Hook, Wanted, at_ingress};
+pub use forward::table::FlowTable;
 pub use forward::{Forwarding, Tables};
 pub use level::{LogLevel, NotALevel};
 pub use network::{NetworkReader, Networks};
@@ -187,6 +188,14 @@ impl Dataplane {
     /// The kernel refuses.
     pub fn sweep(&mut self) -> Result<(), Error> {
         self.forward.as_mut().map_or(Ok(()), Forward::sweep)
+    }
+
+    /// The places for flows, in the memory that the programs work on.
+    ///
+    /// # Errors
+    /// Forwarding is not on, or the kernel refuses.
+    pub fn flow_table(&self) -> Result<FlowTable, Error> {
+        self.forward.as_ref().ok_or(Error::NotForwarding)?.table(&self.pins)
     }
 
     /// Runs one of forwarding's programs on a packet, so many times, without sending it. What became of the packet and

@@ -11,4 +11,5 @@ pub mod docs;
 pub mod lab;
 pub mod netns;
 pub mod objects;
+pub mod packets;
 pub mod peers;

@@ -6,6 +6,7 @@
 
 pub(super) mod hook;
 mod reserved;
+pub(super) mod table;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -31,6 +32,7 @@ use super::program::{self, Programs};
 use super::sys::{self, Words};
 use super::{Error, SkBuff};
 use hook::{Hook, Hooks, Wanted};
+use table::FlowTable;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sluice-forward"));
 
@@ -141,6 +143,11 @@ impl Forward {
         let cursors = Words::map(Programs::map(pins, CURSORS)?.fd().as_fd(), 0, Cursor::Hand as usize + 1)
             .map_err(Error::io(format!("cannot map the memory of {CURSORS}")))?;
         Ok(Self { ebpf, hooks: Hooks::new(config.clsact), cursors, tables })
+    }
+
+    /// The places for flows, in memory.
+    pub(super) fn table(&self, pins: &Pins) -> Result<FlowTable, Error> {
+        FlowTable::open(pins, self.tables.flows)
     }
 
     pub(super) fn tables(&self) -> &Tables {

@@ -1,0 +1,50 @@
+//! The places for flows, in the memory that the programs work on.
+//!
+//! Owns how they are read while packets come, and the little that may be written from outside. Must not know what a flow
+//! is up to.
+
+use std::mem::offset_of;
+use std::os::fd::AsFd as _;
+use std::sync::atomic::Ordering::Relaxed;
+
+use gateway_ebpf::flow::Flow;
+use gateway_ebpf::life::WITHDRAWN;
+use gateway_ebpf::names::FLOWS;
+
+use crate::dataplane::Error;
+use crate::dataplane::pins::Pins;
+use crate::dataplane::program::Programs;
+use crate::dataplane::sys::Words;
+
+/// Words that a flow takes.
+const WORDS: usize = size_of::<Flow>() / 8;
+
+/// The places for flows.
+#[derive(Debug)]
+pub struct FlowTable(Words);
+
+impl FlowTable {
+    pub(in crate::dataplane) fn open(pins: &Pins, places: u32) -> Result<Self, Error> {
+        let words = Words::map(Programs::map(pins, FLOWS)?.fd().as_fd(), 0, places as usize * WORDS)
+            .map_err(Error::io(format!("cannot map the memory of {FLOWS}")))?;
+        Ok(Self(words))
+    }
+
+    /// What every place holds, also those whose flow is over. Each word is as it was at some moment meanwhile.
+    pub fn all(&self) -> impl Iterator<Item = Flow> {
+        self.0.get().chunks_exact(WORDS).map(|place| {
+            let words: [u64; WORDS] = std::array::from_fn(|at| place[at].load(Relaxed));
+            bytemuck::pod_read_unaligned(bytemuck::cast_slice(&words))
+        })
+    }
+
+    /// Says when the last packet of the flow in a place came: how tests make time pass.
+    pub fn set_seen(&self, place: usize, seen: u64) {
+        self.0.get()[place * WORDS + offset_of!(Flow, seen) / 8].store(seen, Relaxed);
+    }
+
+    /// Ends the flow in a place: its packets are dropped from now on.
+    pub fn withdraw(&self, place: usize) {
+        self.0.get()[place * WORDS + offset_of!(Flow, life) / 8].fetch_or(WITHDRAWN.into(), Relaxed);
+    }
+}

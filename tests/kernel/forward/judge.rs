@@ -1,0 +1,337 @@
+//! One packet after the other through the loaded programs and the pure function, and what became of them compared.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use fastrand::Rng;
+use gateway_ebpf::flow::{Decision as Mark, Flow as Raw, MARK_DECISION, MARK_INTERFACE, MARK_REASON};
+use gateway_ebpf::life::{EVICTED, LIVE, SNAT, WITHDRAWN};
+use gateway_ebpf::names::{STUB_ETHERNET, STUB_RAW};
+use gateway_ebpf::select::Tuple;
+use gateway_tests::bpffs::BpfFs;
+use gateway_tests::netns::NetNs;
+use gateway_tests::packets::{ETHERNET, verify};
+use gateway_user::core::forward::{Answers, Decision, Flow, Flows, Outcome, Settings, forward};
+use gateway_user::core::plan::Op;
+use gateway_user::core::snapshot::MapImage;
+use gateway_user::dataplane::{Dataplane, FlowTable, Forwarding, SkBuff};
+use nix::time::{ClockId, clock_gettime};
+
+use super::ground::Ground;
+use super::traffic::{Shot, random_image, shot};
+use crate::bed::{Sockets, config, ops, start, undo};
+
+const FLOWS: u32 = 48;
+const OPENING: u32 = 16;
+/// Few enough that they run out.
+const PORTS: std::ops::RangeInclusive<u16> = 40_000..=40_003;
+const IDLE: [u32; 2] = [20, 10];
+/// `TC_ACT_UNSPEC`, `TC_ACT_SHOT`, `TC_ACT_REDIRECT`.
+const RETURNS: [u32; 3] = [u32::MAX, 2, 7];
+
+pub(crate) struct Judge {
+    // In the order in which they must go.
+    dataplane: Dataplane,
+    _sockets: Sockets,
+    _fs: BpfFs,
+    ground: Ground,
+    table: FlowTable,
+    /// The places for flows as they were after the last packet.
+    places: Vec<Raw>,
+    flows: Flows,
+    settings: Settings,
+    image: MapImage,
+    rng: Rng,
+    pub(crate) packets: u64,
+    /// How often each kind of outcome was met.
+    pub(crate) met: BTreeMap<String, u64>,
+}
+
+/// What a test run showed.
+#[derive(Debug)]
+struct Shown {
+    result: u32,
+    decision: u32,
+    reason: u32,
+    interface: u32,
+    bytes: Vec<u8>,
+}
+
+impl Judge {
+    /// To be called in the namespace, where it stays.
+    pub(crate) fn new(ns: &NetNs, rng: Rng) -> Self {
+        let fs = BpfFs::new();
+        let (mut dataplane, sockets) = start(ns, &config(&fs, 1));
+        let ground = Ground::new(ns);
+        let forwarding = Forwarding {
+            flows: FLOWS,
+            opening: OPENING,
+            ports: PORTS,
+            tcp_idle: Duration::from_secs(IDLE[0].into()),
+            udp_idle: Duration::from_secs(IDLE[1].into()),
+            clsact: false,
+        };
+        dataplane.forward(&forwarding).unwrap();
+        let table = dataplane.flow_table().unwrap();
+        let settings = Settings {
+            ports: (*PORTS.start(), PORTS.len() as u16),
+            idle: IDLE,
+            flows: FLOWS as usize,
+            opening: OPENING as usize,
+        };
+        Self {
+            places: table.all().collect(),
+            dataplane,
+            _sockets: sockets,
+            _fs: fs,
+            ground,
+            table,
+            flows: Flows::default(),
+            settings,
+            image: MapImage::default(),
+            rng,
+            packets: 0,
+            met: BTreeMap::new(),
+        }
+    }
+
+    /// Another configuration; the flows go on.
+    pub(crate) fn configure(&mut self) {
+        let mut steps = undo(&self.image);
+        steps.extend(self.image.ways.local.iter().map(|ip| Op::DeleteLocal(*ip)));
+        self.image = random_image(&mut self.rng, &self.ground);
+        steps.extend(ops(&self.image));
+        steps.extend(self.image.ways.local.iter().map(|ip| Op::PutLocal(*ip)));
+        self.dataplane.apply(&steps).unwrap();
+    }
+
+    /// A packet, and now and then something else before it.
+    pub(crate) fn packet(&mut self) {
+        match self.rng.u32(..100) {
+            0..10 => self.age(),
+            10 => self.withdraw(),
+            11 => self.sweep(),
+            _ => {}
+        }
+        let shot = shot(&mut self.rng, &self.ground, &self.flows);
+        let before = now();
+        let shown = self.run(&shot);
+        let after = now();
+        let places: Vec<Raw> = self.table.all().collect();
+        let answers = self.answers(&shot, &places);
+        let had = self.flows.clone();
+        let wanted = self.wanted(&shot, &answers, before);
+        let mut wrong = self.differences(&shot, &wanted, &shown, &places, (before, after));
+        if !wrong.is_empty() && before != after {
+            // The time that the programs saw may have been the later one.
+            self.flows = had.clone();
+            let wanted = self.wanted(&shot, &answers, after);
+            wrong = self.differences(&shot, &wanted, &shown, &places, (before, after));
+        }
+        if !wrong.is_empty() {
+            panic!(
+                "packet {}: {}\n{shot:?}\n{answers:?}\nshown: {shown:?}\nwanted: {wanted:?}\nits flow was: {:?}",
+                self.packets,
+                wrong.join("\n"),
+                had.living().find(|flow| [flow.client, flow.reply].map(Some).contains(&shot.arrival.tuple())),
+            );
+        }
+        self.note(&shot, &wanted.unwrap());
+        self.places = places;
+        self.packets += 1;
+    }
+
+    pub(crate) fn finish(&mut self) {
+        self.sweep();
+    }
+
+    fn run(&mut self, shot: &Shot) -> Shown {
+        let arrival = &shot.arrival;
+        let mut bytes = arrival.bytes.clone();
+        let mut context = SkBuff {
+            interface: shot.interface.index,
+            ingress_interface: if self.rng.bool() { shot.interface.index } else { 0 },
+            segments: arrival.gso_segs,
+            segment_size: arrival.gso_size,
+            ..bytemuck::Zeroable::zeroed()
+        };
+        let stub = if arrival.ethernet { STUB_ETHERNET } else { STUB_RAW };
+        let result = self.dataplane.run_packet(stub, &mut bytes, Some(&mut context), 1);
+        let result = result.unwrap_or_else(|e| panic!("{e}: {shot:?}"));
+        let mark = |word: usize| context.control[word];
+        Shown {
+            result,
+            decision: mark(MARK_DECISION),
+            reason: mark(MARK_REASON),
+            interface: mark(MARK_INTERFACE),
+            bytes,
+        }
+    }
+
+    fn answers(&self, shot: &Shot, places: &[Raw]) -> Answers {
+        let mut answers = Answers::default();
+        if let Some(tuple) = shot.arrival.tuple() {
+            let at = |address, port| {
+                std::net::SocketAddr::new(std::net::Ipv6Addr::from(address).to_canonical(), port)
+            };
+            let client = at(tuple.source, tuple.source_port);
+            answers.back = self.ground.back(shot.interface, client.ip());
+            let asked = at(tuple.destination, tuple.destination_port);
+            answers.socket = self.ground.connected(tuple.protocol, client, asked);
+        }
+        for (had, has) in self.places.iter().zip(places) {
+            let same = had.life >> 32 == has.life >> 32;
+            if !same && lives(has) && has.life as u32 & SNAT != 0 {
+                answers.port = Some(has.reply.key.destination_port());
+            }
+            let client = Tuple::from(&had.client.key);
+            let evicted = same && has.life as u32 & EVICTED != 0;
+            if lives(had) && !(same && lives(has)) && !evicted && shot.arrival.tuple() != Some(client) {
+                answers.swept.insert(client);
+            }
+        }
+        answers
+    }
+
+    fn wanted(&mut self, shot: &Shot, answers: &Answers, now: u64) -> Result<Outcome, String> {
+        let (flows, image) = (&mut self.flows, &self.image);
+        forward(flows, image, &self.settings, &shot.arrival, answers, now).map_err(|e| e.to_string())
+    }
+
+    /// What is not as it shall be.
+    fn differences(
+        &mut self,
+        shot: &Shot,
+        wanted: &Result<Outcome, String>,
+        shown: &Shown,
+        places: &[Raw],
+        ran: (u64, u64),
+    ) -> Vec<String> {
+        let wanted = match wanted {
+            Ok(wanted) => wanted,
+            Err(fault) => return vec![fault.clone()],
+        };
+        let mut wrong = Vec::new();
+        let mut hold = |what: &str, right: bool| {
+            if !right {
+                wrong.push(what.to_owned());
+            }
+        };
+        let (result, mark) = match wanted.decision {
+            Decision::Next | Decision::Answered => (RETURNS[0], Mark::Next),
+            Decision::Dropped => (RETURNS[1], Mark::Dropped),
+            Decision::Forwarded(_) => (RETURNS[2], Mark::Forwarded),
+        };
+        hold("another decision", (shown.result, shown.decision) == (result, mark as u32));
+        let reason = wanted.reason.filter(|_| wanted.decision != Decision::Answered);
+        hold("another reason", shown.reason == reason.map_or(0, |reason| reason as u32 + 1));
+        if wanted.decision != Decision::Dropped {
+            hold("other bytes", shown.bytes == wanted.bytes);
+        }
+        if let Decision::Forwarded(way) = wanted.decision {
+            hold("another interface", shown.interface == way.interface);
+            let l3 = if shot.arrival.ethernet { ETHERNET } else { 0 };
+            let [before, after] = [&shot.arrival.bytes[l3..], &shown.bytes[ETHERNET..]].map(packet);
+            let was_valid = verify(before);
+            hold("a checksum", was_valid.is_err() == verify(after).is_err());
+        }
+        for raw in places.iter().filter(|raw| lives(raw)) {
+            let mut shown = Flow::from(raw);
+            let Some(flow) = self.flows.of_client(&shown.client) else {
+                wrong.push(format!("a flow that shall not be: {shown:?}"));
+                continue;
+            };
+            // The clock may have gone on while the program ran.
+            let between = |time| (ran.0..=ran.1).contains(&time);
+            for (wanted, shown) in [(&mut flow.seen, &mut shown.seen), (&mut flow.begun, &mut shown.begun)] {
+                if between(*wanted) && between(*shown) {
+                    *wanted = *shown;
+                }
+            }
+            if *flow != shown {
+                wrong.push(format!("a flow that is not as it shall be:\n{shown:?}\n{flow:?}"));
+            }
+        }
+        let count = places.iter().filter(|raw| lives(raw)).count();
+        if count != self.flows.len() {
+            wrong.push(format!("{count} flows instead of {}", self.flows.len()));
+        }
+        wrong
+    }
+
+    /// Counts what was met.
+    fn note(&mut self, shot: &Shot, wanted: &Outcome) {
+        let arrival = &shot.arrival;
+        let family = match self.flows.len() {
+            _ if arrival.tuple().is_none() => "other",
+            _ if verify(&arrival.bytes[if arrival.ethernet { ETHERNET } else { 0 }..]).is_err() => "broken",
+            _ => "valid",
+        };
+        let mut met = |what: String| *self.met.entry(what).or_default() += 1;
+        let decision = match wanted.decision {
+            Decision::Forwarded(_) => "forwarded".to_owned(),
+            other => format!("{other:?}").to_lowercase(),
+        };
+        met(format!("{decision}, {family}"));
+        if let Some(reason) = wanted.reason {
+            met(format!("{decision}: {}", reason.name()));
+        }
+    }
+
+    /// Time passes for every flow.
+    fn age(&mut self) {
+        let by = [700, 700, 700, 3_000, 6_000, 12_000, 25_000, 45_000, 65_000][self.rng.usize(..9)];
+        for (place, raw) in self.places.iter_mut().enumerate().filter(|(_, raw)| lives(raw)) {
+            // A machine that has just booted has no longer past.
+            raw.seen = raw.seen.saturating_sub(by * 1_000_000);
+            self.table.set_seen(place, raw.seen);
+            self.flows.of_client(&Tuple::from(&raw.client.key)).unwrap().seen = raw.seen;
+        }
+    }
+
+    /// The configuration ends a flow.
+    fn withdraw(&mut self) {
+        let living: Vec<usize> = (0..self.places.len()).filter(|at| lives(&self.places[*at])).collect();
+        let Some(place) = self.rng.choice(living) else { return };
+        self.table.withdraw(place);
+        let raw = &mut self.places[place];
+        raw.life |= u64::from(WITHDRAWN);
+        self.flows.of_client(&Tuple::from(&raw.client.key)).unwrap().bits |= WITHDRAWN;
+    }
+
+    /// What is over is given up, and nothing else.
+    fn sweep(&mut self) {
+        let had = self.flows.clone();
+        let before = now();
+        self.dataplane.sweep().unwrap();
+        let after = now();
+        self.places = self.table.all().collect();
+        let living: BTreeSet<_> =
+            self.places.iter().filter(|raw| lives(raw)).map(|raw| Tuple::from(&raw.client.key)).collect();
+        for now in [before, after] {
+            self.flows = had.clone();
+            self.flows.sweep(now);
+            if self.flows.living().map(|flow| flow.client).collect::<BTreeSet<_>>() == living {
+                return;
+            }
+        }
+        panic!("swept at {before}: {living:?} live, of {had:?}");
+    }
+}
+
+fn lives(raw: &Raw) -> bool {
+    raw.life as u32 & LIVE != 0
+}
+
+/// The IP packet, without what Ethernet has behind it.
+fn packet(bytes: &[u8]) -> &[u8] {
+    let word = |at: usize| usize::from(u16::from_be_bytes([bytes[at], bytes[at + 1]]));
+    let length = if bytes[0] >> 4 == 4 { word(2) } else { word(4) + 40 };
+    &bytes[..length.min(bytes.len())]
+}
+
+/// The time by the clock that the programs read.
+fn now() -> u64 {
+    let time = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).unwrap();
+    time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64
+}

@@ -1,0 +1,282 @@
+//! Random configurations, and random packets for them: some of flows that live, some that may begin one, some strange.
+
+use std::net::{IpAddr, SocketAddr};
+
+use fastrand::Rng;
+use gateway_ebpf::abi::{Action, TCP, UDP};
+use gateway_ebpf::life::{ACK, FIN, RST, SYN};
+use gateway_ebpf::select::Tuple;
+use gateway_tests::packets::{self, ETHERNET, Packet, Transport};
+use gateway_user::core::forward::{Arrival, Flow, Flows};
+use gateway_user::core::snapshot::{BackendKey, BindingImage, MapImage, Path};
+
+use super::ground::{ASKED, CLIENTS, CONNECTED, CONNECTED_PORT, ENDPOINTS, Ground, Interface};
+use crate::bed::key;
+use crate::differential::pick;
+
+const PORTS: [u16; 3] = [80, CONNECTED_PORT, 53];
+const PUSH: u8 = 8;
+
+/// A packet, and how it comes in.
+#[derive(Clone, Debug)]
+pub(crate) struct Shot {
+    pub(crate) arrival: Arrival,
+    pub(crate) interface: Interface,
+}
+
+fn one_in(rng: &mut Rng, n: u32) -> bool {
+    rng.u32(..n) == 0
+}
+
+/// Some services that are referred to are missing, some slots and backends refuse, some backends have no way.
+pub(crate) fn random_image(rng: &mut Rng, ground: &Ground) -> MapImage {
+    let mut image = MapImage::default();
+    for id in 1..=10 {
+        let ip: IpAddr = pick(rng, &ENDPOINTS).parse().unwrap();
+        let backend = BackendKey { at: SocketAddr::new(ip, pick(rng, &PORTS)), protocol: TCP };
+        image.backends.insert(id, backend);
+        if !one_in(rng, 6) {
+            let source = if ip.is_ipv4() { "10.9.3.1" } else { "fd09:3::1" };
+            let path = Path {
+                interface: ground.interfaces[2].index,
+                next_hop: ip,
+                source: (!one_in(rng, 8)).then(|| source.parse().unwrap()),
+                mtu: pick(rng, &[1500, 1500, 1400, 700]),
+                local: rng.bool(),
+            };
+            image.ways.paths.insert(id, path);
+        }
+    }
+    for id in 0..6 {
+        let slot = |rng: &mut Rng| if one_in(rng, 8) { 0 } else { rng.u32(1..=10) };
+        image.services.insert(id, (0..1usize << rng.u8(0..5)).map(|_| slot(rng)).collect());
+    }
+    let mut id = 0;
+    for asked in ASKED.iter().map(|asked| asked.parse().ok()).chain([None::<IpAddr>]) {
+        for (port, protocol) in PORTS.iter().flat_map(|port| [(*port, TCP), (*port, UDP)]) {
+            if one_in(rng, 3) {
+                continue;
+            }
+            let action = if one_in(rng, 8) { Action::Steer } else { Action::Forward };
+            let service = (action == Action::Forward).then(|| rng.u32(0..7));
+            image.bindings.insert(key(asked, port, protocol), BindingImage { action, id, service });
+            id += 1;
+        }
+    }
+    image.ways.local = ASKED.iter().map(|asked| asked.parse().unwrap()).collect();
+    image.ways.local.remove(&ASKED[rng.usize(1..3)].parse().unwrap());
+    image
+}
+
+/// A 5-tuple that may mean something, and the flow that it is of, with the side.
+struct Aim {
+    tuple: Tuple,
+    flow: Option<(Flow, bool)>,
+}
+
+fn tuple(source: SocketAddr, destination: SocketAddr, protocol: u8) -> Tuple {
+    Tuple {
+        source: crate::bed::address(source.ip()),
+        destination: crate::bed::address(destination.ip()),
+        source_port: source.port(),
+        destination_port: destination.port(),
+        protocol,
+    }
+}
+
+fn aim(rng: &mut Rng, flows: &Flows) -> Aim {
+    let protocol = pick(rng, &[TCP, TCP, UDP]);
+    let new = |tuple| Aim { tuple, flow: None };
+    let roll = rng.u32(..100);
+    if roll < 58
+        && let Some(flow) = flows.living().nth(rng.usize(..flows.len().max(1)))
+    {
+        let flow = flow.clone();
+        return match roll {
+            // The client talks to the endpoint itself, or somebody to the client, as the endpoint would.
+            0..4 => new(reversed(&flow.reply)),
+            4..6 => new(reversed(&flow.client)),
+            _ if rng.bool() => Aim { tuple: flow.client, flow: Some((flow, false)) },
+            _ => Aim { tuple: flow.reply, flow: Some((flow, true)) },
+        };
+    }
+    let (client, asked): (IpAddr, IpAddr) = loop {
+        let client = if one_in(rng, 8) { pick(rng, &ENDPOINTS) } else { pick(rng, &CLIENTS) };
+        let asked = pick(rng, &ASKED);
+        if client.contains(':') == asked.contains(':') {
+            break (client.parse().unwrap(), asked.parse().unwrap());
+        }
+    };
+    if one_in(rng, 12) {
+        let clients = CONNECTED[usize::from(protocol == UDP)];
+        let v6 = asked.is_ipv6();
+        let host = ASKED[if v6 { 3 } else { 0 }].parse().unwrap();
+        let client = clients[usize::from(v6)].parse().unwrap();
+        return new(tuple(client, SocketAddr::new(host, CONNECTED_PORT), protocol));
+    }
+    let port = if one_in(rng, 30) { 81 } else { pick(rng, &PORTS) };
+    new(tuple(SocketAddr::new(client, rng.u16(1024..1030)), SocketAddr::new(asked, port), protocol))
+}
+
+fn reversed(tuple: &Tuple) -> Tuple {
+    Tuple {
+        source: tuple.destination,
+        destination: tuple.source,
+        source_port: tuple.destination_port,
+        destination_port: tuple.source_port,
+        protocol: tuple.protocol,
+    }
+}
+
+fn flags(rng: &mut Rng, of_flow: bool, reply: bool) -> u8 {
+    match (of_flow, reply) {
+        (false, _) => pick(rng, &[SYN, SYN, SYN, SYN, SYN, SYN, SYN, ACK, SYN | ACK, RST, FIN, SYN | RST, 0]),
+        (true, false) => pick(rng, &[SYN, SYN, SYN, ACK, ACK, ACK | PUSH, ACK, FIN | ACK, RST, RST | ACK]),
+        (true, true) => pick(rng, &[SYN | ACK, SYN | ACK, ACK, ACK, ACK | PUSH, FIN | ACK, RST | ACK, SYN]),
+    }
+}
+
+fn bytes(rng: &mut Rng, count: usize) -> Vec<u8> {
+    (0..count).map(|_| rng.u8(..)).collect()
+}
+
+/// A packet that is whole and valid.
+fn packet(rng: &mut Rng, aim: &Aim) -> Packet {
+    let at = |address, port| SocketAddr::new(std::net::Ipv6Addr::from(address).to_canonical(), port);
+    let Tuple { source, destination, source_port, destination_port, protocol } = aim.tuple;
+    let reply = aim.flow.as_ref().is_some_and(|(_, reply)| *reply);
+    let transport = if protocol == TCP {
+        let options = if one_in(rng, 3) { vec![1; 4 * rng.usize(1..=10)] } else { Vec::new() };
+        Transport::Tcp { flags: flags(rng, aim.flow.is_some(), reply), options }
+    } else {
+        Transport::Udp { checksum: !one_in(rng, 4) }
+    };
+    let mut packet = Packet {
+        source: at(source, source_port),
+        destination: at(destination, destination_port),
+        ttl: if one_in(rng, 20) { rng.u8(..3) } else { rng.u8(3..) },
+        options: Vec::new(),
+        whole: rng.bool(),
+        transport,
+        payload: Vec::new(),
+    };
+    if packet.source.is_ipv4() && one_in(rng, 6) {
+        packet.options = vec![1; 4 * rng.usize(1..=10)];
+    }
+    let length = match &aim.flow {
+        // Just what the way takes, or a byte more.
+        Some((flow, reply)) if one_in(rng, 6) => {
+            let way = if *reply { flow.back } else { flow.forth };
+            (way.mtu as usize + rng.usize(..2)).saturating_sub(packet.ip().len())
+        }
+        _ => pick(rng, &[0, 0, 1, 2, 11, 100, 101, 536, 1200]),
+    };
+    packet.payload = bytes(rng, length);
+    packet
+}
+
+/// A packet and how it comes in.
+pub(crate) fn shot(rng: &mut Rng, ground: &Ground, flows: &Flows) -> Shot {
+    let aim = aim(rng, flows);
+    let mut packet = packet(rng, &aim);
+    let interface = ground.interfaces[rng.usize(..2)];
+    let (mut gso_size, mut gso_segs) = (0, 0);
+    if one_in(rng, 6) {
+        gso_size = pick(rng, &[100, 536, 648, 1300, 1448, 1460]);
+        // A test run takes no more than 3.4 kB.
+        let count = rng.u32(1..=3000 / gso_size);
+        let length = (count - 1) * gso_size + rng.u32(1..=gso_size);
+        packet.payload = bytes(rng, length as usize);
+        gso_segs = if one_in(rng, 5) { 0 } else { count };
+    }
+    let mut ip = packet.ip();
+    if gso_size == 0 {
+        ip = strange(rng, ip);
+    }
+    // Without an Ethernet header a test run takes the family from where it would be.
+    let family: &[u8] = if packet.source.is_ipv6() { &[0x86, 0xdd] } else { &[8, 0] };
+    if ip.get(12..14) == Some(family) && ip.len() >= least(&ip) && rng.bool() {
+        let host = ip[..6] == interface.mac;
+        return Shot { arrival: Arrival { bytes: ip, ethernet: false, host, gso_size, gso_segs }, interface };
+    }
+    let mac = match rng.u32(..40) {
+        0 => [0xff; 6],
+        1 => [2, 9, 9, 9, 9, 9],
+        2 => [0x33, 0x33, 0, 0, 0, 1],
+        _ => interface.mac,
+    };
+    let mut frame = packets::ethernet(mac, &ip);
+    if gso_size == 0 {
+        match rng.u32(..60) {
+            0 => frame = packets::tagged(&frame, 7),
+            // Too short for Ethernet, and filled up.
+            1..6 => {
+                let count = rng.usize(1..20);
+                frame.extend(bytes(rng, count));
+            }
+            6 => frame[12..14].copy_from_slice(&pick(rng, &[[8, 6], [0x86, 0xdd], [8, 0], [0x88, 0xcc]])),
+            7..10 => frame.truncate(rng.usize(ETHERNET + 1..frame.len())),
+            _ => {}
+        }
+        frame.resize(frame.len().max(least(&frame)), 0);
+    }
+    let arrival = Arrival { bytes: frame, ethernet: true, host: mac == interface.mac, gso_size, gso_segs };
+    Shot { arrival, interface }
+}
+
+/// The length that a frame must have for a test run.
+fn least(frame: &[u8]) -> usize {
+    ETHERNET
+        + match frame[12..14] {
+            [8, 0] => 20,
+            [0x86, 0xdd] => 40,
+            _ => 1,
+        }
+}
+
+/// Something that is wrong with a packet, or seldom, now and then.
+fn strange(rng: &mut Rng, mut ip: Vec<u8>) -> Vec<u8> {
+    let v6 = ip[0] >> 4 == 6;
+    let header = if v6 { 40 } else { usize::from(ip[0] & 15) * 4 };
+    match rng.u32(..80) {
+        // A fragment.
+        0..4 if ip.len() > header + 24 => {
+            let parts = packets::fragments(&ip, 8 * rng.usize(1..=4), rng.u32(..));
+            if rng.bool() { parts[0].clone() } else { parts[rng.usize(..parts.len())].clone() }
+        }
+        // A checksum or what it covers.
+        4..7 => {
+            let at = rng.usize(header..ip.len());
+            ip[at] ^= 1 << rng.u8(..8);
+            ip
+        }
+        7 if !v6 => {
+            ip[10] ^= 1 << rng.u8(..8);
+            ip
+        }
+        // Version and header length.
+        8 => {
+            ip[0] = rng.u8(..);
+            ip
+        }
+        // Another protocol, or an extension header.
+        9 => {
+            ip[if v6 { 6 } else { 9 }] = pick(rng, &[0, 1, 43, 44, 47, 58, 60, 132]);
+            ip
+        }
+        // The length.
+        10 => {
+            let at = if v6 { 4 } else { 2 };
+            ip[at..at + 2].copy_from_slice(&rng.u16(..100).to_be_bytes());
+            ip
+        }
+        // IPv4 addresses in IPv6's header.
+        11 if v6 => {
+            let mapped = |ip: &str| crate::bed::address(ip.parse().unwrap());
+            ip[8..24].copy_from_slice(&mapped("10.9.1.2"));
+            ip[24..40].copy_from_slice(&mapped(ASKED[0]));
+            ip
+        }
+        _ => ip,
+    }
+}
