@@ -6,6 +6,8 @@ mod addresses;
 mod change;
 #[path = "e2e/dns.rs"]
 mod dns;
+#[path = "e2e/forward.rs"]
+mod forward;
 #[path = "e2e/harness.rs"]
 mod harness;
 #[path = "e2e/http.rs"]
@@ -20,6 +22,8 @@ mod refused;
 mod scale;
 #[path = "e2e/tcp.rs"]
 mod tcp;
+#[path = "e2e/udp.rs"]
+mod udp;
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -4,16 +4,18 @@
 //! writes them. Must not know how an answer is laid out for a person.
 
 mod explain;
+mod forwarding;
 mod maps;
 mod objects;
 mod report;
 mod status;
 
 pub use explain::{
-    AnswerView, BackendView, CandidateView, EndpointView, ExplainView, HeaderView, KernelView,
+    AnswerView, BackendView, CandidateView, EndpointView, EndsView, ExplainView, HeaderView, KernelView,
     ListenerRefView, MatchView, ObjectRefView, PathView, PlaceView, QuestionView, RoutesView, ServedView,
     SkipView, ValueView,
 };
+pub use forwarding::{ForwardingView, InterfaceView, WayView};
 pub use maps::{BindingView, Lookups, MapView, MapsView};
 pub use objects::{
     AppliedView, DifferenceView, DifferencesView, ObjectView, ObjectsView, OutcomeView, conditions_of,

@@ -1,11 +1,12 @@
 //! `sluice status`: the agent and every object's conditions.
 
 use anyhow::Result;
+use comfy_table::Cell;
 
 use super::output;
 use super::{AskArgs, Env, Exit};
 use crate::admin::client;
-use crate::admin::view::StatusView;
+use crate::admin::view::{ForwardingView, StatusView};
 
 /// Show the agent, Gateways, listeners and routes with their conditions.
 #[derive(Debug, clap::Args)]
@@ -47,8 +48,30 @@ pub(super) fn status(env: &mut Env<'_>, args: &Args) -> Result<Exit> {
         for warning in &configuration.warnings {
             writeln!(env.stdout, "warning: {}", output::diagnostic_of(warning))?;
         }
-        writeln!(env.stdout)?;
+        writeln!(env.stdout, "forwarding: {}\n", summary(&agent.forwarding))?;
+        ways(env, &agent.forwarding)?;
     }
     output::status(env, &view)?;
     Ok(Exit::Yes)
+}
+
+/// Whether the kernel forwards.
+fn summary(view: &ForwardingView) -> String {
+    if view.on {
+        return format!("on, room for {} flows, {} of them half open", view.flows, view.opening_flows);
+    }
+    format!("off ({}); the relay serves every TCPRoute", view.reason.as_deref().unwrap_or("unknown"))
+}
+
+/// Which interfaces are hooked, and which way leads to each backend.
+fn ways(env: &mut Env<'_>, view: &ForwardingView) -> Result<()> {
+    let words = |words: &[&str]| words.iter().map(Cell::new).collect();
+    let interfaces = view.interfaces.iter();
+    let rows = interfaces.map(|i| words(&[&i.name, &i.hook, i.reason.as_deref().unwrap_or("")]));
+    output::table(env, &["INTERFACE", "HOOK", "REASON"], &[], rows.collect())?;
+    let rows = view.backends.iter().map(|backend| {
+        let interface = backend.interface.as_deref().unwrap_or("-");
+        words(&[&backend.address, &backend.path, interface, &backend.reason])
+    });
+    output::table(env, &["BACKEND", "PATH", "INTERFACE", "REASON"], &[], rows.collect())
 }
