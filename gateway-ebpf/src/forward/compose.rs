@@ -40,8 +40,7 @@ pub(crate) fn header4(source: &Words, destination: &Words, protocol: u8, length:
 #[inline(always)]
 pub(crate) fn header6(source: &Words, destination: &Words, protocol: u8, length: u32) -> V6 {
     V6 {
-        version_class: 0x60,
-        class_flow: [0; 3],
+        version: 0x6000_0000u32.to_be(),
         length: (length as u16).to_be(),
         next: protocol,
         hops: TTL,

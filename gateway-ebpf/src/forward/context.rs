@@ -97,21 +97,15 @@ pub(crate) fn go_on(ctx: &TcContext, slot: Slot) -> i32 {
 /// with a fragment header, and what is read of TCP.
 const HEADERS: u32 = 14 + 60 + 20;
 
-/// Makes so many bytes readable without a helper, or all that there are.
+/// Begins: notes where the IP header is.
 #[inline(always)]
-pub(crate) fn make_readable(ctx: &TcContext, bytes: u32) {
+pub(crate) fn begin(ctx: &TcContext, l3: u32) -> i32 {
     let length = field!(ctx, len);
-    let wanted = if length < bytes { length } else { bytes };
+    let wanted = if length < HEADERS { length } else { HEADERS };
     if ctx.data() + wanted as usize > ctx.data_end() {
         // What cannot be had is not there for `parse` either.
         let _there = ctx.pull_data(wanted);
     }
-}
-
-/// Begins: notes where the IP header is.
-#[inline(always)]
-pub(crate) fn begin(ctx: &TcContext, l3: u32) -> i32 {
-    make_readable(ctx, HEADERS);
     mark(ctx, MARK_L3, l3);
     mark(ctx, MARK_REASON, 0);
     go_on(ctx, Slot::Packet)

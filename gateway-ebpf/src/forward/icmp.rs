@@ -11,7 +11,7 @@ use gateway_ebpf::abi::UDP;
 use gateway_ebpf::flow::{Half, Reason, Words};
 use gateway_ebpf::rewrite;
 
-use crate::context::{discard, is_for_host, l3, make_readable, pass, skb};
+use crate::context::{discard, is_for_host, l3, pass, skb};
 use crate::count::count;
 use crate::maps::{LOCAL, SCRATCH};
 use crate::packet::{find, halves};
@@ -20,8 +20,6 @@ use crate::translate::{TCP_CHECKSUM, UDP_CHECKSUM, network4, network6, send, wri
 
 /// Length of an ICMP error's header.
 const HEADER: u32 = 8;
-/// What is read of the packet that it quotes: an IPv4 header with all its options, and ports.
-const QUOTED: u32 = 60 + 8;
 /// Offset of the checksum in it.
 const CHECKSUM: u32 = 2;
 
@@ -39,7 +37,6 @@ pub(crate) fn sluice_icmp(ctx: TcContext) -> i32 {
     if packet.first || !is_for_host(&ctx) || !is_error(&ctx, packet) {
         return pass(&ctx);
     }
-    make_readable(&ctx, packet.l4 + HEADER + QUOTED);
     if parse_quoted(skb(&ctx), packet.l4 + HEADER, &raw mut *quoted) != Kind::Transport as u32 {
         return unknown(&ctx, packet);
     }
