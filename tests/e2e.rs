@@ -6,6 +6,8 @@ mod addresses;
 mod change;
 #[path = "e2e/dns.rs"]
 mod dns;
+#[path = "e2e/forward.rs"]
+mod forward;
 #[path = "e2e/harness.rs"]
 mod harness;
 #[path = "e2e/http.rs"]

@@ -10,6 +10,8 @@
 //! - **Stop** (SIGTERM, SIGINT, `sluice uninstall --stop`): connections are drained until a deadline, or until a
 //!   second signal; then Gateway addresses that were brought up are removed. Link, programs and maps stay pinned: new
 //!   connections are reset until an agent runs again. SIGHUP reads the input again and reopens the access log.
+//!   With forwarding on, addresses that it serves stay too, so that flows and new forwards go on without an agent.
+//! - **Network**: a change of links, addresses or routes changes hooks and ways, and nothing else.
 //! - **Names** of ExternalName Services are resolved beside the loop; another answer is compiled and applied as a
 //!   change of the host is.
 //! - **Ports**: a listener on a port that a process of the host listens on already is refused (PortUnavailable). What
@@ -21,6 +23,7 @@ mod change;
 mod events;
 mod explain;
 mod figures;
+mod forward;
 mod heap;
 mod memory;
 mod objects;
@@ -41,7 +44,7 @@ use tracing::{info, warn};
 use crate::admin::view::DiagnosticView;
 use crate::core::host::{Host, Listening};
 use crate::core::names::{Names, wanted};
-use crate::dataplane::{self, Addresses, Dataplane, LogLevel};
+use crate::dataplane::{self, Addresses, Dataplane, Forwarding, LogLevel, Networks};
 use crate::proxy::{self, Proxy};
 use crate::source::{Diagnostic, EndpointFlag, Input, Loaded, Resolver, StoreError};
 use crate::{admin, source};
@@ -52,6 +55,7 @@ use access_log::AccessLog;
 use board::Board;
 use change::Engine;
 use events::{Ask, Event, Events};
+use forward::Forwarder;
 use memory::Memory;
 pub use objects::{ApplyCall, DeleteCall, GetCall};
 use supervisor::Supervisor;
@@ -87,6 +91,10 @@ pub struct Config {
     pub access_log: Option<PathBuf>,
     /// What the BPF programs log.
     pub bpf_log_level: LogLevel,
+    /// Forwarding in the kernel; `None`: off.
+    pub forward: Option<Forwarding>,
+    /// Patterns of the interfaces that are hooked for it; none stands for every one.
+    pub interfaces: Vec<String>,
     /// How long connections may take to end when the agent is stopped.
     pub drain_timeout: Duration,
 }
@@ -194,6 +202,10 @@ pub fn run(config: &Config) -> Result<(), Error> {
         let sockets = proxy.sockets().into_iter().map(|(worker, v6, _)| (worker, v6, TCP)).collect();
         let running = proxy.start(dataplane.loads()).map_err(start("the workers"))?;
         dataplane.attach()?;
+        let (networks, forwarder) = match forward(config, &mut dataplane)? {
+            Ok((networks, forwarder)) => (Some(networks), Ok(forwarder)),
+            Err(why) => (None, Err(why)),
+        };
 
         let (asks, asked) = mpsc::channel(16);
         let board = Arc::new(Board::new(config, workers, sockets, dataplane.reader(), running.counters()));
@@ -206,14 +218,61 @@ pub fn run(config: &Config) -> Result<(), Error> {
             metrics = %config.metrics,
             "agent started"
         );
-        let engine =
+        let mut engine =
             Engine::new(dataplane, unregistered, running, addresses, memory, Arc::clone(&board), loaded)?;
+        engine.forward(forwarder);
         resolver.settle(FIRST_NAMES).await;
         let supervisor = Supervisor::new();
-        Agent { config, source, events, resolver, engine, access_log, board, supervisor }.serve().await;
+        Agent { config, source, events, resolver, networks, engine, access_log, board, supervisor }
+            .serve()
+            .await;
         drop(socket);
         Ok(())
     })
+}
+
+/// Turns forwarding on, or off if it was on before. The inner error says why the relay serves everything.
+fn forward(
+    config: &Config,
+    dataplane: &mut Dataplane,
+) -> Result<Result<(Networks, Forwarder), String>, Error> {
+    let Some(forwarding) = &config.forward else {
+        let removed = dataplane.stop_forwarding()?;
+        if !removed.is_empty() {
+            warn!(removed = removed.len(), "--forward off: hooks of before are removed, and their flows end");
+        }
+        return Ok(Err("--forward off".to_owned()));
+    };
+    let open = |dataplane: &mut Dataplane| -> Result<_, dataplane::Error> {
+        let networks = Networks::open()?;
+        let tables = dataplane.forward(forwarding)?;
+        let forwarder = Forwarder::new(&networks, config.interfaces.clone(), tables);
+        Ok((networks, forwarder))
+    };
+    Ok(match open(dataplane) {
+        Ok(open) => {
+            info!(
+                flows = forwarding.flows,
+                opening_flows = forwarding.opening,
+                memory_mib = forwarding.memory() >> 20,
+                "TCPRoutes are forwarded in the kernel where a way leads to the endpoint"
+            );
+            Ok(open)
+        }
+        Err(error) => {
+            let why = words(&error);
+            warn!(why, "nothing is forwarded in the kernel: the relay serves every TCPRoute");
+            Err(why)
+        }
+    })
+}
+
+/// Waits for a change of the network, if it is watched.
+async fn changed(networks: &mut Option<Networks>) {
+    match networks {
+        Some(networks) => networks.changed().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Where the objects are kept that were applied.
@@ -275,6 +334,8 @@ struct Agent<'a> {
     source: Input,
     events: Events,
     resolver: Resolver,
+    /// Only if forwarding is on.
+    networks: Option<Networks>,
     engine: Engine,
     access_log: Option<AccessLog>,
     board: Arc<Board>,
@@ -291,11 +352,18 @@ impl Agent<'_> {
             let event = tokio::select! {
                 event = self.events.next() => event,
                 () = self.resolver.changed() => Event::Resolved,
+                () = changed(&mut self.networks) => Event::Network,
             };
             match event {
                 Event::Resolved => {
                     let host = self.host();
                     self.engine.follow(host).await;
+                }
+                Event::Network => {
+                    if self.engine.follow_network().await {
+                        let host = self.host();
+                        self.engine.follow(host).await;
+                    }
                 }
                 Event::Changed => self.reload().await,
                 Event::Hangup => {
@@ -315,7 +383,9 @@ impl Agent<'_> {
                 Event::Tick { host_due } => {
                     self.board.beat();
                     self.supervisor.beat();
+                    self.engine.sweep();
                     if host_due {
+                        self.engine.follow_network().await;
                         self.engine.keep_addresses().await;
                     }
                     if host_due || self.engine.retry_due() {
@@ -365,6 +435,7 @@ impl Agent<'_> {
         info!(why, deadline_s = deadline.as_secs(), "stopping: connections are drained");
         self.supervisor.stopping(deadline);
         self.board.stop();
+        let forwarded = self.engine.forwarded();
         let (running, mut addresses) = self.engine.into_parts();
         let cut = tokio::select! {
             cut = running.drain(deadline) => cut,
@@ -376,7 +447,7 @@ impl Agent<'_> {
         if cut > 0 {
             warn!(cut, "connections were still open at the deadline and were cut");
         }
-        addresses.remove_all().await;
+        addresses.remove_but(&forwarded).await;
         info!("stopped; programs and maps stay pinned");
     }
 }

@@ -34,7 +34,7 @@ pub use forward::hook::{Hook, Wanted, at_ingress};
 pub use forward::table::FlowTable;
 pub use forward::{Forwarding, Tables};
 pub use level::{LogLevel, NotALevel};
-pub use network::Networks;
+pub use network::{NetworkReader, Networks};
 pub use reader::{Counts, MapUse, Reader};
 pub use sys::SkBuff;
 

@@ -77,6 +77,12 @@ impl<'ns> Agent<'ns> {
         self
     }
 
+    /// Other flags at the next launch.
+    pub fn with_args(mut self, args: &[&str]) -> Self {
+        self.args = args.iter().map(|&a| a.to_owned()).collect();
+        self
+    }
+
     /// Sets a variable in the process's environment.
     pub fn env(mut self, key: &str, value: &str) -> Self {
         self.env.push((key.to_owned(), value.to_owned()));

@@ -79,9 +79,19 @@ pub(crate) fn go_on(ctx: &TcContext, slot: Slot) -> i32 {
     pass(ctx)
 }
 
+/// Bytes that are made readable without a helper, where the packet has them: Ethernet, IPv4 with all its options or IPv6
+/// with a fragment header, and what is read of TCP.
+const HEADERS: u32 = 14 + 60 + 20;
+
 /// Begins: notes where the IP header is.
 #[inline(always)]
 pub(crate) fn begin(ctx: &TcContext, l3: u32) -> i32 {
+    let length = field!(ctx, len);
+    let wanted = if length < HEADERS { length } else { HEADERS };
+    if ctx.data() + wanted as usize > ctx.data_end() {
+        // What cannot be had is not there for `parse` either.
+        let _there = ctx.pull_data(wanted);
+    }
     mark(ctx, MARK_L3, l3);
     mark(ctx, MARK_REASON, 0);
     go_on(ctx, Slot::Packet)

@@ -90,6 +90,8 @@ fn open(ctx: &TcContext, packet: &Packet, reply: &mut TupleKey) -> Opened {
     // A flow that the packet ends, since it begins another.
     let mut tries = 0;
     let mut failed = REJECT_BACKEND;
+    // Its source port at this node, in wire order.
+    let mut kept = 0;
     if let Some((half, flow, life)) = find(key) {
         let now = now();
         // SAFETY: places within a map's value.
@@ -98,6 +100,11 @@ fn open(ctx: &TcContext, packet: &Packet, reply: &mut TupleKey) -> Opened {
             Next::Retry => {
                 // SAFETY: as above.
                 unsafe { (tries, failed) = ((*flow).tries + 1, (*flow).backend) };
+            }
+            // The same client towards the same backend: a socket in TIME_WAIT there knows that this SYN is a later one.
+            Next::Anew if life as u32 & SNAT != 0 => {
+                // SAFETY: as above.
+                kept = unsafe { (*flow).reply.key.ports } >> 16;
             }
             Next::Anew => {}
             // Another CPU was faster.
@@ -121,7 +128,7 @@ fn open(ctx: &TcContext, packet: &Packet, reply: &mut TupleKey) -> Opened {
     let Some(way) = back(ctx, packet.v6, &key.destination, &key.source) else {
         return Opened::FallBack(Reason::NoRouteBack);
     };
-    record(key, reply, &binding, id, backend, &address, &way, tries)
+    record(key, reply, &binding, id, backend, &address, &way, tries, kept)
 }
 
 /// The exact address, then any.
@@ -182,6 +189,7 @@ fn record(
     address: &Words,
     way: &Way,
     tries: u32,
+    kept: u32,
 ) -> Opened {
     let now = now();
     // Each that comes looks at two, so that the table does not fill with what is over while nobody sweeps.
@@ -214,7 +222,7 @@ fn record(
             return Opened::FallBack(Reason::TupleTaken);
         }
         reply.destination = source;
-        if !claim_port(reply, port, half, backend_id) {
+        if !claim_port(reply, port, kept, half, backend_id) {
             give_back(flow, index, generation);
             return Opened::FallBack(Reason::NoPort);
         }
@@ -275,7 +283,13 @@ fn claim(key: &TupleKey, half: u64) -> bool {
 
 /// Takes a tuple with a source port of this node: the one that was given back longest ago, most likely.
 #[inline(always)]
-fn claim_port(reply: &mut TupleKey, port: u32, half: u64, backend: u32) -> bool {
+fn claim_port(reply: &mut TupleKey, port: u32, kept: u32, half: u64, backend: u32) -> bool {
+    if kept != 0 {
+        reply.ports = port | (kept << 16);
+        if claim(reply, half) {
+            return true;
+        }
+    }
     let Some(cursor) = SNAT_PORTS.get_ptr_mut(backend) else { return false };
     let setting = |entry: Meta| META.get(entry as u32).copied().unwrap_or(0) as u32;
     let (first, width) = (setting(Meta::SnatFirst), setting(Meta::SnatWidth));

@@ -77,11 +77,26 @@ struct V4 {
 /// An IPv6 header (RFC 8200, 3), likewise.
 #[repr(C)]
 struct V6 {
-    version: u32,
+    version_class: u8,
+    class_flow: [u8; 3],
     length: u16,
     next: u8,
     hops: u8,
     addresses: [u64; 4],
+}
+
+/// An IPv6 fragment header (RFC 8200, 4.5), likewise: `next` is next header, reserved, offset and flags.
+#[repr(C)]
+struct Fragment {
+    next: u32,
+    id: u32,
+}
+
+/// A UDP header (RFC 768), likewise.
+#[repr(C)]
+struct Udp {
+    ports: u32,
+    length_checksum: u32,
 }
 
 /// A TCP header (RFC 9293, 3.1), likewise.
@@ -95,6 +110,36 @@ struct Tcp {
     window: u16,
     checksum: u16,
     urgent: u16,
+}
+
+/// A header where it lies: all that can be read without a helper, which `context::begin` has seen to. The program that
+/// meets every packet, ours or not, reads it so; a header that is not there makes the packet one that it does not know.
+#[derive(Clone, Copy)]
+struct Bytes {
+    start: usize,
+    end: usize,
+}
+
+impl Bytes {
+    #[inline(always)]
+    fn new(ctx: &TcContext) -> Self {
+        Self { start: ctx.data(), end: ctx.data_end() }
+    }
+
+    /// The header at an offset. Its fields lie as the kernel aligns them: so that IP headers begin at a word.
+    #[inline(always)]
+    fn at<T>(self, offset: u32) -> Option<*const T> {
+        let start = self.start + offset as usize;
+        (start + size_of::<T>() <= self.end).then_some(start as *const T)
+    }
+}
+
+/// A field of a header.
+macro_rules! of {
+    ($header:expr, $($field:tt)+) => {
+        // SAFETY: the header is within the packet; the verifier holds it to that.
+        unsafe { (&raw const (*$header).$($field)+).read() }
+    };
 }
 
 /// Reads a part of the packet; `None` if it is not that long.
@@ -127,67 +172,69 @@ pub(crate) fn parse(ctx: &TcContext, packet: &mut Packet) -> Kind {
 
 #[inline(always)]
 fn v4(ctx: &TcContext, packet: &mut Packet) -> Kind {
-    let start = l3(ctx);
-    let Some(ip) = read::<V4>(ctx, start) else { return Kind::Other };
-    let header = u32::from(ip.version_length & 0xf) * 4;
-    if ip.version_length >> 4 != 4 || header < 20 {
+    let (start, bytes) = (l3(ctx), Bytes::new(ctx));
+    let Some(ip) = bytes.at::<V4>(start) else { return Kind::Other };
+    let version_length = of!(ip, version_length);
+    let header = u32::from(version_length & 0xf) * 4;
+    if version_length >> 4 != 4 || header < 20 {
         return Kind::Other;
     }
-    let fragment = u16::from_be(ip.fragment);
+    let fragment = u16::from_be(of!(ip, fragment));
+    let protocol = of!(ip, protocol);
     packet.v6 = false;
-    packet.key.source = mapped_words(ip.source);
-    packet.key.destination = mapped_words(ip.destination);
+    packet.key.source = mapped_words(of!(ip, source));
+    packet.key.destination = mapped_words(of!(ip, destination));
     packet.key.ports = 0;
-    packet.key.protocol = ip.protocol.into();
+    packet.key.protocol = protocol.into();
     packet.l4 = start + header;
     packet.headers = header;
-    let Some(length) = length(ctx, u16::from_be(ip.length).into()) else { return Kind::Other };
+    let Some(length) = length(ctx, u16::from_be(of!(ip, length)).into()) else { return Kind::Other };
     packet.length = length;
-    packet.ttl = ip.ttl;
-    packet.checksum = ip.checksum;
-    packet.id = ip.id.into();
+    packet.ttl = of!(ip, ttl);
+    packet.checksum = of!(ip, checksum);
+    packet.id = of!(ip, id).into();
     packet.flags = 0;
     // More fragments, and the offset.
     packet.first = fragment & 0x3fff == 0x2000;
     if fragment & 0x1fff != 0 {
         return Kind::Later;
     }
-    if ip.protocol == ICMP { Kind::Icmp } else { transport(ctx, packet) }
+    if protocol == ICMP { Kind::Icmp } else { transport(bytes, packet) }
 }
 
 #[inline(always)]
 fn v6(ctx: &TcContext, packet: &mut Packet) -> Kind {
-    let start = l3(ctx);
-    let Some(ip) = read::<V6>(ctx, start) else { return Kind::Other };
-    let [version, _, _, _] = ip.version.to_ne_bytes();
-    if version >> 4 != 6 {
+    let (start, bytes) = (l3(ctx), Bytes::new(ctx));
+    let Some(ip) = bytes.at::<V6>(start) else { return Kind::Other };
+    if of!(ip, version_class) >> 4 != 6 {
         return Kind::Other;
     }
+    let next = of!(ip, next);
     packet.v6 = true;
-    packet.key.source = [ip.addresses[0], ip.addresses[1]];
-    packet.key.destination = [ip.addresses[2], ip.addresses[3]];
+    packet.key.source = [of!(ip, addresses[0]), of!(ip, addresses[1])];
+    packet.key.destination = [of!(ip, addresses[2]), of!(ip, addresses[3])];
     packet.key.ports = 0;
-    packet.key.protocol = ip.next.into();
+    packet.key.protocol = next.into();
     packet.l4 = start + 40;
     packet.headers = 40;
     // An IPv4 address in this form is never on the wire (RFC 4291, 2.5.5.2), and its tuple is that of IPv4.
     if is_v4(&packet.key.source) || is_v4(&packet.key.destination) {
         return Kind::Other;
     }
-    let Some(length) = length(ctx, u32::from(u16::from_be(ip.length)) + 40) else { return Kind::Other };
+    let Some(length) = length(ctx, u32::from(u16::from_be(of!(ip, length))) + 40) else { return Kind::Other };
     packet.length = length;
-    packet.ttl = ip.hops;
+    packet.ttl = of!(ip, hops);
     packet.checksum = 0;
     packet.id = 0;
     packet.flags = 0;
     packet.first = false;
-    if ip.next == FRAGMENT6 {
+    if next == FRAGMENT6 {
         // Next header, reserved, offset and flags (two bytes), identification.
-        let Some(fragment) = read::<[u32; 2]>(ctx, packet.l4) else { return Kind::Other };
-        let [next, _, high, low] = fragment[0].to_ne_bytes();
+        let Some(fragment) = bytes.at::<Fragment>(packet.l4) else { return Kind::Other };
+        let [next, _, high, low] = of!(fragment, next).to_ne_bytes();
         let offset = u16::from_be_bytes([high, low]);
         packet.key.protocol = next.into();
-        packet.id = fragment[1];
+        packet.id = of!(fragment, id);
         packet.l4 = start + 48;
         packet.headers = 48;
         packet.first = offset & 1 != 0;
@@ -195,7 +242,7 @@ fn v6(ctx: &TcContext, packet: &mut Packet) -> Kind {
             return Kind::Later;
         }
     }
-    if packet.key.protocol == u32::from(ICMP6) { Kind::Icmp } else { transport(ctx, packet) }
+    if packet.key.protocol == u32::from(ICMP6) { Kind::Icmp } else { transport(bytes, packet) }
 }
 
 /// The length of an IP packet whose header says this; `None` if it was cut short. One that the kernel put together is all
@@ -210,24 +257,24 @@ fn length(ctx: &TcContext, told: u32) -> Option<u32> {
 }
 
 #[inline(always)]
-fn transport(ctx: &TcContext, packet: &mut Packet) -> Kind {
+fn transport(bytes: Bytes, packet: &mut Packet) -> Kind {
     if packet.key.protocol == u32::from(TCP) {
-        let Some(tcp) = read::<Tcp>(ctx, packet.l4) else { return Kind::Other };
+        let Some(tcp) = bytes.at::<Tcp>(packet.l4) else { return Kind::Other };
         if packet.headers + size_of::<Tcp>() as u32 > packet.length {
             // What follows is Ethernet's padding.
             return Kind::Other;
         }
-        packet.key.ports = tcp.ports;
-        packet.flags = tcp.flags;
-        packet.headers += u32::from(tcp.offset >> 4) * 4;
+        packet.key.ports = of!(tcp, ports);
+        packet.flags = of!(tcp, flags);
+        packet.headers += u32::from(of!(tcp, offset) >> 4) * 4;
         Kind::Transport
     } else if packet.key.protocol == u32::from(UDP) {
-        let Some(udp) = read::<[u32; 2]>(ctx, packet.l4) else { return Kind::Other };
-        packet.headers += 8;
+        let Some(udp) = bytes.at::<Udp>(packet.l4) else { return Kind::Other };
+        packet.headers += size_of::<Udp>() as u32;
         if packet.headers > packet.length {
             return Kind::Other;
         }
-        packet.key.ports = udp[0];
+        packet.key.ports = of!(udp, ports);
         Kind::Transport
     } else {
         Kind::Other

@@ -4,6 +4,7 @@
 //! writes them. Must not know how an answer is laid out for a person.
 
 mod explain;
+mod forwarding;
 mod maps;
 mod objects;
 mod report;
@@ -14,6 +15,7 @@ pub use explain::{
     ListenerRefView, MatchView, ObjectRefView, PathView, PlaceView, QuestionView, RoutesView, ServedView,
     SkipView, ValueView,
 };
+pub use forwarding::{ForwardingView, InterfaceView, WayView};
 pub use maps::{BindingView, Lookups, MapView, MapsView};
 pub use objects::{
     AppliedView, DifferenceView, DifferencesView, ObjectView, ObjectsView, OutcomeView, conditions_of,

@@ -16,8 +16,8 @@ use super::Config;
 use super::explain::{self, Live};
 use super::memory::Baselines;
 use crate::admin::view::{
-    AgentView, ConfigurationView, DiagnosticView, ExplainView, LoadErrorView, QuestionView, RoutesView,
-    StatusView,
+    AgentView, ConfigurationView, DiagnosticView, ExplainView, ForwardingView, LoadErrorView, QuestionView,
+    RoutesView, StatusView,
 };
 use crate::core::explain::Scene;
 use crate::core::model::Model;
@@ -86,6 +86,7 @@ impl Board {
                     .collect(),
                 ..ConfigurationView::default()
             },
+            forwarding: ForwardingView::default(),
         };
         Self {
             agent: ArcSwap::from_pointee(agent),

@@ -10,18 +10,19 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gateway_ebpf::abi::{ANY, Address, BindingKey, TCP, mapped};
+use gateway_ebpf::abi::{ANY, Action, Address, BindingKey, TCP, mapped};
 use tracing::{debug, error, info, warn};
 
 use super::board::{Board, Serving, epoch_seconds, now};
+use super::forward::Forwarder;
 use super::memory::Memory;
 use super::{diagnostic_view, heap, words};
-use crate::admin::view::{ExternalNameView, StatusView, negative};
+use crate::admin::view::{ExternalNameView, ForwardingView, StatusView, negative};
 use crate::core::compile::compile;
 use crate::core::host::Host;
 use crate::core::model::Model;
-use crate::core::plan::plan;
-use crate::core::snapshot::Snapshot;
+use crate::core::plan;
+use crate::core::snapshot::{MapImage, Snapshot, Ways};
 use crate::core::status::{Outcome, finish};
 use crate::dataplane::{self, Addresses, Dataplane, LogLevel};
 use crate::proxy::Running;
@@ -50,6 +51,10 @@ pub(super) struct Engine {
     host: Host,
     /// The newest snapshot, applied or not.
     snapshot: Arc<Snapshot>,
+    /// Forwarding, if it is on, or why it is not.
+    forward: Result<Forwarder, String>,
+    /// The ways that the kernel has, once the maps hold what the newest snapshot says.
+    ways: Option<Ways>,
     retry: Option<Retry>,
     /// Whether something was applied since the memory was last given back.
     changed: bool,
@@ -83,7 +88,7 @@ enum ApplyError {
     #[error(transparent)]
     Dataplane(#[from] dataplane::Error),
     #[error(transparent)]
-    Full(#[from] crate::core::plan::Full),
+    Full(#[from] plan::Full),
 }
 
 impl Engine {
@@ -111,11 +116,74 @@ impl Engine {
             inputs: 1,
             host: Host::default(),
             snapshot: Arc::default(),
+            forward: Err(String::new()),
+            ways: None,
             retry: None,
             changed: false,
         };
         engine.warn_input();
         Ok(engine)
+    }
+
+    /// What became of forwarding.
+    pub(super) fn forward(&mut self, forward: Result<Forwarder, String>) {
+        self.forward = forward;
+    }
+
+    /// The host's network may have changed: hooks and ways follow it. True if the host has other addresses.
+    pub(super) async fn follow_network(&mut self) -> bool {
+        let Ok(forward) = &mut self.forward else { return false };
+        // What could not be applied is tried again as a whole.
+        let Some(before) = &self.ways else { return false };
+        let backends = &self.snapshot.image.backends;
+        let ways = forward.survey(&mut self.dataplane, backends).await;
+        let moved = ways.local != before.local;
+        let want = MapImage { backends: backends.clone(), ways, ..MapImage::default() };
+        let steps = plan::follow(before, &want);
+        if !steps.is_empty() {
+            match self.dataplane.apply(&steps) {
+                Ok(()) => info!(steps = steps.len(), "forwarding follows the host's network"),
+                Err(error) => {
+                    warn!(error = words(&error), "forwarding cannot follow the host's network");
+                    // What the maps hold is read again.
+                    self.ways = None;
+                    self.pause();
+                    return moved;
+                }
+            }
+        }
+        self.ways = Some(want.ways);
+        self.show_forwarding();
+        moved
+    }
+
+    /// Gives up the flows that are over.
+    pub(super) fn sweep(&mut self) {
+        if let Err(error) = self.dataplane.sweep() {
+            warn!(error = words(&error), "flows that are over cannot be given up; new ones do it");
+        }
+    }
+
+    /// Addresses that the kernel goes on forwarding for when the agent has stopped.
+    pub(super) fn forwarded(&self) -> BTreeSet<IpAddr> {
+        if self.forward.is_err() {
+            return BTreeSet::new();
+        }
+        let bindings = self.snapshot.image.bindings.iter();
+        bindings
+            .filter(|(key, binding)| binding.action == Action::Forward && key.address != ANY)
+            .map(|(key, _)| std::net::Ipv6Addr::from(key.address).to_canonical())
+            .collect()
+    }
+
+    fn show_forwarding(&self) {
+        let view = match &self.forward {
+            Ok(forward) => forward.view(&self.snapshot.image.backends),
+            Err(why) => ForwardingView { reason: Some(why.clone()), ..ForwardingView::default() },
+        };
+        if self.board.agent().forwarding != view {
+            self.board.change_agent(|agent| agent.forwarding = view);
+        }
     }
 
     /// A new good input, to be compiled.
@@ -276,7 +344,13 @@ impl Engine {
             debug!(step, took_us = begin.elapsed().as_micros());
             begin = Instant::now();
         };
-        let plan = plan(&self.dataplane.have()?, &self.snapshot.image)?;
+        self.ways = None;
+        let mut want = self.snapshot.image.clone();
+        if let Ok(forward) = &mut self.forward {
+            want.ways = forward.survey(&mut self.dataplane, &want.backends).await;
+            step("survey");
+        }
+        let plan = plan::plan(&self.dataplane.have()?, &want)?;
         step("plan");
         self.dataplane.apply(&plan.withdraw)?;
         step("withdraw");
@@ -296,9 +370,16 @@ impl Engine {
         }
         self.dataplane.apply(&plan.install)?;
         self.bound = self.snapshot.image.bindings.keys().copied().collect();
+        self.ways = Some(want.ways);
         step("install");
+        let before = self.addresses.own();
         let failed = self.addresses.sync(&self.snapshot.addresses).await;
         step("addresses");
+        if self.addresses.own() != before {
+            self.follow_network().await;
+            step("ways");
+        }
+        self.show_forwarding();
         Ok(failed)
     }
 

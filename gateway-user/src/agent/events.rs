@@ -21,6 +21,8 @@ const HOST_EVERY: u32 = 5;
 pub(super) enum Event {
     /// The input may have changed.
     Changed,
+    /// The host's links, addresses or routes are others.
+    Network,
     /// A name of an ExternalName Service resolves to something else.
     Resolved,
     /// SIGHUP.

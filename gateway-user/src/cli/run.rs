@@ -1,23 +1,26 @@
 //! `sluice run`: the agent.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, ensure};
+use clap::ValueEnum;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use gateway_ebpf::names::{FLOW_CAPACITY, OPENING_CAPACITY};
 use ipnet::IpNet;
 
 use super::log::{self, Format, Level};
 use super::{Exit, PlaceArgs};
 use crate::agent;
-use crate::dataplane::LogLevel;
+use crate::dataplane::{Forwarding, LogLevel};
 use crate::source::EndpointFlag;
 
 /// Run the agent: serve the input, and follow its changes, until SIGTERM or SIGINT.
 ///
 /// The input is the files, and the objects that `sluice apply` keeps in the state directory. Connections are then drained; a second signal cuts them. SIGHUP reads the input again and reopens the access log.
-/// Programs and maps stay pinned when the agent stops; `sluice uninstall` removes them.
+/// Programs and maps stay pinned when the agent stops; `sluice uninstall` removes them. What is forwarded in the kernel goes on without the agent, running flows and new ones, and addresses that it needs stay up.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// File, or directory of *.yaml, *.yml and *.json files, with Kubernetes objects; `-` is standard input.
@@ -61,10 +64,66 @@ pub(super) struct Args {
     #[arg(long, value_name = "DURATION", default_value = "30s", env = "SLUICE_DRAIN_TIMEOUT",
         value_parser = duration)]
     drain_timeout: Duration,
+    #[command(flatten)]
+    forward: ForwardArgs,
+}
+
+/// Forwarding in the kernel.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Forwarding in the kernel")]
+struct ForwardArgs {
+    /// Whether TCPRoutes are forwarded in the kernel
+    #[arg(long, value_name = "MODE", default_value = "auto", env = "SLUICE_FORWARD")]
+    forward: Forward,
+    /// An interface that is hooked, or a pattern such as `eth*`: what comes by others takes the relay.
+    /// Can be repeated [default: every one that has packets of its own]
+    #[arg(long = "interface", value_name = "NAME", env = "SLUICE_INTERFACE", value_delimiter = ',')]
+    interfaces: Vec<String>,
+    /// How many flows there may be at once; more take the relay. Each takes half a KiB of memory, used or not:
+    /// 64 MiB by default
+    #[arg(long, value_name = "N", default_value_t = FLOW_CAPACITY, env = "SLUICE_FLOWS",
+        value_parser = clap::value_parser!(u32).range(16..=MOST_FLOWS))]
+    flows: u32,
+    /// How many of them may be half open: more, as in a flood of SYNs, push the oldest out. Each takes 8 bytes besides
+    #[arg(long, value_name = "N", default_value_t = OPENING_CAPACITY, env = "SLUICE_OPENING_FLOWS",
+        value_parser = clap::value_parser!(u32).range(16..=MOST_FLOWS))]
+    opening_flows: u32,
+    /// Source ports towards endpoints that do not see the client's address. The agent reserves them in
+    /// net.ipv4.ip_local_reserved_ports
+    #[arg(long, value_name = "FIRST-LAST", default_value = "40000-59999", env = "SLUICE_SNAT_PORTS",
+        value_parser = ports)]
+    snat_ports: RangeInclusive<u16>,
+    /// How long an established TCP connection may carry nothing before it is forgotten (RFC 5382 asks for 2h4m at least)
+    #[arg(long, value_name = "DURATION", default_value = "2h4m", env = "SLUICE_TCP_IDLE_TIMEOUT",
+        value_parser = idle)]
+    tcp_idle_timeout: Duration,
+    /// The same for UDP that was answered (RFC 4787 asks for 2 minutes at least)
+    #[arg(long, value_name = "DURATION", default_value = "120s", env = "SLUICE_UDP_IDLE_TIMEOUT",
+        value_parser = idle)]
+    udp_idle_timeout: Duration,
+}
+
+/// The most flows: 8 GiB of tables. (A place is named by 31 bits.)
+const MOST_FLOWS: i64 = 1 << 24;
+
+/// Whether there is forwarding in the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Forward {
+    /// Where the kernel can and a way leads to the endpoint; else the relay serves
+    Auto,
+    /// The relay serves everything, and no interface is hooked
+    Off,
 }
 
 pub(super) fn run(args: Args) -> Result<Exit> {
     log::start(args.log_level, args.log_format);
+    let forward = args.forward;
+    ensure!(
+        forward.opening_flows <= forward.flows,
+        "--opening-flows {}: half-open flows take places of --flows {} (use at most as many)",
+        forward.opening_flows,
+        forward.flows
+    );
     agent::run(&agent::Config {
         files: args.files,
         endpoints: args.endpoints,
@@ -78,6 +137,15 @@ pub(super) fn run(args: Args) -> Result<Exit> {
         access_log: args.access_log,
         bpf_log_level: args.bpf_log_level,
         drain_timeout: args.drain_timeout,
+        forward: (forward.forward == Forward::Auto).then(|| Forwarding {
+            flows: forward.flows,
+            opening: forward.opening_flows,
+            ports: forward.snat_ports,
+            tcp_idle: forward.tcp_idle_timeout,
+            udp_idle: forward.udp_idle_timeout,
+            clsact: false,
+        }),
+        interfaces: forward.interfaces,
     })?;
     Ok(Exit::Yes)
 }
@@ -92,6 +160,21 @@ fn network(text: &str) -> Result<IpNet> {
     text.parse::<IpNet>()
         .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
         .map_err(|_| anyhow!("`{text}` is no network; write it as 127.0.0.0/8, fd00::/8 or 127.0.0.1"))
+}
+
+/// Parses a range of ports such as `40000-59999`.
+fn ports(text: &str) -> Result<RangeInclusive<u16>> {
+    let range = text.split_once('-').and_then(|(first, last)| Some(first.parse().ok()?..=last.parse().ok()?));
+    range
+        .filter(|range: &RangeInclusive<u16>| !range.is_empty() && *range.start() > 0)
+        .ok_or_else(|| anyhow!("`{text}` is no range of ports; write it as 40000-59999"))
+}
+
+/// Parses a duration of whole seconds, one at the least.
+fn idle(text: &str) -> Result<Duration> {
+    let duration = duration(text)?;
+    ensure!(duration.as_secs() > 0, "`{text}` is too short; use 1s at the least");
+    Ok(duration)
 }
 
 /// Parses a duration such as `30s`.

@@ -1,11 +1,12 @@
 //! `sluice status`: the agent and every object's conditions.
 
 use anyhow::Result;
+use comfy_table::Cell;
 
 use super::output;
 use super::{AskArgs, Env, Exit};
 use crate::admin::client;
-use crate::admin::view::StatusView;
+use crate::admin::view::{ForwardingView, StatusView};
 
 /// Show the agent, Gateways, listeners and routes with their conditions.
 #[derive(Debug, clap::Args)]
@@ -47,8 +48,34 @@ pub(super) fn status(env: &mut Env<'_>, args: &Args) -> Result<Exit> {
         for warning in &configuration.warnings {
             writeln!(env.stdout, "warning: {}", output::diagnostic_of(warning))?;
         }
+        forwarding(env, &agent.forwarding)?;
         writeln!(env.stdout)?;
     }
     output::status(env, &view)?;
     Ok(Exit::Yes)
+}
+
+/// Whether the kernel forwards, which interfaces are hooked, and which way leads to each backend.
+fn forwarding(env: &mut Env<'_>, view: &ForwardingView) -> Result<()> {
+    if !view.on {
+        let why = view.reason.as_deref().unwrap_or("the agent has just started");
+        writeln!(env.stdout, "forwarding: off ({why}); the relay serves TCPRoutes")?;
+        return Ok(());
+    }
+    writeln!(
+        env.stdout,
+        "forwarding: on, room for {} flows, {} of them half open",
+        view.flows, view.opening_flows
+    )?;
+    let words = |words: &[&str]| words.iter().map(Cell::new).collect();
+    let interfaces = view.interfaces.iter();
+    let rows = interfaces.map(|i| words(&[&i.name, &i.hook, i.reason.as_deref().unwrap_or("")])).collect();
+    output::table(env, &["INTERFACE", "HOOK", "REASON"], &[], rows)?;
+    let backends = view.backends.iter();
+    let rows = backends.map(|b| {
+        let interface = b.interface.as_deref().unwrap_or("");
+        words(&[&b.address, &b.path, interface, &b.reason])
+    });
+    let rows = rows.collect();
+    output::table(env, &["BACKEND", "PATH", "INTERFACE", "REASON"], &[], rows)
 }

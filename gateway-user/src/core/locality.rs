@@ -180,6 +180,31 @@ pub fn path(endpoint: IpAddr, network: &Network, hooked: &BTreeSet<u32>) -> Resu
     Ok(Path { interface: route.interface, next_hop, source, mtu, local })
 }
 
+/// What a way is called: `local`, `snat` or `relay`.
+#[must_use]
+pub const fn kind(found: &Result<Path, Relayed>) -> &'static str {
+    match found {
+        Ok(Path { local: true, .. }) => "local",
+        Ok(_) => "snat",
+        Err(_) => "relay",
+    }
+}
+
+/// Why it is that way.
+#[must_use]
+pub fn reason(endpoint: IpAddr, found: &Result<Path, Relayed>, network: &Network) -> String {
+    let path = match found {
+        Ok(path) => path,
+        Err(why) => return why.to_string(),
+    };
+    let name = network.links.get(&path.interface).map_or("", |link| &link.name);
+    match path {
+        Path { local: true, .. } => format!("it is directly on {name}, within this machine"),
+        Path { next_hop, .. } if *next_hop != endpoint => format!("the router {next_hop} leads to it"),
+        _ => format!("{name} leads out of this machine"),
+    }
+}
+
 /// Whether there is only this machine behind a link.
 fn on_node(index: u32, link: &Link, network: &Network) -> bool {
     let inside =

@@ -107,7 +107,12 @@ impl Addresses {
 
     /// Removes all of ours.
     pub async fn remove_all(&mut self) {
-        for (address, at) in self.ours.clone() {
+        self.remove_but(&BTreeSet::new()).await;
+    }
+
+    /// Removes all of ours but these.
+    pub async fn remove_but(&mut self, kept: &BTreeSet<IpAddr>) {
+        for (address, at) in self.ours.clone().into_iter().filter(|(address, _)| !kept.contains(address)) {
             if self.remove(address, at).await {
                 self.ours.remove(&address);
             }

@@ -31,9 +31,13 @@ const CALM: Duration = Duration::from_millis(50);
 /// Between two tellings, however much changes: a routing daemon may change thousands of routes for minutes.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Reads and watches the network namespace of the thread that opened it.
+/// Reads the network namespace that it was opened in, for as long as its [`Networks`] live.
+#[derive(Clone, Debug)]
+pub struct NetworkReader(Handle);
+
+/// Watches the network namespace of the thread that opened it.
 pub struct Networks {
-    handle: Handle,
+    reader: NetworkReader,
     events: Box<dyn Stream<Item = ()> + Send + Unpin>,
     connections: [JoinHandle<()>; 2],
     /// When the change is told that has been seen.
@@ -66,7 +70,7 @@ impl Networks {
         ];
         let (watching, _, events) = new_multicast_connection(&groups).map_err(refused())?;
         Ok(Self {
-            handle,
+            reader: NetworkReader(handle),
             events: Box::new(events.map(drop)),
             connections: [tokio::spawn(asking), tokio::spawn(watching)],
             due: None,
@@ -92,13 +96,21 @@ impl Networks {
         self.told = Instant::now();
     }
 
+    /// What reads it.
+    #[must_use]
+    pub fn reader(&self) -> NetworkReader {
+        self.reader.clone()
+    }
+}
+
+impl NetworkReader {
     /// What there is now, and the ways to these endpoints.
     ///
     /// # Errors
     /// Netlink is refused.
     pub async fn read(&self, endpoints: &BTreeSet<IpAddr>) -> Result<Network, Error> {
         let mut network = Network::default();
-        for message in collect("listing interfaces", self.handle.link().get().execute()).await? {
+        for message in collect("listing interfaces", self.0.link().get().execute()).await? {
             network.links.extend(link(&message));
         }
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
@@ -106,7 +118,7 @@ impl Networks {
             filter.header.address_family = family;
             filter.header.table = TABLE_LOCAL as u8;
             filter.header.kind = RouteType::Local;
-            let routes = collect("listing local addresses", self.handle.route().get(filter).execute());
+            let routes = collect("listing local addresses", self.0.route().get(filter).execute());
             let local = |route: &RouteMessage| route.header.kind == RouteType::Local;
             network.addresses.extend(routes.await?.iter().filter(|r| local(r)).filter_map(destination));
         }
@@ -124,7 +136,7 @@ impl Networks {
         question.header.destination_prefix_length = length;
         question.header.table = RouteHeader::RT_TABLE_UNSPEC;
         question.attributes.push(RouteAttribute::Destination(to.into()));
-        let answers = collect("looking up a route", self.handle.route().get(question).execute());
+        let answers = collect("looking up a route", self.0.route().get(question).execute());
         match answers.await {
             Ok(answers) => answers.first().map_or_else(|| Answer::None("no answer".into()), answer),
             Err(Error::Netlink { message, .. }) => Answer::None(message),

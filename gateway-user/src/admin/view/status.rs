@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::ForwardingView;
+
 /// The status of the agent and of every object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -45,6 +47,9 @@ pub struct AgentView {
     pub bpf_log_level: String,
     /// Its configuration.
     pub configuration: ConfigurationView,
+    /// Forwarding in the kernel.
+    #[serde(default)]
+    pub forwarding: ForwardingView,
 }
 
 /// The agent's configuration.
