@@ -307,6 +307,8 @@ pub enum Slot {
     Answer = 3,
     /// A fragment that is not the first.
     Fragment = 4,
+    /// A packet of a TCP connection that the configuration ended: both sides get a reset.
+    Reset = 5,
 }
 
 /// Number of entries of `PROGRAMS`.
@@ -336,7 +338,7 @@ pub enum Reason {
     Failed = 8,
     /// Dropped: the SYN of a connection whose tuple is that of a living flow.
     Collision = 9,
-    /// Dropped: its flow was ended by the configuration.
+    /// Dropped: its flow was ended by the configuration; both sides of a TCP connection get a reset.
     Withdrawn = 10,
     /// Counted only: an ICMP error that quotes no flow goes to the host.
     IcmpUnknown = 11,
@@ -431,6 +433,8 @@ pub enum Decision {
     Dropped = 3,
     /// Answered with an ICMP error.
     Answered = 4,
+    /// Turned into a reset for its receiver, and one for its sender.
+    Reset = 5,
 }
 
 /// Word of the control block (`__sk_buff.cb`) that holds where the IP header begins: 14, or 0 without Ethernet header.

@@ -30,6 +30,9 @@ pub const IS_TCP: u32 = 1 << 10;
 /// It made room for a newer one while it was half open.
 pub const EVICTED: u32 = 1 << 11;
 
+/// It is over by the configuration, and both sides have been sent a reset.
+pub const TOLD: u32 = 1 << 12;
+
 /// TCP flags, byte 13 of the header (RFC 9293, 3.1).
 pub const FIN: u8 = 1;
 /// SYN.
@@ -141,6 +144,8 @@ pub const fn timeout(bits: u32, idle: u32) -> u64 {
         // ours. Else what is late: repeated FINs and their acknowledgements.
         State::Closing if bits & (SNAT | BACKEND_FIRST) == SNAT | BACKEND_FIRST => 60 * SECOND,
         State::Closing => 5 * SECOND,
+        // Its sides hear of it when one of them sends something, and then once more if that one's reset is lost.
+        State::Reset if bits & (WITHDRAWN | IS_TCP | TOLD) == WITHDRAWN | IS_TCP => idle as u64 * SECOND,
         State::Reset => 2 * SECOND,
     }
 }
@@ -265,6 +270,9 @@ mod tests {
             (SNAT | life(">S <SA >A >FA <FA"), 5),
             (snat, 60),
             (life(">S <RA"), 2),
+            (WITHDRAWN | life(">S <SA >A"), 100),
+            (WITHDRAWN | TOLD | life(">S <SA >A"), 2),
+            (WITHDRAWN | LIVE, 2),
         ] {
             let at = 1_000 * SECOND;
             assert!(!is_over(bits, 100, at, at + seconds * SECOND, false), "{bits:b} {seconds}");

@@ -67,8 +67,8 @@ pub const STUB_ETHERNET: &str = "sluice_ether";
 /// What is attached to an interface without.
 pub const STUB_RAW: &str = "sluice_raw";
 /// The program of each [`crate::flow::Slot`], in their order.
-pub const FORWARD_PROGRAMS: [&str; 5] =
-    ["sluice_packet", "sluice_open", "sluice_icmp", "sluice_answer", "sluice_fragment"];
+pub const FORWARD_PROGRAMS: [&str; 6] =
+    ["sluice_packet", "sluice_open", "sluice_icmp", "sluice_answer", "sluice_fragment", "sluice_reset"];
 /// Not attached: run by the agent, it gives up flows that are over.
 pub const SWEEP: &str = "sluice_sweep";
 

@@ -36,9 +36,7 @@ const fn address(sum: u32, address: &Words) -> u32 {
 #[inline(always)]
 #[must_use]
 pub const fn addresses(from: &TupleKey, to: &TupleKey) -> u32 {
-    let new = address(address(0, &to.source), &to.destination);
-    let old = address(address(0, &from.source), &from.destination);
-    add(new, !old)
+    moved(from, &to.source, &to.destination)
 }
 
 /// The same for its ports.
@@ -46,6 +44,31 @@ pub const fn addresses(from: &TupleKey, to: &TupleKey) -> u32 {
 #[must_use]
 pub const fn ports(from: &TupleKey, to: &TupleKey) -> u32 {
     add(to.ports, !from.ports)
+}
+
+/// The sum over a pseudo header (RFC 9293, 3.1; RFC 8200, 8.1); what follows the IP header has `length` bytes.
+#[inline(always)]
+#[must_use]
+pub const fn pseudo(source: &Words, destination: &Words, protocol: u8, length: u32) -> u32 {
+    // The bytes that map an IPv4 address sum up to nothing.
+    let sum = address(address(0, source), destination);
+    add(add(sum, (protocol as u32).to_be()), length.to_be())
+}
+
+/// What is to be added to a sum over the tuple's addresses when they become others.
+#[inline(always)]
+#[must_use]
+pub const fn moved(from: &TupleKey, source: &Words, destination: &Words) -> u32 {
+    let new = address(address(0, source), destination);
+    let old = address(address(0, &from.source), &from.destination);
+    add(new, !old)
+}
+
+/// What is to be added to a sum when one of its words becomes another.
+#[inline(always)]
+#[must_use]
+pub const fn difference(from: u16, to: u16) -> u32 {
+    add(to as u32, !(from as u32))
 }
 
 /// A checksum field after its words have changed by `difference` (RFC 1624, equation 3).

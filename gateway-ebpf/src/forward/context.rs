@@ -34,6 +34,15 @@ pub(crate) fn l3(ctx: &TcContext) -> u32 {
     field!(ctx, cb[MARK_L3]) & 0xf
 }
 
+/// `PACKET_HOST`: for this host, not one that only passes by.
+const PACKET_HOST: u32 = 0;
+
+/// Whether the packet's link address is this host's.
+#[inline(always)]
+pub(crate) fn is_for_host(ctx: &TcContext) -> bool {
+    field!(ctx, pkt_type) == PACKET_HOST
+}
+
 #[inline(always)]
 fn mark(ctx: &TcContext, word: usize, value: u32) {
     // SAFETY: as `field`.
@@ -57,16 +66,21 @@ pub(crate) fn pass(ctx: &TcContext) -> i32 {
 /// The packet goes up to the host, for a reason that is counted.
 #[inline(always)]
 pub(crate) fn fall_back(ctx: &TcContext, reason: Reason) -> i32 {
+    blame(ctx, reason);
+    pass(ctx)
+}
+
+/// Counts and notes why the packet is not forwarded.
+#[inline(always)]
+pub(crate) fn blame(ctx: &TcContext, reason: Reason) {
     count(reason);
     mark(ctx, MARK_REASON, reason as u32 + 1);
-    pass(ctx)
 }
 
 /// The packet is dropped, for a reason that is counted.
 #[inline(always)]
 pub(crate) fn discard(ctx: &TcContext, reason: Reason) -> i32 {
-    count(reason);
-    mark(ctx, MARK_REASON, reason as u32 + 1);
+    blame(ctx, reason);
     decide(ctx, Decision::Dropped, 0);
     TC_ACT_SHOT
 }

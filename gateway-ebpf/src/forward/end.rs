@@ -14,7 +14,8 @@ use crate::packet::now;
 /// Ends a flow that had this life when it was last looked at, with more bits that tell why. False: somebody else has,
 /// or something has been learned of it since.
 #[inline(never)]
-pub(crate) fn end(index: u32, life: u64, why: u32) -> bool {
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn end(index: u32, life: u64, why: u32) -> bool {
     let Some(flow) = FLOWS.get_ptr_mut(index) else { return false };
     let bits = (life as u32 & !LIVE) | why;
     let over = (life & !0xffff_ffff) | u64::from(bits);
@@ -88,24 +89,23 @@ fn carried(flow: *mut Flow, bits: u32) {
     traffic.bytes[1] += flow.bytes[1];
 }
 
-/// Moves the hand on by one place, and ends the flow there if it is over.
+/// Moves the hand on by one place, and ends the flow there if it is over. Whether it was.
 #[inline(never)]
-pub(crate) fn sweep_one(now: u64, full: bool) {
-    let Some(hand) = CURSORS.get_ptr_mut(Cursor::Hand as u32) else { return };
-    let Some(fresh) = CURSORS.get_ptr_mut(Cursor::Fresh as u32) else { return };
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn sweep_one(now: u64, full: bool) -> bool {
+    let Some(hand) = CURSORS.get_ptr_mut(Cursor::Hand as u32) else { return false };
+    let Some(fresh) = CURSORS.get_ptr_mut(Cursor::Fresh as u32) else { return false };
     let used = atomic::load(fresh) as u32;
     if used == 0 {
-        return;
+        return false;
     }
     let index = atomic::next(hand) as u32 % used;
     // Beyond the capacity there is nothing, and the hand goes on.
-    let Some(flow) = FLOWS.get_ptr_mut(index) else { return };
+    let Some(flow) = FLOWS.get_ptr_mut(index) else { return false };
     // SAFETY: a place within a map's value.
     let (life, idle, seen) = unsafe {
         (atomic::load(&raw const (*flow).life), (*flow).idle, atomic::load(&raw const (*flow).seen))
     };
     let bits = life as u32;
-    if bits & LIVE != 0 && life::is_over(bits, idle, seen, now, full) {
-        end(index, life, 0);
-    }
+    bits & LIVE != 0 && life::is_over(bits, idle, seen, now, full) && end(index, life, 0)
 }

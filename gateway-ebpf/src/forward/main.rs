@@ -14,14 +14,20 @@
 )]
 #![expect(unsafe_code, reason = "helpers and map values are raw pointers; each use says why it holds")]
 
+mod answer;
 mod atomic;
+mod compose;
 mod context;
 mod count;
+mod cut;
 mod end;
+mod fragment;
+mod icmp;
 mod maps;
 mod open;
 mod packet;
 mod parse;
+mod reset;
 mod route;
 #[path = "../shared.rs"]
 mod shared;

@@ -3,6 +3,7 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, ProgramArray, Queue, RingBuf};
+use gateway_ebpf::abi::Binding;
 use gateway_ebpf::flow::{
     CURSOR_ENTRIES, Flow, FragmentKey, PROGRAM_ENTRIES, Reason, Traffic, TrafficKey, TupleKey, Words,
 };
@@ -12,6 +13,8 @@ use gateway_ebpf::names::{
 };
 
 use crate::parse::Packet;
+use crate::reset::Reset;
+use crate::route::Way;
 
 /// A packet's 5-tuple → which half of which flow.
 #[map]
@@ -73,4 +76,18 @@ pub(crate) struct Scratch {
     pub(crate) packet: Packet,
     /// The tuple of its answers.
     pub(crate) reply: TupleKey,
+    /// The binding that it is for.
+    pub(crate) binding: Binding,
+    /// The way that its answers go.
+    pub(crate) way: Way,
+    /// The packet that it quotes.
+    pub(crate) quoted: Packet,
+    /// The reset that it becomes.
+    pub(crate) reset: Reset,
+    /// Bytes that are quoted of it, and the sum over them.
+    pub(crate) length: u32,
+    pub(crate) sum: u32,
+    /// ICMP errors of this CPU in this second.
+    pub(crate) answers: u32,
+    pub(crate) second: u32,
 }

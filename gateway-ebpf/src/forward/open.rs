@@ -11,27 +11,23 @@ use gateway_ebpf::abi::{
     ANY, Action, BACKEND_LOCAL, BACKEND_ROUTABLE, Backend, Binding, BindingKey, Meta, REJECT_BACKEND,
     ServiceWord, TCP,
 };
-use gateway_ebpf::flow::{
-    Cursor, Flow, HalfRef, Reason, Slot, TrafficKey, TupleKey, Words, bytes, is_v4, words,
-};
+use gateway_ebpf::flow::{Cursor, Flow, HalfRef, Reason, Slot, TrafficKey, TupleKey, bytes, is_v4, words};
 use gateway_ebpf::life::{EVICTED, IS_TCP, LIVE, Next, SNAT, State, next, state};
 use gateway_ebpf::names::OPENING_CAPACITY;
 use gateway_ebpf::rewrite;
 use gateway_ebpf::select;
 
 use crate::atomic;
-use crate::context::{discard, fall_back, field, go_on, pass};
+use crate::context::{discard, fall_back, go_on, is_for_host, pass, skb};
 use crate::count::count;
 use crate::end::{end, sweep_one, traffic};
-use crate::maps::{CURSORS, FLOWS, FREE, LOCAL, OPENING, SCRATCH, SNAT_PORTS, TUPLES};
+use crate::maps::{CURSORS, FLOWS, FREE, LOCAL, OPENING, SCRATCH, SNAT_PORTS, Scratch, TUPLES};
 use crate::packet::{find, now};
-use crate::parse::{Kind, Packet, parse};
-use crate::route::{Way, back};
+use crate::parse::{Kind, parse_packet};
+use crate::route::way_back;
 use crate::shared::{BACKENDS, BINDINGS, META, SERVICES, SLOTS};
 use crate::socket::has_connection;
 
-/// `PACKET_HOST`: for this host, not one that only passes by.
-const PACKET_HOST: u32 = 0;
 /// Source ports that are tried towards a backend: half of them in turn, then at random.
 const PORT_TRIES: u32 = 16;
 /// Hashes that are tried to find another backend than the one that does not answer.
@@ -44,10 +40,10 @@ pub(crate) fn sluice_open(ctx: TcContext) -> i32 {
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return pass(&ctx) };
     // SAFETY: this CPU's own value, which no other program uses before this one ends.
     let scratch = unsafe { &mut *scratch };
-    if !matches!(parse(&ctx, &mut scratch.packet), Kind::Transport) {
+    if parse_packet(skb(&ctx), &raw mut scratch.packet) != Kind::Transport as u32 {
         return pass(&ctx);
     }
-    match open(&ctx, &scratch.packet, &mut scratch.reply) {
+    match open(&ctx, scratch) {
         Opened::Flow => go_on(&ctx, Slot::Packet),
         Opened::Not => pass(&ctx),
         Opened::Collision => discard(&ctx, Reason::Collision),
@@ -68,15 +64,16 @@ enum Opened {
 }
 
 #[inline(always)]
-fn open(ctx: &TcContext, packet: &Packet, reply: &mut TupleKey) -> Opened {
+fn open(ctx: &TcContext, scratch: &mut Scratch) -> Opened {
+    let packet = &scratch.packet;
     let key = &packet.key;
-    *reply = key.reverse();
-    if let Some((half, _, _)) = find(reply)
+    scratch.reply = key.reverse();
+    if let Some((half, _, _)) = find(&scratch.reply)
         && half.is_reply()
     {
         return Opened::Collision;
     }
-    if field!(ctx, pkt_type) != PACKET_HOST {
+    if !is_for_host(ctx) {
         return Opened::Not;
     }
     // SAFETY: asked for its presence only.
@@ -122,13 +119,20 @@ fn open(ctx: &TcContext, packet: &Packet, reply: &mut TupleKey) -> Opened {
     if backend.flags & BACKEND_ROUTABLE == 0 || is_v4(&address) == packet.v6 {
         return Opened::FallBack(Reason::NotRoutable);
     }
-    if has_connection(ctx, key, packet.v6) {
+    if has_connection(skb(ctx), key) {
         return Opened::FallBack(Reason::HostSocket);
     }
-    let Some(way) = back(ctx, packet.v6, &key.destination, &key.source) else {
+    if !way_back(skb(ctx), key, &raw mut scratch.way) {
         return Opened::FallBack(Reason::NoRouteBack);
-    };
-    record(key, reply, &binding, id, backend, &address, &way, tries, kept)
+    }
+    scratch.binding = binding;
+    match record(id, tries, kept) {
+        NOT_ROUTABLE => Opened::FallBack(Reason::NotRoutable),
+        TABLE_FULL => Opened::FallBack(Reason::TableFull),
+        TUPLE_TAKEN => Opened::FallBack(Reason::TupleTaken),
+        NO_PORT => Opened::FallBack(Reason::NoPort),
+        _ => Opened::Flow,
+    }
 }
 
 /// The exact address, then any.
@@ -152,16 +156,28 @@ fn binding(key: &TupleKey) -> Option<Binding> {
 /// The backend for a flow: the one that its slot names, or, after one that did not answer, another.
 #[inline(always)]
 fn backend(key: &TupleKey, binding: &Binding, tries: u32, failed: u32) -> Option<(u32, &'static Backend)> {
-    let word = SERVICES.get_ptr(binding.service)?;
-    let service = ServiceWord(atomic::load(word));
-    if !service.exists() {
+    let id = choose(key.hash(), binding.service, tries, failed);
+    if id == REJECT_BACKEND {
         return None;
     }
-    let hash = key.hash();
+    // SAFETY: a value of an array. One that is being written is that of an id that no slot names yet.
+    Some((id, unsafe { &*BACKENDS.get_ptr(id)? }))
+}
+
+/// The id of the backend for a hash, or [`REJECT_BACKEND`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn choose(hash: u64, service: u32, tries: u32, failed: u32) -> u32 {
+    let Some(word) = SERVICES.get_ptr(service) else { return REJECT_BACKEND };
+    let service = ServiceWord(atomic::load(word));
+    if !service.exists() {
+        return REJECT_BACKEND;
+    }
     let mut id = REJECT_BACKEND;
     for attempt in 0..BACKEND_TRIES {
         let at = select::slot_index(select::retry(hash, tries + attempt), service);
-        let found = atomic::load(SLOTS.get_ptr(at)?) as u32;
+        let Some(slot) = SLOTS.get_ptr(at) else { return REJECT_BACKEND };
+        let found = atomic::load(slot) as u32;
         if failed == REJECT_BACKEND || (found != failed && found != REJECT_BACKEND) {
             id = found;
             break;
@@ -171,32 +187,35 @@ fn backend(key: &TupleKey, binding: &Binding, tries: u32, failed: u32) -> Option
             id = found;
         }
     }
-    if id == REJECT_BACKEND {
-        return None;
-    }
-    // SAFETY: a value of an array. One that is being written is that of an id that no slot names yet.
-    Some((id, unsafe { &*BACKENDS.get_ptr(id)? }))
+    id
 }
 
-/// Makes the flow.
-#[inline(always)]
-fn record(
-    client: &TupleKey,
-    reply: &mut TupleKey,
-    binding: &Binding,
-    backend_id: u32,
-    backend: &Backend,
-    address: &Words,
-    way: &Way,
-    tries: u32,
-    kept: u32,
-) -> Opened {
+/// There is a flow.
+const RECORDED: u32 = u32::MAX;
+const NOT_ROUTABLE: u32 = Reason::NotRoutable as u32;
+const TABLE_FULL: u32 = Reason::TableFull as u32;
+const TUPLE_TAKEN: u32 = Reason::TupleTaken as u32;
+const NO_PORT: u32 = Reason::NoPort as u32;
+
+/// Makes the flow of what is in `SCRATCH`: [`RECORDED`], or the number of the reason why there is none.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn record(backend_id: u32, tries: u32, kept: u32) -> u32 {
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return TABLE_FULL };
+    // SAFETY: this CPU's own value, which `open` has left alone until this returns.
+    let Scratch { packet, reply, binding, way, .. } = unsafe { &mut *scratch };
+    let client = &packet.key;
+    let Some(backend) = BACKENDS.get_ptr(backend_id) else { return NOT_ROUTABLE };
+    // SAFETY: a value of an array. One that is being written is that of an id that no slot names yet.
+    let backend = unsafe { &*backend };
+    let address = &words(&backend.address);
     let now = now();
     // Each that comes looks at two, so that the table does not fill with what is over while nobody sweeps.
-    sweep_one(now, false);
-    sweep_one(now, false);
-    let Some(index) = place(now) else { return Opened::FallBack(Reason::TableFull) };
-    let Some(flow) = FLOWS.get_ptr_mut(index) else { return Opened::FallBack(Reason::TableFull) };
+    let _over = sweep_one(now, false);
+    let _over = sweep_one(now, false);
+    let index = place(now);
+    // Beyond every capacity, so that a place that is none is not found.
+    let Some(flow) = FLOWS.get_ptr_mut(index) else { return TABLE_FULL };
     // SAFETY: a place within a map's value.
     let life = unsafe { &raw mut (*flow).life };
     let generation = ((atomic::load(life) >> 32) as u32).wrapping_add(1);
@@ -219,12 +238,12 @@ fn record(
         let source = words(&backend.source);
         if source[0] == 0 && source[1] == 0 {
             give_back(flow, index, generation);
-            return Opened::FallBack(Reason::TupleTaken);
+            return TUPLE_TAKEN;
         }
         reply.destination = source;
         if !claim_port(reply, port, kept, half, backend_id) {
             give_back(flow, index, generation);
-            return Opened::FallBack(Reason::NoPort);
+            return NO_PORT;
         }
     }
     let idle = if client.protocol == u32::from(TCP) { Meta::TcpIdle } else { Meta::UdpIdle };
@@ -260,20 +279,23 @@ fn record(
         // Two CPUs, one tuple: the other has made the flow.
         let _removed = TUPLES.remove(&*reply);
         give_back(flow, index, generation);
-        return Opened::Flow;
+        return RECORDED;
     }
-    remember(index, generation);
+    let _evicted = remember(index, generation);
     let key = TrafficKey { binding: binding.id, service: binding.service, backend: backend_id, pad: 0 };
     if let Some(traffic) = traffic(&key) {
         // SAFETY: this CPU's own value.
         unsafe { (*traffic).begun += 1 };
     }
-    Opened::Flow
+    RECORDED
 }
 
 /// Takes a tuple for a half of a flow, unless a living flow has it.
-#[inline(always)]
-fn claim(key: &TupleKey, half: u64) -> bool {
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn claim(key: *const TupleKey, half: u64) -> bool {
+    // SAFETY: a pointer that is not null is to a tuple, to the verifier's knowledge too.
+    let Some(key) = (unsafe { key.as_ref() }) else { return false };
     if TUPLES.insert(key, half, BPF_NOEXIST.into()).is_ok() {
         return true;
     }
@@ -282,8 +304,11 @@ fn claim(key: &TupleKey, half: u64) -> bool {
 }
 
 /// Takes a tuple with a source port of this node: the one that was given back longest ago, most likely.
-#[inline(always)]
-fn claim_port(reply: &mut TupleKey, port: u32, kept: u32, half: u64, backend: u32) -> bool {
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn claim_port(reply: *mut TupleKey, port: u32, kept: u32, half: u64, backend: u32) -> bool {
+    // SAFETY: as above.
+    let Some(reply) = (unsafe { reply.as_mut() }) else { return false };
     if kept != 0 {
         reply.ports = port | (kept << 16);
         if claim(reply, half) {
@@ -312,9 +337,18 @@ fn claim_port(reply: &mut TupleKey, port: u32, kept: u32, half: u64, backend: u3
     false
 }
 
-/// A place for a flow.
+/// There is no place.
+const NO_PLACE: u32 = u32::MAX;
+
+/// A place for a flow, or [`NO_PLACE`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn place(now: u64) -> u32 {
+    find_place(now).unwrap_or(NO_PLACE)
+}
+
 #[inline(always)]
-fn place(now: u64) -> Option<u32> {
+fn find_place(now: u64) -> Option<u32> {
     if let Ok(Some(index)) = FREE.pop() {
         return Some(index);
     }
@@ -328,7 +362,7 @@ fn place(now: u64) -> Option<u32> {
     }
     // What has ended need not wait any longer.
     for _ in 0..4 {
-        sweep_one(now, true);
+        let _over = sweep_one(now, true);
     }
     FREE.pop().ok().flatten()
 }
@@ -341,26 +375,29 @@ fn give_back(flow: *mut Flow, index: u32, generation: u32) {
     let _always = FREE.push(index, 0);
 }
 
-/// Puts a flow into the ring of half-open ones; the one that was longest in its place goes if it still is half open.
-#[inline(always)]
-fn remember(index: u32, generation: u32) {
-    let Some(cursor) = CURSORS.get_ptr_mut(Cursor::Opening as u32) else { return };
+/// Puts a flow into the ring of half-open ones; the one that was longest in its place goes if it still is half open. Whether
+/// it went.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn remember(index: u32, generation: u32) -> bool {
+    let Some(cursor) = CURSORS.get_ptr_mut(Cursor::Opening as u32) else { return false };
     let turn = atomic::next(cursor) as u32;
     // The ring may be smaller than what it was compiled for: an agent sets its capacity.
     let capacity = META.get(Meta::Opening as u32).copied().unwrap_or(0) as u32;
     let at = turn % if capacity == 0 { OPENING_CAPACITY } else { capacity };
-    let Some(entry) = OPENING.get_ptr_mut(at) else { return };
+    let Some(entry) = OPENING.get_ptr_mut(at) else { return false };
     let before = HalfRef(atomic::load(entry));
     atomic::store(entry, HalfRef::new(index, false, generation).0);
-    let Some(flow) = FLOWS.get_ptr_mut(before.index()) else { return };
+    let Some(flow) = FLOWS.get_ptr_mut(before.index()) else { return false };
     // SAFETY: a place within a map's value.
     let life = atomic::load(unsafe { &raw const (*flow).life });
     let opening = matches!(state(life as u32), State::Opening);
-    if opening
+    let evicted = opening
         && (life >> 32) as u32 == before.generation()
         && before.index() != index
-        && end(before.index(), life, EVICTED)
-    {
+        && end(before.index(), life, EVICTED);
+    if evicted {
         count(Reason::OpeningEvicted);
     }
+    evicted
 }

@@ -1,16 +1,17 @@
 //! Every packet: those of a known flow are translated and sent on, those that may open one go to `open`, and the others
-//! are the host's.
+//! are the host's or that of a program of their own.
 //!
 //! Owns the fast path. Must not make or end a flow.
 
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use gateway_ebpf::abi::TCP;
-use gateway_ebpf::flow::{Flow, HalfRef, Reason, Slot, TupleKey};
-use gateway_ebpf::life::{self, ACK, LIVE, Next, RST, SYN};
+use gateway_ebpf::flow::{Flow, Half, HalfRef, Reason, Slot, TupleKey};
+use gateway_ebpf::life::{self, ACK, IS_TCP, LIVE, Next, RST, SYN};
 
 use crate::atomic;
 use crate::context::{decide, discard, field, go_on, pass};
+use crate::fragment::expect;
 use crate::maps::{FLOWS, TUPLES};
 use crate::parse::{Kind, Packet, parse};
 use crate::translate::translate;
@@ -30,7 +31,7 @@ pub(crate) fn sluice_packet(ctx: TcContext) -> i32 {
     let Some((half, flow, life)) = find(&packet.key) else {
         return if opens { go_on(&ctx, Slot::Open) } else { pass(&ctx) };
     };
-    known(&ctx, &packet, half.is_reply(), flow, life)
+    known(&ctx, &packet, half, flow, life)
 }
 
 /// The living flow that a tuple belongs to, and its life.
@@ -38,15 +39,23 @@ pub(crate) fn sluice_packet(ctx: TcContext) -> i32 {
 pub(crate) fn find(key: &TupleKey) -> Option<(HalfRef, *mut Flow, u64)> {
     // SAFETY: the word is copied at once.
     let half = HalfRef(*unsafe { TUPLES.get(key) }?);
+    let (flow, life) = living(half)?;
+    Some((half, flow, life))
+}
+
+/// The flow of a half, if it lives, and its life.
+#[inline(always)]
+pub(crate) fn living(half: HalfRef) -> Option<(*mut Flow, u64)> {
     let flow = FLOWS.get_ptr_mut(half.index())?;
     // SAFETY: a place within a map's value.
     let life = atomic::load(unsafe { &raw const (*flow).life });
     let lives = (life >> 32) as u32 == half.generation() && life as u32 & LIVE != 0;
-    lives.then_some((half, flow, life))
+    lives.then_some((flow, life))
 }
 
 #[inline(always)]
-fn known(ctx: &TcContext, packet: &Packet, reply: bool, flow: *mut Flow, life: u64) -> i32 {
+fn known(ctx: &TcContext, packet: &Packet, half: HalfRef, flow: *mut Flow, life: u64) -> i32 {
+    let reply = half.is_reply();
     let bits = life as u32;
     let now = now();
     // SAFETY: a place within a map's value.
@@ -56,17 +65,14 @@ fn known(ctx: &TcContext, packet: &Packet, reply: bool, flow: *mut Flow, life: u
         Next::Forward => {}
         Next::Anew | Next::Retry => return go_on(ctx, Slot::Open),
         Next::Collision => return discard(ctx, Reason::Collision),
+        Next::Withdrawn if bits & IS_TCP != 0 => return go_on(ctx, Slot::Reset),
         Next::Withdrawn => return discard(ctx, Reason::Withdrawn),
     }
-    // The half that the packet is of, and the other one, whose reverse it becomes.
-    let (half, other) = if reply {
-        // SAFETY: places within a map's value.
-        unsafe { (&raw const (*flow).reply, &raw const (*flow).client) }
-    } else {
-        // SAFETY: as above.
-        unsafe { (&raw const (*flow).client, &raw const (*flow).reply) }
-    };
-    // SAFETY: as above; the field does not change while the flow lives.
+    if packet.first {
+        expect(packet, half);
+    }
+    let (half, other) = halves(flow, reply);
+    // SAFETY: a place within a map's value; the field does not change while the flow lives.
     let mtu = unsafe { (*half).mtu };
     if packet.ttl <= 1 || too_big(ctx, packet, mtu) {
         return go_on(ctx, Slot::Answer);
@@ -80,12 +86,26 @@ fn known(ctx: &TcContext, packet: &Packet, reply: bool, flow: *mut Flow, life: u
         atomic::store(seen, now);
     }
     let (packets, bytes) = size(ctx, packet);
+    carry(flow, reply, packets, bytes);
+    translate(ctx, packet, half, other)
+}
+
+/// The half of a flow that a packet is of, and the other one, whose reverse it becomes.
+#[inline(always)]
+pub(crate) fn halves(flow: *const Flow, reply: bool) -> (*const Half, *const Half) {
+    // SAFETY: places within a map's value.
+    let (client, backend) = unsafe { (&raw const (*flow).client, &raw const (*flow).reply) };
+    if reply { (backend, client) } else { (client, backend) }
+}
+
+/// Counts what a flow carries.
+#[inline(always)]
+pub(crate) fn carry(flow: *mut Flow, reply: bool, packets: u32, bytes: u32) {
     let direction = usize::from(reply);
-    // SAFETY: as above.
+    // SAFETY: a place within a map's value.
     atomic::add(unsafe { &raw mut (*flow).packets[direction] }, packets.into());
     // SAFETY: as above.
     atomic::add(unsafe { &raw mut (*flow).bytes[direction] }, bytes.into());
-    translate(ctx, packet, half, other)
 }
 
 /// The time: it runs in the kernel's ticks, and costs a load.

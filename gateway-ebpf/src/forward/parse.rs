@@ -4,6 +4,7 @@
 
 use core::mem::MaybeUninit;
 
+use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
 use aya_ebpf::programs::TcContext;
 use gateway_ebpf::abi::{TCP, UDP};
@@ -16,26 +17,37 @@ const IPV4: u32 = 0x0800u16.to_be() as u32;
 /// `ETH_P_IPV6`, in wire order.
 const IPV6: u32 = 0x86ddu16.to_be() as u32;
 /// IP protocol number of ICMP (RFC 792).
-const ICMP: u8 = 1;
+pub(crate) const ICMP: u8 = 1;
 /// IP protocol number of ICMPv6 (RFC 4443).
-const ICMP6: u8 = 58;
+pub(crate) const ICMP6: u8 = 58;
 /// IP protocol number of IPv6's fragment header (RFC 8200, 4.5).
 pub(crate) const FRAGMENT6: u8 = 44;
 
 /// What a packet is.
+#[repr(u32)]
 #[derive(Clone, Copy)]
 pub(crate) enum Kind {
     /// TCP or UDP, or the first fragment of it.
-    Transport,
+    Transport = 0,
     /// ICMP of either family.
-    Icmp,
+    Icmp = 1,
     /// A fragment that is not the first.
-    Later,
+    Later = 2,
     /// Nothing that forwarding knows.
-    Other,
+    Other = 3,
 }
 
-/// A packet of TCP or UDP. All integers are in the host's byte order unless they are said to be in wire order.
+/// Whose packet it is whose headers are read, for they may end early.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whole {
+    /// The one that came.
+    Yes,
+    /// The one that an ICMP error quotes: of its transport header, eight bytes are certain.
+    Quoted,
+}
+
+/// A packet. All integers are in the host's byte order unless they are said to be in wire order.
+#[repr(C)]
 pub(crate) struct Packet {
     /// Its 5-tuple; without ports for ICMP and later fragments.
     pub(crate) key: TupleKey,
@@ -61,42 +73,27 @@ pub(crate) struct Packet {
 
 /// The first 20 bytes of an IPv4 header (RFC 791, 3.1), every field as it lies there.
 #[repr(C)]
-struct V4 {
-    version_length: u8,
-    tos: u8,
-    length: u16,
-    id: u16,
-    fragment: u16,
-    ttl: u8,
-    protocol: u8,
-    checksum: u16,
-    source: u32,
-    destination: u32,
+pub(crate) struct V4 {
+    pub(crate) version_length: u8,
+    pub(crate) tos: u8,
+    pub(crate) length: u16,
+    pub(crate) id: u16,
+    pub(crate) fragment: u16,
+    pub(crate) ttl: u8,
+    pub(crate) protocol: u8,
+    pub(crate) checksum: u16,
+    pub(crate) source: u32,
+    pub(crate) destination: u32,
 }
 
 /// An IPv6 header (RFC 8200, 3), likewise.
 #[repr(C)]
-struct V6 {
-    version_class: u8,
-    class_flow: [u8; 3],
-    length: u16,
-    next: u8,
-    hops: u8,
-    addresses: [u64; 4],
-}
-
-/// An IPv6 fragment header (RFC 8200, 4.5), likewise: `next` is next header, reserved, offset and flags.
-#[repr(C)]
-struct Fragment {
-    next: u32,
-    id: u32,
-}
-
-/// A UDP header (RFC 768), likewise.
-#[repr(C)]
-struct Udp {
-    ports: u32,
-    length_checksum: u32,
+pub(crate) struct V6 {
+    pub(crate) version: u32,
+    pub(crate) length: u16,
+    pub(crate) next: u8,
+    pub(crate) hops: u8,
+    pub(crate) addresses: [u64; 4],
 }
 
 /// A TCP header (RFC 9293, 3.1), likewise.
@@ -110,36 +107,6 @@ struct Tcp {
     window: u16,
     checksum: u16,
     urgent: u16,
-}
-
-/// A header where it lies: all that can be read without a helper, which `context::begin` has seen to. The program that
-/// meets every packet, ours or not, reads it so; a header that is not there makes the packet one that it does not know.
-#[derive(Clone, Copy)]
-struct Bytes {
-    start: usize,
-    end: usize,
-}
-
-impl Bytes {
-    #[inline(always)]
-    fn new(ctx: &TcContext) -> Self {
-        Self { start: ctx.data(), end: ctx.data_end() }
-    }
-
-    /// The header at an offset. Its fields lie as the kernel aligns them: so that IP headers begin at a word.
-    #[inline(always)]
-    fn at<T>(self, offset: u32) -> Option<*const T> {
-        let start = self.start + offset as usize;
-        (start + size_of::<T>() <= self.end).then_some(start as *const T)
-    }
-}
-
-/// A field of a header.
-macro_rules! of {
-    ($header:expr, $($field:tt)+) => {
-        // SAFETY: the header is within the packet; the verifier holds it to that.
-        unsafe { (&raw const (*$header).$($field)+).read() }
-    };
 }
 
 /// Reads a part of the packet; `None` if it is not that long.
@@ -163,78 +130,99 @@ pub(crate) fn parse(ctx: &TcContext, packet: &mut Packet) -> Kind {
     if field!(ctx, vlan_present) != 0 {
         return Kind::Other;
     }
+    network(ctx, l3(ctx), packet, Whole::Yes)
+}
+
+#[inline(always)]
+fn network(ctx: &TcContext, start: u32, packet: &mut Packet, whole: Whole) -> Kind {
     match field!(ctx, protocol) {
-        IPV4 => v4(ctx, packet),
-        IPV6 => v6(ctx, packet),
+        IPV4 => v4(ctx, start, packet, whole),
+        IPV6 => v6(ctx, start, packet, whole),
         _ => Kind::Other,
     }
 }
 
+/// What `parse` does, apart from the program that calls it, for the verifier: what follows need not be followed for each
+/// of the ways that headers may be laid out. Returns a [`Kind`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn parse_packet(skb: *mut __sk_buff, packet: *mut Packet) -> u32 {
+    // SAFETY: a pointer that is not null is to a packet, to the verifier's knowledge too.
+    let Some(packet) = (unsafe { packet.as_mut() }) else { return Kind::Other as u32 };
+    parse(&TcContext::new(skb), packet) as u32
+}
+
+/// The same for the packet that an ICMP error quotes from `start` on: its ports, its checksum, and where its headers are.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn parse_quoted(skb: *mut __sk_buff, start: u32, packet: *mut Packet) -> u32 {
+    // SAFETY: as above.
+    let Some(packet) = (unsafe { packet.as_mut() }) else { return Kind::Other as u32 };
+    network(&TcContext::new(skb), start, packet, Whole::Quoted) as u32
+}
+
 #[inline(always)]
-fn v4(ctx: &TcContext, packet: &mut Packet) -> Kind {
-    let (start, bytes) = (l3(ctx), Bytes::new(ctx));
-    let Some(ip) = bytes.at::<V4>(start) else { return Kind::Other };
-    let version_length = of!(ip, version_length);
-    let header = u32::from(version_length & 0xf) * 4;
-    if version_length >> 4 != 4 || header < 20 {
+fn v4(ctx: &TcContext, start: u32, packet: &mut Packet, whole: Whole) -> Kind {
+    let Some(ip) = read::<V4>(ctx, start) else { return Kind::Other };
+    let header = u32::from(ip.version_length & 0xf) * 4;
+    if ip.version_length >> 4 != 4 || header < 20 {
         return Kind::Other;
     }
-    let fragment = u16::from_be(of!(ip, fragment));
-    let protocol = of!(ip, protocol);
+    let fragment = u16::from_be(ip.fragment);
     packet.v6 = false;
-    packet.key.source = mapped_words(of!(ip, source));
-    packet.key.destination = mapped_words(of!(ip, destination));
+    packet.key.source = mapped_words(ip.source);
+    packet.key.destination = mapped_words(ip.destination);
     packet.key.ports = 0;
-    packet.key.protocol = protocol.into();
+    packet.key.protocol = ip.protocol.into();
     packet.l4 = start + header;
     packet.headers = header;
-    let Some(length) = length(ctx, u16::from_be(of!(ip, length)).into()) else { return Kind::Other };
+    let Some(length) = length(ctx, u16::from_be(ip.length).into(), whole) else { return Kind::Other };
     packet.length = length;
-    packet.ttl = of!(ip, ttl);
-    packet.checksum = of!(ip, checksum);
-    packet.id = of!(ip, id).into();
+    packet.ttl = ip.ttl;
+    packet.checksum = ip.checksum;
+    packet.id = ip.id.into();
     packet.flags = 0;
     // More fragments, and the offset.
     packet.first = fragment & 0x3fff == 0x2000;
     if fragment & 0x1fff != 0 {
         return Kind::Later;
     }
-    if protocol == ICMP { Kind::Icmp } else { transport(bytes, packet) }
+    if ip.protocol == ICMP { Kind::Icmp } else { transport(ctx, packet, whole) }
 }
 
 #[inline(always)]
-fn v6(ctx: &TcContext, packet: &mut Packet) -> Kind {
-    let (start, bytes) = (l3(ctx), Bytes::new(ctx));
-    let Some(ip) = bytes.at::<V6>(start) else { return Kind::Other };
-    if of!(ip, version_class) >> 4 != 6 {
+fn v6(ctx: &TcContext, start: u32, packet: &mut Packet, whole: Whole) -> Kind {
+    let Some(ip) = read::<V6>(ctx, start) else { return Kind::Other };
+    let [version, _, _, _] = ip.version.to_ne_bytes();
+    if version >> 4 != 6 {
         return Kind::Other;
     }
-    let next = of!(ip, next);
     packet.v6 = true;
-    packet.key.source = [of!(ip, addresses[0]), of!(ip, addresses[1])];
-    packet.key.destination = [of!(ip, addresses[2]), of!(ip, addresses[3])];
+    packet.key.source = [ip.addresses[0], ip.addresses[1]];
+    packet.key.destination = [ip.addresses[2], ip.addresses[3]];
     packet.key.ports = 0;
-    packet.key.protocol = next.into();
+    packet.key.protocol = ip.next.into();
     packet.l4 = start + 40;
     packet.headers = 40;
     // An IPv4 address in this form is never on the wire (RFC 4291, 2.5.5.2), and its tuple is that of IPv4.
     if is_v4(&packet.key.source) || is_v4(&packet.key.destination) {
         return Kind::Other;
     }
-    let Some(length) = length(ctx, u32::from(u16::from_be(of!(ip, length))) + 40) else { return Kind::Other };
+    let told = u32::from(u16::from_be(ip.length)) + 40;
+    let Some(length) = length(ctx, told, whole) else { return Kind::Other };
     packet.length = length;
-    packet.ttl = of!(ip, hops);
+    packet.ttl = ip.hops;
     packet.checksum = 0;
     packet.id = 0;
     packet.flags = 0;
     packet.first = false;
-    if next == FRAGMENT6 {
+    if ip.next == FRAGMENT6 {
         // Next header, reserved, offset and flags (two bytes), identification.
-        let Some(fragment) = bytes.at::<Fragment>(packet.l4) else { return Kind::Other };
-        let [next, _, high, low] = of!(fragment, next).to_ne_bytes();
+        let Some(fragment) = read::<[u32; 2]>(ctx, packet.l4) else { return Kind::Other };
+        let [next, _, high, low] = fragment[0].to_ne_bytes();
         let offset = u16::from_be_bytes([high, low]);
         packet.key.protocol = next.into();
-        packet.id = of!(fragment, id);
+        packet.id = fragment[1];
         packet.l4 = start + 48;
         packet.headers = 48;
         packet.first = offset & 1 != 0;
@@ -242,13 +230,16 @@ fn v6(ctx: &TcContext, packet: &mut Packet) -> Kind {
             return Kind::Later;
         }
     }
-    if packet.key.protocol == u32::from(ICMP6) { Kind::Icmp } else { transport(bytes, packet) }
+    if packet.key.protocol == u32::from(ICMP6) { Kind::Icmp } else { transport(ctx, packet, whole) }
 }
 
 /// The length of an IP packet whose header says this; `None` if it was cut short. One that the kernel put together is all
 /// there is, and its header may not hold it.
 #[inline(always)]
-fn length(ctx: &TcContext, told: u32) -> Option<u32> {
+fn length(ctx: &TcContext, told: u32, whole: Whole) -> Option<u32> {
+    if whole == Whole::Quoted {
+        return Some(told);
+    }
     let there = field!(ctx, len) - l3(ctx);
     if field!(ctx, gso_size) != 0 {
         return Some(there);
@@ -257,24 +248,24 @@ fn length(ctx: &TcContext, told: u32) -> Option<u32> {
 }
 
 #[inline(always)]
-fn transport(bytes: Bytes, packet: &mut Packet) -> Kind {
-    if packet.key.protocol == u32::from(TCP) {
-        let Some(tcp) = bytes.at::<Tcp>(packet.l4) else { return Kind::Other };
+fn transport(ctx: &TcContext, packet: &mut Packet, whole: Whole) -> Kind {
+    if packet.key.protocol == u32::from(TCP) && whole == Whole::Yes {
+        let Some(tcp) = read::<Tcp>(ctx, packet.l4) else { return Kind::Other };
         if packet.headers + size_of::<Tcp>() as u32 > packet.length {
             // What follows is Ethernet's padding.
             return Kind::Other;
         }
-        packet.key.ports = of!(tcp, ports);
-        packet.flags = of!(tcp, flags);
-        packet.headers += u32::from(of!(tcp, offset) >> 4) * 4;
+        packet.key.ports = tcp.ports;
+        packet.flags = tcp.flags;
+        packet.headers += u32::from(tcp.offset >> 4) * 4;
         Kind::Transport
-    } else if packet.key.protocol == u32::from(UDP) {
-        let Some(udp) = bytes.at::<Udp>(packet.l4) else { return Kind::Other };
-        packet.headers += size_of::<Udp>() as u32;
+    } else if matches!(packet.key.protocol as u8, TCP | UDP) {
+        let Some(udp) = read::<[u32; 2]>(ctx, packet.l4) else { return Kind::Other };
+        packet.headers += 8;
         if packet.headers > packet.length {
             return Kind::Other;
         }
-        packet.key.ports = of!(udp, ports);
+        packet.key.ports = udp[0];
         Kind::Transport
     } else {
         Kind::Other

@@ -2,9 +2,10 @@
 //!
 //! Owns what the kernel's routing table is asked.
 
+use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{bpf_check_mtu, bpf_fib_lookup};
 use aya_ebpf::programs::TcContext;
-use gateway_ebpf::flow::{Words, mapped_words, v4};
+use gateway_ebpf::flow::{TupleKey, Words, mapped_words, v4};
 
 use crate::context::{field, skb};
 
@@ -22,6 +23,7 @@ const NO_NEIGHBOUR: i64 = 7;
 const SKIP_NEIGHBOUR: u32 = 1 << 2;
 
 /// A way.
+#[repr(C)]
 pub(crate) struct Way {
     pub(crate) interface: u32,
     pub(crate) mtu: u32,
@@ -50,10 +52,23 @@ fn halves(address: &Words) -> [u32; 4] {
     [a as u32, (a >> 32) as u32, b as u32, (b >> 32) as u32]
 }
 
-/// The way from `source`, an address of ours, to `destination`, whose packet has just come in. Where the interface
+/// The way for the answers to a packet that has just come in, from its destination to its source. Where the interface
 /// does not forward, which is the rule on a plain host and which nobody changes for us, it is the one back.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn way_back(skb: *mut __sk_buff, packet: *const TupleKey, way: *mut Way) -> bool {
+    // SAFETY: pointers that are not null are to what they say, to the verifier's knowledge too.
+    let (Some(packet), Some(way)) = (unsafe { (packet.as_ref(), way.as_mut()) }) else { return false };
+    let found = back(&TcContext::new(skb), packet.is_v6(), &packet.destination, &packet.source);
+    let there = found.is_some();
+    if let Some(found) = found {
+        *way = found;
+    }
+    there
+}
+
 #[inline(always)]
-pub(crate) fn back(ctx: &TcContext, v6: bool, source: &Words, destination: &Words) -> Option<Way> {
+fn back(ctx: &TcContext, v6: bool, source: &Words, destination: &Words) -> Option<Way> {
     let arrival = field!(ctx, ingress_ifindex);
     let arrival = if arrival == 0 { field!(ctx, ifindex) } else { arrival };
     let mut lookup = Lookup {

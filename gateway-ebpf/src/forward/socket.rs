@@ -3,7 +3,7 @@
 //! Owns the question. The kernel has no answer without looking for listeners too, and for that it runs our own
 //! `sk_lookup` program, which is told to keep out of it.
 
-use aya_ebpf::bindings::BPF_F_CURRENT_NETNS;
+use aya_ebpf::bindings::{__sk_buff, BPF_F_CURRENT_NETNS};
 use aya_ebpf::helpers::generated::{bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp};
 use aya_ebpf::programs::TcContext;
 use gateway_ebpf::abi::TCP;
@@ -44,7 +44,12 @@ fn words(address: &[u64; 2]) -> [u32; 4] {
 
 /// Whether a socket that is not just listening would get a packet with this tuple.
 #[inline(never)]
-pub(crate) fn has_connection(ctx: &TcContext, key: &TupleKey, v6: bool) -> bool {
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn has_connection(skb: *mut __sk_buff, key: *const TupleKey) -> bool {
+    // SAFETY: a pointer that is not null is to a tuple, to the verifier's knowledge too.
+    let Some(key) = (unsafe { key.as_ref() }) else { return false };
+    let ctx = &TcContext::new(skb);
+    let v6 = key.is_v6();
     let mut tuple6;
     let mut tuple4;
     let (tuple, size): (*mut core::ffi::c_void, u32) = if v6 {

@@ -25,9 +25,9 @@ const AF_INET: u32 = 2;
 /// `AF_INET6`.
 const AF_INET6: u32 = 10;
 /// Offset of the checksum in a TCP header.
-const TCP_CHECKSUM: u32 = 16;
+pub(crate) const TCP_CHECKSUM: u32 = 16;
 /// Offset of the checksum in a UDP header.
-const UDP_CHECKSUM: u32 = 6;
+pub(crate) const UDP_CHECKSUM: u32 = 6;
 
 /// Writes into the packet.
 #[inline(always)]
@@ -49,17 +49,38 @@ pub(crate) fn write<T>(ctx: &TcContext, offset: u32, value: &T) -> bool {
 pub(crate) fn translate(ctx: &TcContext, packet: &Packet, half: *const Half, other: *const Half) -> i32 {
     // SAFETY: places within a map's value, whose fields do not change while the flow lives.
     let (half, other) = unsafe { (&*half, &*other) };
-    let source: Words = [other.key.destination[0], other.key.destination[1]];
-    let destination: Words = [other.key.source[0], other.key.source[1]];
-    let changed = if packet.v6 {
-        network6(ctx, packet, &source, &destination, half.addresses)
-    } else {
-        network4(ctx, packet, &source, &destination, half.addresses)
-    };
-    if !changed || !transport(ctx, packet, half, other.key.ports.rotate_left(16)) {
+    if !network(ctx, packet, half, other) || !transport(ctx, packet, half, other.key.ports.rotate_left(16)) {
         return discard(ctx, Reason::Failed);
     }
     send(ctx, packet.v6, half.interface, &half.next_hop)
+}
+
+/// The same for a fragment that has no transport header.
+#[inline(always)]
+pub(crate) fn translate_later(
+    ctx: &TcContext,
+    packet: &Packet,
+    half: *const Half,
+    other: *const Half,
+) -> i32 {
+    // SAFETY: as above.
+    let (half, other) = unsafe { (&*half, &*other) };
+    if !network(ctx, packet, half, other) {
+        return discard(ctx, Reason::Failed);
+    }
+    send(ctx, packet.v6, half.interface, &half.next_hop)
+}
+
+/// Time to live and addresses.
+#[inline(always)]
+fn network(ctx: &TcContext, packet: &Packet, half: &Half, other: &Half) -> bool {
+    let source: Words = [other.key.destination[0], other.key.destination[1]];
+    let destination: Words = [other.key.source[0], other.key.source[1]];
+    if packet.v6 {
+        network6(ctx, packet, &source, &destination, half.addresses)
+    } else {
+        network4(ctx, packet, &source, &destination, half.addresses)
+    }
 }
 
 /// What is written over bytes 8 to 19 of an IPv4 header.
