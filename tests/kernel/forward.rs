@@ -44,5 +44,5 @@ fn the_programs_forward_as_the_pure_function_does() {
     });
     let took = begin.elapsed();
     println!("{} packets in {took:.1?}: {:.1?} each", judge.packets, took / judge.packets as u32);
-    println!("{:#?}", judge.met);
+    println!("{:#?} {:?}", judge.met, judge.flows.reasons);
 }

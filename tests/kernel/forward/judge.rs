@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use fastrand::Rng;
-use gateway_ebpf::flow::{Decision as Mark, Flow as Raw, MARK_DECISION, MARK_INTERFACE, MARK_REASON};
+use gateway_ebpf::abi::{TCP, UDP};
+use gateway_ebpf::flow::{Decision as Mark, Flow as Raw, MARK_DECISION, MARK_INTERFACE, MARK_REASON, Reason};
 use gateway_ebpf::life::{EVICTED, LIVE, SNAT, WITHDRAWN};
 use gateway_ebpf::names::{STUB_ETHERNET, STUB_RAW};
 use gateway_ebpf::select::Tuple;
@@ -22,7 +23,7 @@ use super::traffic::{Shot, random_image, shot};
 use crate::bed::{Sockets, config, ops, start, undo};
 
 const FLOWS: u32 = 48;
-const OPENING: u32 = 16;
+const OPENING: u32 = 36;
 /// Few enough that they run out.
 const PORTS: std::ops::RangeInclusive<u16> = 40_000..=40_003;
 const IDLE: [u32; 2] = [20, 10];
@@ -38,10 +39,12 @@ pub(crate) struct Judge {
     table: FlowTable,
     /// The places for flows as they were after the last packet.
     places: Vec<Raw>,
-    flows: Flows,
+    pub(crate) flows: Flows,
     settings: Settings,
     image: MapImage,
     rng: Rng,
+    /// Fragments that are still to come.
+    parts: Vec<Vec<u8>>,
     pub(crate) packets: u64,
     /// How often each kind of outcome was met.
     pub(crate) met: BTreeMap<String, u64>,
@@ -90,6 +93,7 @@ impl Judge {
             settings,
             image: MapImage::default(),
             rng,
+            parts: Vec::new(),
             packets: 0,
             met: BTreeMap::new(),
         }
@@ -113,19 +117,21 @@ impl Judge {
             11 => self.sweep(),
             _ => {}
         }
-        let shot = shot(&mut self.rng, &self.ground, &self.flows);
+        let shot = shot(&mut self.rng, &self.ground, &self.flows, &mut self.parts);
         let before = now();
         let shown = self.run(&shot);
         let after = now();
         let places: Vec<Raw> = self.table.all().collect();
         let answers = self.answers(&shot, &places);
-        let had = self.flows.clone();
-        let wanted = self.wanted(&shot, &answers, before);
+        let had = (before != after).then(|| self.flows.clone());
+        let mut wanted = self.wanted(&shot, &answers, before);
         let mut wrong = self.differences(&shot, &wanted, &shown, &places, (before, after));
-        if !wrong.is_empty() && before != after {
+        if !wrong.is_empty()
+            && let Some(had) = had
+        {
             // The time that the programs saw may have been the later one.
-            self.flows = had.clone();
-            let wanted = self.wanted(&shot, &answers, after);
+            self.flows = had;
+            wanted = self.wanted(&shot, &answers, after);
             wrong = self.differences(&shot, &wanted, &shown, &places, (before, after));
         }
         if !wrong.is_empty() {
@@ -133,7 +139,10 @@ impl Judge {
                 "packet {}: {}\n{shot:?}\n{answers:?}\nshown: {shown:?}\nwanted: {wanted:?}\nits flow was: {:?}",
                 self.packets,
                 wrong.join("\n"),
-                had.living().find(|flow| [flow.client, flow.reply].map(Some).contains(&shot.arrival.tuple())),
+                self.places
+                    .iter()
+                    .map(Flow::from)
+                    .find(|flow| { [flow.client, flow.reply].map(Some).contains(&shot.arrival.tuple()) }),
             );
         }
         self.note(&shot, &wanted.unwrap());
@@ -218,22 +227,30 @@ impl Judge {
             }
         };
         let (result, mark) = match wanted.decision {
-            Decision::Next | Decision::Answered => (RETURNS[0], Mark::Next),
+            Decision::Next => (RETURNS[0], Mark::Next),
             Decision::Dropped => (RETURNS[1], Mark::Dropped),
             Decision::Forwarded(_) => (RETURNS[2], Mark::Forwarded),
+            Decision::Answered => (RETURNS[2], Mark::Answered),
+            Decision::Reset(_) => (RETURNS[2], Mark::Reset),
         };
         hold("another decision", (shown.result, shown.decision) == (result, mark as u32));
-        let reason = wanted.reason.filter(|_| wanted.decision != Decision::Answered);
-        hold("another reason", shown.reason == reason.map_or(0, |reason| reason as u32 + 1));
-        if wanted.decision != Decision::Dropped {
-            hold("other bytes", shown.bytes == wanted.bytes);
-        }
-        if let Decision::Forwarded(way) = wanted.decision {
+        hold("another reason", shown.reason == wanted.reason.map_or(0, |reason| reason as u32 + 1));
+        let skip = match wanted.decision {
+            // Of what is dropped nothing is asked.
+            Decision::Dropped => usize::MAX,
+            // The kernel writes new link addresses over those of a redirected packet.
+            Decision::Reset(_) => 12,
+            _ => 0,
+        };
+        hold("other bytes", shown.bytes.iter().skip(skip).eq(wanted.bytes.iter().skip(skip)));
+        if let Decision::Forwarded(way) | Decision::Reset(way) = wanted.decision {
             hold("another interface", shown.interface == way.interface);
+        }
+        if !matches!(wanted.decision, Decision::Next | Decision::Dropped) {
             let l3 = if shot.arrival.ethernet { ETHERNET } else { 0 };
             let [before, after] = [&shot.arrival.bytes[l3..], &shown.bytes[ETHERNET..]].map(packet);
-            let was_valid = verify(before);
-            hold("a checksum", was_valid.is_err() == verify(after).is_err());
+            let ours = matches!(wanted.decision, Decision::Answered | Decision::Reset(_));
+            hold("a checksum", (!ours && verify(before).is_err()) == verify(after).is_err());
         }
         for raw in places.iter().filter(|raw| lives(raw)) {
             let mut shown = Flow::from(raw);
@@ -262,19 +279,35 @@ impl Judge {
     /// Counts what was met.
     fn note(&mut self, shot: &Shot, wanted: &Outcome) {
         let arrival = &shot.arrival;
-        let family = match self.flows.len() {
-            _ if arrival.tuple().is_none() => "other",
-            _ if verify(&arrival.bytes[if arrival.ethernet { ETHERNET } else { 0 }..]).is_err() => "broken",
-            _ => "valid",
-        };
-        let mut met = |what: String| *self.met.entry(what).or_default() += 1;
+        let ip = &arrival.bytes[if arrival.ethernet { ETHERNET } else { 0 }..];
+        let family = if ip[0] >> 4 == 6 { "IPv6" } else { "IPv4" };
         let decision = match wanted.decision {
-            Decision::Forwarded(_) => "forwarded".to_owned(),
-            other => format!("{other:?}").to_lowercase(),
+            Decision::Next => "next",
+            Decision::Forwarded(_) => "forwarded",
+            Decision::Dropped => "dropped",
+            Decision::Answered => "answered",
+            Decision::Reset(_) => "reset",
         };
-        met(format!("{decision}, {family}"));
-        if let Some(reason) = wanted.reason {
-            met(format!("{decision}: {}", reason.name()));
+        let reason = wanted.reason.map_or("no reason", Reason::name);
+        let mut labels = vec![format!("{family} {decision}: {reason}")];
+        let mut is = |what: &str, holds: bool| {
+            if holds {
+                labels.push(format!("{what} {decision}"));
+            }
+        };
+        let protocol = arrival.tuple().map(|tuple| tuple.protocol);
+        is("GSO", arrival.gso_size != 0);
+        is("GSO without a count", arrival.gso_size != 0 && arrival.gso_segs == 0);
+        is("without Ethernet", !arrival.ethernet);
+        is("not for the host", !arrival.host);
+        is("TCP", protocol == Some(TCP));
+        is("UDP", protocol == Some(UDP));
+        is("UDP without checksum", protocol == Some(UDP) && verify(packet(ip)) == Ok(false));
+        is("IPv4 options", family == "IPv4" && ip[0] & 15 > 5);
+        is("no TCP or UDP", protocol.is_none());
+        is("invalid", verify(packet(ip)).is_err());
+        for label in labels {
+            *self.met.entry(label).or_default() += 1;
         }
     }
 

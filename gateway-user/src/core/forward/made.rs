@@ -174,14 +174,9 @@ fn header(tuple: &Tuple, protocol: u8, length: usize) -> Vec<u8> {
     }
     let length = (20 + length as u16).to_be_bytes();
     let (source, destination) = (&tuple.source[12..], &tuple.destination[12..]);
-    let mut header = [
-        &[0x45, 0, length[0], length[1]],
-        &[0, 0, 0x40, 0],
-        &[TTL, protocol, 0, 0],
-        source,
-        destination,
-    ]
-    .concat();
+    let mut header =
+        [&[0x45, 0, length[0], length[1]], &[0, 0, 0x40, 0], &[TTL, protocol, 0, 0], source, destination]
+            .concat();
     let sum = checksum::of(&[&header]);
     header[10..12].copy_from_slice(&sum.to_be_bytes());
     header

@@ -240,7 +240,8 @@ pub(super) fn readdress(bytes: &mut [u8], packet: &Packet, source: &Address, des
 
 /// Changes an IPv4 header, and its checksum with it.
 pub(super) fn change_header4(bytes: &mut [u8], change: impl FnOnce(&mut [u8])) {
-    let header = &mut bytes[..usize::from(bytes[0] & 15) * 4];
+    let length = usize::from(bytes[0] & 15) * 4;
+    let header = &mut bytes[..length];
     let sum = |header: &[u8]| checksum::of(&[&header[..10], &header[12..]]);
     let before = sum(header);
     change(header);
