@@ -373,8 +373,8 @@ impl Question<'_> {
 
     /// Gives up the flows that the kernel found to be over.
     fn sweep(&self, flows: &mut Flows) -> Result<(), Fault> {
+        let full = flows.len() == self.settings.flows;
         for tuple in &self.answers.swept {
-            let full = flows.len() == self.settings.flows;
             let Some((id, false)) = flows.find(tuple) else { return Err(Fault::NotOver(*tuple)) };
             let flow = flows.flow(id);
             if !life::is_over(flow.bits, flow.idle, flow.seen, self.now, full) {

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use fastrand::Rng;
-use gateway_ebpf::abi::{TCP, UDP};
-use gateway_ebpf::flow::{Decision as Mark, Flow as Raw, MARK_DECISION, MARK_INTERFACE, MARK_REASON, Reason};
+use gateway_ebpf::flow::{
+    Decision as Mark, Flow as Raw, MARK_DECISION, MARK_INTERFACE, MARK_REASON, ReasonKind, TupleKey,
+};
 use gateway_ebpf::life::{EVICTED, LIVE, SNAT, WITHDRAWN};
 use gateway_ebpf::names::{STUB_ETHERNET, STUB_RAW};
 use gateway_ebpf::select::Tuple;
@@ -19,11 +20,13 @@ use gateway_user::dataplane::{Dataplane, FlowTable, Forwarding, SkBuff};
 use nix::time::{ClockId, clock_gettime};
 
 use super::ground::Ground;
+use super::met;
 use super::traffic::{Shot, random_image, shot};
 use crate::bed::{Sockets, config, ops, start, undo};
+use crate::differential::pick;
 
-const FLOWS: u32 = 48;
-const OPENING: u32 = 36;
+const FLOWS: u32 = 24;
+const OPENING: u32 = 22;
 /// Few enough that they run out.
 const PORTS: std::ops::RangeInclusive<u16> = 40_000..=40_003;
 const IDLE: [u32; 2] = [20, 10];
@@ -39,7 +42,7 @@ pub(crate) struct Judge {
     table: FlowTable,
     /// The places for flows as they were after the last packet.
     places: Vec<Raw>,
-    pub(crate) flows: Flows,
+    flows: Flows,
     settings: Settings,
     image: MapImage,
     rng: Rng,
@@ -83,7 +86,7 @@ impl Judge {
             opening: OPENING as usize,
         };
         Self {
-            places: table.all().collect(),
+            places: (0..FLOWS as usize).map(|at| table.get(at)).collect(),
             dataplane,
             _sockets: sockets,
             _fs: fs,
@@ -111,17 +114,17 @@ impl Judge {
 
     /// A packet, and now and then something else before it.
     pub(crate) fn packet(&mut self) {
-        match self.rng.u32(..100) {
-            0..10 => self.age(),
-            10 => self.withdraw(),
-            11 => self.sweep(),
+        match self.rng.u32(..1000) {
+            0..40 => self.age(),
+            40..46 => self.withdraw(),
+            46..48 => self.sweep(),
             _ => {}
         }
         let shot = shot(&mut self.rng, &self.ground, &self.flows, &mut self.parts);
         let before = now();
         let shown = self.run(&shot);
         let after = now();
-        let places: Vec<Raw> = self.table.all().collect();
+        let places = self.look(shot.arrival.tuple());
         let answers = self.answers(&shot, &places);
         let had = (before != after).then(|| self.flows.clone());
         let mut wanted = self.wanted(&shot, &answers, before);
@@ -145,13 +148,19 @@ impl Judge {
                     .find(|flow| { [flow.client, flow.reply].map(Some).contains(&shot.arrival.tuple()) }),
             );
         }
-        self.note(&shot, &wanted.unwrap());
+        self.note(&shot, &wanted.unwrap(), &places);
         self.places = places;
         self.packets += 1;
     }
 
+    /// Adds to what was met what is not seen by the packet.
     pub(crate) fn finish(&mut self) {
         self.sweep();
+        for (reason, count) in &self.flows.reasons {
+            if reason.kind() == ReasonKind::Note {
+                self.met.insert(reason.name().to_owned(), *count);
+            }
+        }
     }
 
     fn run(&mut self, shot: &Shot) -> Shown {
@@ -175,6 +184,20 @@ impl Judge {
             interface: mark(MARK_INTERFACE),
             bytes,
         }
+    }
+
+    /// The places for flows as they are now. Which ones have changed is told by two words of each, but for one in eight
+    /// times, and for the flow of a tuple.
+    fn look(&self, tuple: Option<Tuple>) -> Vec<Raw> {
+        let mut places = self.places.clone();
+        let tuple = tuple.map(|tuple| TupleKey::from(&tuple));
+        for (at, raw) in places.iter_mut().enumerate() {
+            let own = [raw.client.key, raw.reply.key].map(Some).contains(&tuple);
+            if own || self.packets % 8 == 0 || self.table.life_and_seen(at) != (raw.life, raw.seen) {
+                *raw = self.table.get(at);
+            }
+        }
+        places
     }
 
     fn answers(&self, shot: &Shot, places: &[Raw]) -> Answers {
@@ -237,22 +260,28 @@ impl Judge {
         hold("another reason", shown.reason == wanted.reason.map_or(0, |reason| reason as u32 + 1));
         let skip = match wanted.decision {
             // Of what is dropped nothing is asked.
-            Decision::Dropped => usize::MAX,
+            Decision::Dropped => None,
             // The kernel writes new link addresses over those of a redirected packet.
-            Decision::Reset(_) => 12,
-            _ => 0,
+            Decision::Reset(_) => Some(12),
+            _ => Some(0),
         };
-        hold("other bytes", shown.bytes.iter().skip(skip).eq(wanted.bytes.iter().skip(skip)));
+        hold("other bytes", skip.is_none_or(|skip| shown.bytes[skip..] == wanted.bytes[skip..]));
         if let Decision::Forwarded(way) | Decision::Reset(way) = wanted.decision {
             hold("another interface", shown.interface == way.interface);
         }
         if !matches!(wanted.decision, Decision::Next | Decision::Dropped) {
             let l3 = if shot.arrival.ethernet { ETHERNET } else { 0 };
-            let [before, after] = [&shot.arrival.bytes[l3..], &shown.bytes[ETHERNET..]].map(packet);
+            let [before, after] =
+                [&shot.arrival.bytes[l3..], &shown.bytes[ETHERNET..]].map(met::packet_alone);
             let ours = matches!(wanted.decision, Decision::Answered | Decision::Reset(_));
             hold("a checksum", (!ours && verify(before).is_err()) == verify(after).is_err());
         }
-        for raw in places.iter().filter(|raw| lives(raw)) {
+        let own = shot.arrival.tuple().map(|tuple| TupleKey::from(&tuple));
+        let looked_at = |(had, raw): &(&Raw, &Raw)| {
+            let own = [raw.client.key, raw.reply.key].map(Some).contains(&own);
+            lives(raw) && (own || self.packets % 8 == 0 || had != raw)
+        };
+        for (_, raw) in self.places.iter().zip(places).filter(looked_at) {
             let mut shown = Flow::from(raw);
             let Some(flow) = self.flows.of_client(&shown.client) else {
                 wrong.push(format!("a flow that shall not be: {shown:?}"));
@@ -277,43 +306,25 @@ impl Judge {
     }
 
     /// Counts what was met.
-    fn note(&mut self, shot: &Shot, wanted: &Outcome) {
-        let arrival = &shot.arrival;
-        let ip = &arrival.bytes[if arrival.ethernet { ETHERNET } else { 0 }..];
-        let family = if ip[0] >> 4 == 6 { "IPv6" } else { "IPv4" };
-        let decision = match wanted.decision {
-            Decision::Next => "next",
-            Decision::Forwarded(_) => "forwarded",
-            Decision::Dropped => "dropped",
-            Decision::Answered => "answered",
-            Decision::Reset(_) => "reset",
-        };
-        let reason = wanted.reason.map_or("no reason", Reason::name);
-        let mut labels = vec![format!("{family} {decision}: {reason}")];
-        let mut is = |what: &str, holds: bool| {
-            if holds {
-                labels.push(format!("{what} {decision}"));
-            }
-        };
-        let protocol = arrival.tuple().map(|tuple| tuple.protocol);
-        is("GSO", arrival.gso_size != 0);
-        is("GSO without a count", arrival.gso_size != 0 && arrival.gso_segs == 0);
-        is("without Ethernet", !arrival.ethernet);
-        is("not for the host", !arrival.host);
-        is("TCP", protocol == Some(TCP));
-        is("UDP", protocol == Some(UDP));
-        is("UDP without checksum", protocol == Some(UDP) && verify(packet(ip)) == Ok(false));
-        is("IPv4 options", family == "IPv4" && ip[0] & 15 > 5);
-        is("no TCP or UDP", protocol.is_none());
-        is("invalid", verify(packet(ip)).is_err());
-        for label in labels {
+    fn note(&mut self, shot: &Shot, wanted: &Outcome, places: &[Raw]) {
+        let labels = met::packet(&shot.arrival, wanted);
+        let began = self.places.iter().zip(places);
+        let began = began.filter(|(had, has)| lives(has) && had.life >> 32 != has.life >> 32);
+        let began = began.flat_map(|(_, flow)| {
+            let before = self.places.iter().find(|had| lives(had) && had.client.key == flow.client.key);
+            met::flow(&self.image, &Flow::from(flow), before.is_some())
+        });
+        for label in labels.into_iter().chain(began) {
             *self.met.entry(label).or_default() += 1;
         }
     }
 
     /// Time passes for every flow.
     fn age(&mut self) {
-        let by = [700, 700, 700, 3_000, 6_000, 12_000, 25_000, 45_000, 65_000][self.rng.usize(..9)];
+        let by = pick(
+            &mut self.rng,
+            &[700, 700, 700, 700, 700, 700, 3_000, 6_000, 12_000, 25_000, 45_000, 65_000],
+        );
         for (place, raw) in self.places.iter_mut().enumerate().filter(|(_, raw)| lives(raw)) {
             // A machine that has just booted has no longer past.
             raw.seen = raw.seen.saturating_sub(by * 1_000_000);
@@ -338,7 +349,7 @@ impl Judge {
         let before = now();
         self.dataplane.sweep().unwrap();
         let after = now();
-        self.places = self.table.all().collect();
+        self.places = self.look(None);
         let living: BTreeSet<_> =
             self.places.iter().filter(|raw| lives(raw)).map(|raw| Tuple::from(&raw.client.key)).collect();
         for now in [before, after] {
@@ -354,13 +365,6 @@ impl Judge {
 
 fn lives(raw: &Raw) -> bool {
     raw.life as u32 & LIVE != 0
-}
-
-/// The IP packet, without what Ethernet has behind it.
-fn packet(bytes: &[u8]) -> &[u8] {
-    let word = |at: usize| usize::from(u16::from_be_bytes([bytes[at], bytes[at + 1]]));
-    let length = if bytes[0] >> 4 == 4 { word(2) } else { word(4) + 40 };
-    &bytes[..length.min(bytes.len())]
 }
 
 /// The time by the clock that the programs read.

@@ -31,8 +31,9 @@ fn one_in(rng: &mut Rng, n: u32) -> bool {
 /// Some services that are referred to are missing, some slots and backends refuse, some backends have no way.
 pub(crate) fn random_image(rng: &mut Rng, ground: &Ground) -> MapImage {
     let mut image = MapImage::default();
-    for id in 1..=10 {
-        let ip: IpAddr = pick(rng, &ENDPOINTS).parse().unwrap();
+    for id in 1..=10u32 {
+        // The first half is of IPv4.
+        let ip: IpAddr = ENDPOINTS[rng.usize(..4) + if id > 5 { 4 } else { 0 }].parse().unwrap();
         let backend = BackendKey { at: SocketAddr::new(ip, pick(rng, &PORTS)), protocol: TCP };
         image.backends.insert(id, backend);
         if !one_in(rng, 6) {
@@ -48,7 +49,12 @@ pub(crate) fn random_image(rng: &mut Rng, ground: &Ground) -> MapImage {
         }
     }
     for id in 0..6 {
-        let slot = |rng: &mut Rng| if one_in(rng, 8) { 0 } else { rng.u32(1..=10) };
+        // Of one family mostly: IPv4 if its number is even.
+        let slot = |rng: &mut Rng| match rng.u32(..20) {
+            0..2 => 0,
+            2 => rng.u32(1..=10),
+            _ => rng.u32(1..=5) + if id % 2 == 0 { 0 } else { 5 },
+        };
         image.services.insert(id, (0..1usize << rng.u8(0..5)).map(|_| slot(rng)).collect());
     }
     let mut id = 0;
@@ -58,7 +64,9 @@ pub(crate) fn random_image(rng: &mut Rng, ground: &Ground) -> MapImage {
                 continue;
             }
             let action = if one_in(rng, 8) { Action::Steer } else { Action::Forward };
-            let service = (action == Action::Forward).then(|| rng.u32(0..7));
+            let v6 = asked.map_or(rng.bool(), |asked: IpAddr| asked.is_ipv6());
+            let service = if one_in(rng, 12) { rng.u32(0..7) } else { rng.u32(0..3) * 2 + u32::from(v6) };
+            let service = (action == Action::Forward).then_some(service);
             image.bindings.insert(key(asked, port, protocol), BindingImage { action, id, service });
             id += 1;
         }
@@ -137,7 +145,9 @@ fn flags(rng: &mut Rng, of_flow: bool, reply: bool) -> u8 {
 }
 
 fn bytes(rng: &mut Rng, count: usize) -> Vec<u8> {
-    (0..count).map(|_| rng.u8(..)).collect()
+    let mut bytes = vec![0; count];
+    rng.fill(&mut bytes);
+    bytes
 }
 
 /// A packet that is whole and valid.
