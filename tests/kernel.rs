@@ -9,6 +9,14 @@ mod bed;
 mod differential;
 #[path = "kernel/forward.rs"]
 mod forward;
+#[path = "kernel/forward_errors.rs"]
+mod forward_errors;
+#[path = "kernel/forward_fragments.rs"]
+mod forward_fragments;
+#[path = "kernel/forward_line.rs"]
+mod forward_line;
+#[path = "kernel/forward_resets.rs"]
+mod forward_resets;
 #[path = "kernel/hooks.rs"]
 mod hooks;
 #[path = "kernel/host.rs"]

@@ -55,9 +55,19 @@ fn forget(key: &TupleKey, index: u32, life: u64) {
     }
 }
 
+/// Counts a flow that has begun.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn begun(binding: u32, service: u32, backend: u32) -> bool {
+    let Some(traffic) = traffic(&TrafficKey { binding, service, backend, pad: 0 }) else { return false };
+    // SAFETY: this CPU's own value.
+    unsafe { (*traffic).begun += 1 };
+    true
+}
+
 /// The counters of a flow's binding and backend, on this CPU.
 #[inline(always)]
-pub(crate) fn traffic(key: &TrafficKey) -> Option<*mut Traffic> {
+fn traffic(key: &TrafficKey) -> Option<*mut Traffic> {
     if let Some(found) = TRAFFIC.get_ptr_mut(key) {
         return Some(found);
     }

@@ -11,7 +11,7 @@ use gateway_ebpf::abi::{
     ANY, Action, BACKEND_LOCAL, BACKEND_ROUTABLE, Backend, Binding, BindingKey, Meta, REJECT_BACKEND,
     ServiceWord, TCP,
 };
-use gateway_ebpf::flow::{Cursor, Flow, HalfRef, Reason, Slot, TrafficKey, TupleKey, bytes, is_v4, words};
+use gateway_ebpf::flow::{Cursor, Flow, HalfRef, Reason, Slot, TupleKey, bytes, is_v4, words};
 use gateway_ebpf::life::{EVICTED, IS_TCP, LIVE, Next, SNAT, State, next, state};
 use gateway_ebpf::names::OPENING_CAPACITY;
 use gateway_ebpf::rewrite;
@@ -20,7 +20,7 @@ use gateway_ebpf::select;
 use crate::atomic;
 use crate::context::{discard, fall_back, go_on, is_for_host, pass, skb};
 use crate::count::count;
-use crate::end::{end, sweep_one, traffic};
+use crate::end::{begun, end, sweep_one};
 use crate::maps::{CURSORS, FLOWS, FREE, LOCAL, OPENING, SCRATCH, SNAT_PORTS, Scratch, TUPLES};
 use crate::packet::{find, now};
 use crate::parse::{Kind, parse_packet};
@@ -201,14 +201,6 @@ const NO_PORT: u32 = Reason::NoPort as u32;
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn record(backend_id: u32, tries: u32, kept: u32) -> u32 {
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return TABLE_FULL };
-    // SAFETY: this CPU's own value, which `open` has left alone until this returns.
-    let Scratch { packet, reply, binding, way, .. } = unsafe { &mut *scratch };
-    let client = &packet.key;
-    let Some(backend) = BACKENDS.get_ptr(backend_id) else { return NOT_ROUTABLE };
-    // SAFETY: a value of an array. One that is being written is that of an id that no slot names yet.
-    let backend = unsafe { &*backend };
-    let address = &words(&backend.address);
     let now = now();
     // Each that comes looks at two, so that the table does not fill with what is over while nobody sweeps.
     let _over = sweep_one(now, false);
@@ -219,33 +211,77 @@ extern "C" fn record(backend_id: u32, tries: u32, kept: u32) -> u32 {
     // SAFETY: a place within a map's value.
     let life = unsafe { &raw mut (*flow).life };
     let generation = ((atomic::load(life) >> 32) as u32).wrapping_add(1);
+    let bits = claim_reply(backend_id, kept, HalfRef::new(index, true, generation).0);
+    if bits & LIVE == 0 {
+        give_back(flow, index, generation);
+        return bits >> NO_FLOW;
+    }
+    if !fill(index, backend_id, tries, now) {
+        return TABLE_FULL;
+    }
+    atomic::store(life, u64::from(bits) | (u64::from(generation) << 32));
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return TABLE_FULL };
+    // SAFETY: this CPU's own value, which `open` has left alone until this returns.
+    let Scratch { packet, reply, binding, .. } = unsafe { &*scratch };
+    if !claim(&raw const packet.key, HalfRef::new(index, false, generation).0) {
+        // Two CPUs, one tuple: the other has made the flow.
+        let _removed = TUPLES.remove(reply);
+        give_back(flow, index, generation);
+        return RECORDED;
+    }
+    let _evicted = remember(index, generation);
+    let _counted = begun(binding.id, binding.service, backend_id);
+    RECORDED
+}
+
+/// The reason's place in a word that has no `LIVE`.
+const NO_FLOW: u32 = 1;
+
+/// Finds out what the answers' tuple shall be, and takes it: `SCRATCH.reply`. Returns the bits that the flow's life begins
+/// with, or, without [`LIVE`], a reason shifted by [`NO_FLOW`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn claim_reply(backend_id: u32, kept: u32, half: u64) -> u32 {
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return TABLE_FULL << NO_FLOW };
+    // SAFETY: as above.
+    let Scratch { packet, reply, .. } = unsafe { &mut *scratch };
+    let client = &packet.key;
+    let Some(backend) = BACKENDS.get_ptr(backend_id) else { return NOT_ROUTABLE << NO_FLOW };
+    // SAFETY: a value of an array. One that is being written is that of an id that no slot names yet.
+    let backend = unsafe { &*backend };
     let port = u32::from(backend.port.to_be());
-    // The answers, if the backend sees the client.
+    // If the backend sees the client.
     *reply = TupleKey {
-        source: *address,
+        source: words(&backend.address),
         destination: client.source,
         ports: port | (client.ports << 16),
         protocol: client.protocol,
     };
-    let half = HalfRef::new(index, true, generation).0;
-    let same = client.source[0] == address[0] && client.source[1] == address[1];
-    let mut bits = LIVE;
-    if client.protocol == u32::from(TCP) {
-        bits |= IS_TCP;
+    let same = client.source[0] == reply.source[0] && client.source[1] == reply.source[1];
+    let bits = if client.protocol == u32::from(TCP) { LIVE | IS_TCP } else { LIVE };
+    if backend.flags & BACKEND_LOCAL != 0 && !same && claim(reply, half) {
+        return bits;
     }
-    if backend.flags & BACKEND_LOCAL == 0 || same || !claim(reply, half) {
-        bits |= SNAT;
-        let source = words(&backend.source);
-        if source[0] == 0 && source[1] == 0 {
-            give_back(flow, index, generation);
-            return TUPLE_TAKEN;
-        }
-        reply.destination = source;
-        if !claim_port(reply, port, kept, half, backend_id) {
-            give_back(flow, index, generation);
-            return NO_PORT;
-        }
+    let source = words(&backend.source);
+    if source[0] == 0 && source[1] == 0 {
+        return TUPLE_TAKEN << NO_FLOW;
     }
+    reply.destination = source;
+    if claim_port(reply, port, kept, half, backend_id) { bits | SNAT } else { NO_PORT << NO_FLOW }
+}
+
+/// Writes everything of a flow but its life.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn fill(index: u32, backend_id: u32, tries: u32, now: u64) -> bool {
+    let Some(flow) = FLOWS.get_ptr_mut(index) else { return false };
+    let Some(scratch) = SCRATCH.get_ptr(0) else { return false };
+    // SAFETY: as above.
+    let Scratch { packet, reply, binding, way, .. } = unsafe { &*scratch };
+    let client = &packet.key;
+    let Some(backend) = BACKENDS.get_ptr(backend_id) else { return false };
+    // SAFETY: as above.
+    let backend = unsafe { &*backend };
     let idle = if client.protocol == u32::from(TCP) { Meta::TcpIdle } else { Meta::UdpIdle };
     // SAFETY: the place is this program's alone until its tuples lead there and its life says so.
     unsafe {
@@ -273,21 +309,7 @@ extern "C" fn record(backend_id: u32, tries: u32, kept: u32) -> u32 {
         (*flow).packets = [0; 2];
         (*flow).bytes = [0; 2];
     }
-    atomic::store(life, u64::from(bits) | (u64::from(generation) << 32));
-    let mine = HalfRef::new(index, false, generation).0;
-    if !claim(client, mine) {
-        // Two CPUs, one tuple: the other has made the flow.
-        let _removed = TUPLES.remove(&*reply);
-        give_back(flow, index, generation);
-        return RECORDED;
-    }
-    let _evicted = remember(index, generation);
-    let key = TrafficKey { binding: binding.id, service: binding.service, backend: backend_id, pad: 0 };
-    if let Some(traffic) = traffic(&key) {
-        // SAFETY: this CPU's own value.
-        unsafe { (*traffic).begun += 1 };
-    }
-    RECORDED
+    true
 }
 
 /// Takes a tuple for a half of a flow, unless a living flow has it.
@@ -296,6 +318,8 @@ extern "C" fn record(backend_id: u32, tries: u32, kept: u32) -> u32 {
 extern "C" fn claim(key: *const TupleKey, half: u64) -> bool {
     // SAFETY: a pointer that is not null is to a tuple, to the verifier's knowledge too.
     let Some(key) = (unsafe { key.as_ref() }) else { return false };
+    // Before Linux 6.4 a map's key may not be where a pointer from elsewhere leads.
+    let key = &TupleKey { ..*key };
     if TUPLES.insert(key, half, BPF_NOEXIST.into()).is_ok() {
         return true;
     }
