@@ -22,6 +22,8 @@ mod refused;
 mod scale;
 #[path = "e2e/tcp.rs"]
 mod tcp;
+#[path = "e2e/udp.rs"]
+mod udp;
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -14,5 +14,7 @@ mod refused;
 mod streams;
 #[path = "proxy/tcp.rs"]
 mod tcp;
+#[path = "proxy/udp.rs"]
+mod udp;
 #[path = "proxy/upstream.rs"]
 mod upstream;

@@ -30,7 +30,7 @@ fn snapshot(source: &mut FileSource) -> Snapshot {
 fn table(snapshot: &Snapshot) -> &HttpTable {
     let mut tables = snapshot.bindings.values().filter_map(|bound| match &bound.service {
         BoundService::Http(table) => Some(table),
-        BoundService::Tcp(_) | BoundService::Reject => None,
+        BoundService::L4(_) | BoundService::Reject => None,
     });
     tables.next().expect("there is an HTTP listener")
 }

@@ -13,12 +13,13 @@ use gateway_user::core::compile::compile;
 use gateway_user::core::host::Host;
 use gateway_user::core::model::{
     AllowedRoutes, BackendRef, Endpoint, EndpointSlice, FromNamespaces, GATEWAY_GROUP, Gateway,
-    GatewayAddress, GroupKind, HttpMatch, HttpRoute, HttpRule, Listener, Meta, Model, ObjectName, ParentRef,
-    PathMatch, Protocol, Service, ServicePort, TcpRoute, TcpRule,
+    GatewayAddress, GroupKind, HttpMatch, HttpRoute, HttpRule, L4Route, L4Rule, Listener, Meta, Model,
+    ObjectName, ParentRef, PathMatch, Protocol, Service, ServicePort,
 };
 use gateway_user::core::plan::{Have, plan};
 use gateway_user::core::route::{HttpTable, RequestView};
 use gateway_user::core::snapshot::{BoundService, Ids, Snapshot};
+use gateway_user::core::transport::Transport;
 use nix::time::{ClockId, clock_gettime};
 
 /// The one that the agent has.
@@ -252,14 +253,15 @@ fn tcp_model(routes: usize) -> Model {
         model.gateways.insert(gateway.meta.name.clone(), gateway);
     }
     for n in 0..routes {
-        let rule = TcpRule { name: None, backends: vec![backend(n, 1)], refusals: Vec::new() };
-        let route = TcpRoute {
+        let rule = L4Rule { name: None, backends: vec![backend(n, 1)], refusals: Vec::new() };
+        let route = L4Route {
+            transport: Transport::Tcp,
             meta: meta(&format!("tcp{n}")),
             parents: vec![parent(n / 50, Some(9000 + (n % 50) as u16))],
             rules: vec![rule],
             refusals: Vec::new(),
         };
-        model.tcp_routes.insert(route.meta.name.clone(), route);
+        model.l4_routes.insert((route.transport, route.meta.name.clone()), route);
     }
     model
 }

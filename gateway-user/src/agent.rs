@@ -36,7 +36,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use gateway_ebpf::abi::TCP;
 use ipnet::IpNet;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
@@ -44,6 +43,7 @@ use tracing::{info, warn};
 use crate::admin::view::DiagnosticView;
 use crate::core::host::{Host, Listening};
 use crate::core::names::{Names, wanted};
+use crate::core::transport::Transport;
 use crate::dataplane::{self, Addresses, Dataplane, Forwarding, LogLevel, Networks};
 use crate::proxy::{self, Proxy};
 use crate::source::{Diagnostic, EndpointFlag, Input, Loaded, Resolver, StoreError};
@@ -55,7 +55,7 @@ use access_log::AccessLog;
 use board::Board;
 use change::Engine;
 use events::{Ask, Event, Events};
-use forward::Forwarder;
+use forward::{Forwarder, Look};
 use memory::Memory;
 pub use objects::{ApplyCall, DeleteCall, GetCall};
 use supervisor::Supervisor;
@@ -97,6 +97,8 @@ pub struct Config {
     pub interfaces: Vec<String>,
     /// How long connections may take to end when the agent is stopped.
     pub drain_timeout: Duration,
+    /// How long a UDP flow may be quiet before it ends.
+    pub udp_idle: Duration,
 }
 
 /// Why an agent does not start.
@@ -194,12 +196,13 @@ pub fn run(config: &Config) -> Result<(), Error> {
         let addresses = Addresses::open().await?;
         let proxy = Proxy::bind(proxy::Config {
             workers: workers as usize,
+            udp_idle: config.udp_idle,
             access_log: access_log.clone().map(|log| Box::new(log) as Box<dyn io::Write + Send + Sync>),
             ..proxy::Config::default()
         })
         .map_err(start("the workers"))?;
         let unregistered = change::Unregistered::new(&proxy.sockets()).map_err(start("the workers"))?;
-        let sockets = proxy.sockets().into_iter().map(|(worker, v6, _)| (worker, v6, TCP)).collect();
+        let sockets = proxy.kinds().map(|(worker, v6, kind)| (worker, v6, kind.number())).collect();
         let running = proxy.start(dataplane.loads()).map_err(start("the workers"))?;
         dataplane.attach()?;
         let (networks, forwarder) = match forward(config, &mut dataplane)? {
@@ -360,7 +363,7 @@ impl Agent<'_> {
                     self.engine.follow(host).await;
                 }
                 Event::Network => {
-                    if self.engine.follow_network().await {
+                    if self.engine.follow_network(Look::Whole).await {
                         let host = self.host();
                         self.engine.follow(host).await;
                     }
@@ -385,7 +388,7 @@ impl Agent<'_> {
                     self.supervisor.beat();
                     self.engine.sweep();
                     if host_due {
-                        self.engine.follow_network().await;
+                        self.engine.follow_network(Look::Hooks).await;
                         self.engine.keep_addresses().await;
                     }
                     if host_due || self.engine.retry_due() {
@@ -421,10 +424,13 @@ impl Agent<'_> {
     /// The host as compilation shall see it.
     fn host(&mut self) -> Host {
         let own = self.engine.own_addresses();
-        let mut host = dataplane::host::host(&own);
-        host.listening.retain(|socket| !self.engine.is_bound(socket.at));
-        host.listening
-            .push(Listening { at: self.config.metrics, process: "sluice's own metrics".to_owned() });
+        let mut host = dataplane::host::host(&own, &self.engine.udp_ports());
+        host.listening.retain(|socket| !self.engine.is_bound(socket));
+        host.listening.push(Listening {
+            transport: Transport::Tcp,
+            at: self.config.metrics,
+            process: "sluice's own metrics".to_owned(),
+        });
         host.names =
             Names { allowed: self.config.allow_external_names.clone(), known: self.resolver.known() };
         host

@@ -22,3 +22,4 @@ pub mod status;
 pub mod steer;
 #[cfg(test)]
 mod testing;
+pub mod transport;

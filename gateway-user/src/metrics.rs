@@ -7,9 +7,9 @@
 //! Every label is an object of the configuration, one of a closed list, or a worker; never anything that a client
 //! sends. Series that left the configuration are shown for some minutes after the change, so that they are scraped a
 //! last time; of such at most 4,096 are kept. With B bindings, S request series (one for each backend of a rule on a
-//! listener; and for what no backend answered, one for each rule on a listener and one for each listener) and T TCP
-//! series (listener × endpoint) there are at most 4 × B lookups, B connections, 22 × S for HTTP (5 until the first
-//! request), 3 × T for TCP, and about 60 others.
+//! listener; and for what no backend answered, one for each rule on a listener and one for each listener), T TCP and
+//! U UDP series (listener × endpoint) there are at most 4 × B lookups, B connections, 22 × S for HTTP (5 until the
+//! first request), 3 × T for TCP, 5 × U for UDP, and about 70 others.
 
 mod families;
 mod text;
@@ -26,7 +26,11 @@ pub struct Facts {
     /// Connections accepted by binding.
     pub accepted: Vec<(BindingLabels, u64)>,
     /// Relayed TCP connections.
-    pub tcp: Vec<(TcpLabels, Relayed)>,
+    pub tcp: Vec<(RelayLabels, Relayed)>,
+    /// Relayed UDP flows.
+    pub udp: Vec<(RelayLabels, Relayed)>,
+    /// What else the workers counted of UDP.
+    pub flows: Flows,
     /// Requests.
     pub http: Vec<(HttpLabels, Requests)>,
     /// Upper bounds of the latency buckets, in seconds.
@@ -75,9 +79,9 @@ pub struct BindingLabels {
     pub listener: Arc<str>,
 }
 
-/// Labels of relayed connections.
+/// Labels of relayed connections and flows.
 #[derive(Clone, Debug)]
-pub struct TcpLabels {
+pub struct RelayLabels {
     /// The binding.
     pub binding: BindingLabels,
     /// `NAMESPACE/NAME` of the route.
@@ -88,15 +92,32 @@ pub struct TcpLabels {
     pub backend: String,
 }
 
-/// What is counted for relayed connections.
+/// What is counted for relayed connections and flows.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Relayed {
-    /// Connections.
-    pub connections: u64,
+    /// Connections or flows.
+    pub begun: u64,
     /// Bytes from clients.
     pub received: u64,
     /// Bytes to clients.
     pub sent: u64,
+    /// Datagrams from clients; 0 for TCP.
+    pub datagrams_received: u64,
+    /// Datagrams to clients; 0 for TCP.
+    pub datagrams_sent: u64,
+}
+
+/// What is counted of UDP flows whatever the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Flows {
+    /// Open now, by worker.
+    pub open: Vec<u64>,
+    /// Ended, by reason.
+    pub ended: Vec<(&'static str, u64)>,
+    /// Datagrams that went nowhere, by reason.
+    pub dropped: Vec<(&'static str, u64)>,
+    /// ICMP errors by who sent them: `backend`, `client`.
+    pub errors: Vec<(&'static str, u64)>,
 }
 
 /// Labels of requests.

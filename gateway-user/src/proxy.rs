@@ -1,11 +1,11 @@
-//! The workers: one thread each with its own runtime, listening sockets, upstream pools and counters.
+//! The workers: one thread each with its own runtime, sockets, upstream pools and counters.
 //!
-//! Owns every connection that `sk_lookup` steers: HTTP/1.1 and the TCP relay. Must not know aya, where the
+//! Owns every connection and datagram that `sk_lookup` steers: HTTP/1.1, the relay of TCP and of UDP. Must not know aya, where the
 //! configuration comes from, or how its counters are exported. No lock is taken on the data path: the snapshot is
 //! swapped atomically, and every counter has a single writer.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -18,13 +18,17 @@ use tokio::sync::{mpsc, oneshot, watch};
 use self::counters::Registry;
 use self::log::Log;
 use self::view::View;
-use self::worker::{Phase, Shared};
+use self::worker::{Phase, Shared, Sockets};
 use crate::core::load::Loads;
 use crate::core::snapshot::Snapshot;
+use crate::core::transport::Transport;
 
 pub use config::Config;
 pub use http::{Preview, preview};
-pub use totals::{BindingLabel, CloseReason, HttpTotals, LATENCY_BOUNDS, Latency, TcpKey, TcpTotals, Totals};
+pub use totals::{
+    BindingLabel, CloseReason, DropReason, FlowEnd, HttpTotals, LATENCY_BOUNDS, Latency, RelayKey,
+    RelayTotals, Totals, UdpTotals,
+};
 
 mod config;
 mod connection;
@@ -33,47 +37,60 @@ mod http;
 mod log;
 mod relay;
 mod totals;
+mod udp;
 mod upstream;
 mod view;
 mod worker;
 
-/// Listening sockets, bound and listening, not served yet.
+/// Sockets, bound and listening, not served yet: by worker and whether of IPv6.
 pub struct Proxy {
     config: Config,
-    sockets: Vec<(u32, bool, TcpListener)>,
+    listeners: Vec<(u32, bool, TcpListener)>,
+    datagrams: Vec<(u32, bool, UdpSocket)>,
 }
 
 impl Proxy {
-    /// Binds a socket for each worker and family on loopback, port 0, those of a family as one SO_REUSEPORT group.
-    /// A host without IPv6 gets none for it.
+    /// Binds a TCP and a UDP socket for each worker and family on loopback, port 0, those of a family and protocol as
+    /// one SO_REUSEPORT group. A host without IPv6 gets none for it.
     pub fn bind(config: Config) -> io::Result<Self> {
-        let mut sockets = Vec::new();
-        for v6 in [false, true] {
-            match group(&config, v6) {
-                Ok(group) => sockets.extend((0..).zip(group).map(|(worker, socket)| (worker, v6, socket))),
-                Err(error) if v6 && is_no_ipv6(&error) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(Self { config, sockets })
+        let listeners = both(|v6| group(&config, v6))?;
+        let datagrams = both(|v6| udp::group(config.workers.max(1), v6))?;
+        Ok(Self { config, listeners, datagrams })
     }
 
     /// The sockets: worker, whether IPv6, descriptor.
     #[must_use]
     pub fn sockets(&self) -> Vec<(u32, bool, BorrowedFd<'_>)> {
-        self.sockets.iter().map(|(worker, v6, socket)| (*worker, *v6, socket.as_fd())).collect()
+        let listeners = self.listeners.iter().map(|(worker, v6, socket)| (*worker, *v6, socket.as_fd()));
+        let datagrams = self.datagrams.iter().map(|(worker, v6, socket)| (*worker, *v6, socket.as_fd()));
+        listeners.chain(datagrams).collect()
     }
 
-    /// Where the sockets of a family listen.
+    /// What the sockets are: worker, whether IPv6, protocol.
+    pub fn kinds(&self) -> impl Iterator<Item = (u32, bool, Transport)> {
+        let listeners = self.listeners.iter().map(|(worker, v6, _)| (*worker, *v6, Transport::Tcp));
+        listeners.chain(self.datagrams.iter().map(|(worker, v6, _)| (*worker, *v6, Transport::Udp)))
+    }
+
+    /// Where the sockets of a family and protocol are bound.
     #[must_use]
-    pub fn address(&self, v6: bool) -> Option<SocketAddr> {
-        self.sockets.iter().find(|(_, family, _)| *family == v6).and_then(|(.., s)| s.local_addr().ok())
+    pub fn address(&self, transport: Transport, v6: bool) -> Option<SocketAddr> {
+        match transport {
+            Transport::Tcp => {
+                let mut own = self.listeners.iter().filter(|(_, family, _)| *family == v6);
+                own.find_map(|(.., socket)| socket.local_addr().ok())
+            }
+            Transport::Udp => {
+                let mut own = self.datagrams.iter().filter(|(_, family, _)| *family == v6);
+                own.find_map(|(.., socket)| socket.local_addr().ok())
+            }
+        }
     }
 
     /// Starts the workers; they reset every connection until a snapshot is published. `loads` must have a counter
     /// for each worker.
     pub fn start(self, loads: Arc<dyn Loads>) -> io::Result<Running> {
-        let Self { mut config, sockets } = self;
+        let Self { mut config, listeners, datagrams } = self;
         let workers = config.workers.max(1);
         let (health, questions): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(1)).unzip();
         let shared = Arc::new(Shared {
@@ -86,17 +103,21 @@ impl Proxy {
         });
         let (phase, phases) = watch::channel(Phase::Serve);
         let (done, cut) = mpsc::channel(workers);
-        let mut groups: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
-        for (worker, _, socket) in sockets {
-            groups[worker as usize].push(socket);
+        let none = || Sockets { listeners: Vec::new(), datagrams: Vec::new() };
+        let mut groups: Vec<Sockets> = std::iter::repeat_with(none).take(workers).collect();
+        for (worker, _, socket) in listeners {
+            groups[worker as usize].listeners.push(socket);
+        }
+        for (worker, _, socket) in datagrams {
+            groups[worker as usize].datagrams.push(socket);
         }
         let mut threads = Vec::with_capacity(workers);
-        for ((id, listeners), questions) in groups.into_iter().enumerate().zip(questions) {
+        for ((id, sockets), questions) in groups.into_iter().enumerate().zip(questions) {
             let (shared, phases, done) = (shared.clone(), phases.clone(), done.clone());
             threads.push(
                 std::thread::Builder::new()
                     .name(format!("worker-{id}"))
-                    .spawn(move || worker::run(id, listeners, shared, phases, questions, &done))?,
+                    .spawn(move || worker::run(id, sockets, shared, phases, questions, &done))?,
             );
         }
         Ok(Running { shared, phase, cut, threads })
@@ -188,6 +209,19 @@ impl Counters {
     }
 }
 
+/// The sockets of both families, by worker; a host without IPv6 has none of it.
+fn both<S>(group: impl Fn(bool) -> io::Result<Vec<S>>) -> io::Result<Vec<(u32, bool, S)>> {
+    let mut sockets = Vec::new();
+    for v6 in [false, true] {
+        match group(v6) {
+            Ok(group) => sockets.extend((0..).zip(group).map(|(worker, socket)| (worker, v6, socket))),
+            Err(error) if v6 && is_no_ipv6(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(sockets)
+}
+
 /// A listening socket for each worker, all on one port of loopback.
 fn group(config: &Config, v6: bool) -> io::Result<Vec<TcpListener>> {
     let (domain, loopback) = if v6 {
@@ -227,11 +261,15 @@ mod tests {
     fn a_group_shares_a_port_and_hands_down_its_options() {
         let config = Config { workers: 3, ..Config::default() };
         let proxy = Proxy::bind(config).unwrap();
-        let at = proxy.address(false).unwrap();
-        assert!(proxy.sockets.iter().filter(|s| !s.1).all(|s| s.2.local_addr().unwrap() == at));
-        assert_eq!(proxy.sockets().iter().filter(|s| !s.1).count(), 3);
+        let at = proxy.address(Transport::Tcp, false).unwrap();
+        assert!(proxy.listeners.iter().filter(|s| !s.1).all(|s| s.2.local_addr().unwrap() == at));
+        assert_eq!(proxy.sockets().iter().filter(|s| !s.1).count(), 6);
+        for kind in Transport::ALL {
+            let all: Vec<_> = proxy.kinds().filter(|(_, v6, of)| !v6 && *of == kind).collect();
+            assert_eq!(all, [(0, false, kind), (1, false, kind), (2, false, kind)]);
+        }
         let _client = std::net::TcpStream::connect(at).unwrap();
-        let accepted = proxy.sockets.iter().filter(|s| !s.1).find_map(|s| s.2.accept().ok());
+        let accepted = proxy.listeners.iter().filter(|s| !s.1).find_map(|s| s.2.accept().ok());
         assert!(accepted.unwrap().0.nodelay().unwrap());
     }
 }

@@ -15,6 +15,7 @@ const KEPT: &[(&str, &[&str])] = &[
     ("explain-http", &["explain", "http", "GET", "http://app.example:8080/x", "--to", "127.0.0.1"]),
     ("explain-http-none", &["explain", "http", "GET", "http://other.example:8080/x", "--to", "127.0.0.1"]),
     ("explain-tcp", &["explain", "tcp", "127.0.0.1:9001", "--from", "127.0.0.1:40000"]),
+    ("explain-udp", &["explain", "udp", "127.0.0.1:9001", "--from", "127.0.0.1:40000"]),
     ("check-upgrade", &["check", "--upgrade", "-f", "FOLDER/old.yaml"]),
     ("diff", &["diff", "-f", "FOLDER/more.yaml"]),
     ("apply-bad", &["apply", "-f", "FOLDER/bad.yaml"]),

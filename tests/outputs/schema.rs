@@ -94,6 +94,7 @@ const ASKED: &[(&[&str], &str, i32)] = &[
     (&["explain", "http", "GET", "http://other.example:8080/", "--to", "127.0.0.1"], "explain", 1),
     (&["explain", "tcp", "127.0.0.1:9001", "--from", "127.0.0.1:40000"], "explain", 0),
     (&["explain", "tcp", "127.0.0.1:1", "--from", "127.0.0.1:40000"], "explain", 1),
+    (&["explain", "udp", "127.0.0.1:9001", "--from", "127.0.0.1:40000"], "explain", 1),
     (&["diff", "-f", "FOLDER/more.yaml"], "differences", 1),
     (&["diff", "-f", "FOLDER/bad.yaml"], "differences", 2),
     (&["apply", "-f", "FOLDER/bad.yaml"], "applied", 1),

@@ -112,7 +112,7 @@ fn a_drain_cuts_what_is_left_at_its_deadline() {
 
 /// A sink that keeps what is written.
 #[derive(Clone, Default)]
-struct Sink(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Sink(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -130,7 +130,7 @@ impl Sink {
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    fn wait(&self, lines: usize) -> Vec<serde_json::Value> {
+    pub(crate) fn wait(&self, lines: usize) -> Vec<serde_json::Value> {
         let start = Instant::now();
         while self.lines().len() < lines {
             assert!(start.elapsed() < PATIENCE, "{:?}", self.lines());

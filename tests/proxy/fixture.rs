@@ -12,6 +12,7 @@ use gateway_user::core::compile::compile;
 use gateway_user::core::host::Host;
 use gateway_user::core::load::Loads;
 use gateway_user::core::snapshot::{Ids, Snapshot};
+use gateway_user::core::transport::Transport;
 use gateway_user::proxy::{CloseReason, Config, Counters, Proxy, Running, Totals};
 use gateway_user::source::FileSource;
 
@@ -42,10 +43,16 @@ impl Gateway {
         Self::start(config, "TCP", yaml)
     }
 
+    /// A UDP gateway `gw` with these further objects.
+    pub(crate) fn udp(config: Config, yaml: &str) -> Self {
+        Self::start(config, "UDP", yaml)
+    }
+
     fn start(config: Config, protocol: &'static str, yaml: &str) -> Self {
         let workers = config.workers;
         let proxy = Proxy::bind(config).unwrap();
-        let at = FAMILIES.map(|v6| proxy.address(v6).expect("tests need IPv6 on loopback"));
+        let transport = if protocol == "UDP" { Transport::Udp } else { Transport::Tcp };
+        let at = FAMILIES.map(|v6| proxy.address(transport, v6).expect("tests need IPv6 on loopback"));
         let loads: Arc<Vec<_>> = Arc::new((0..workers).map(|_| [9, 0, 0].map(AtomicU64::new)).collect());
         let running = proxy.start(loads.clone()).unwrap();
         let counters = running.counters();
@@ -120,7 +127,8 @@ impl Drop for Gateway {
             drop(running);
             if !thread::panicking() {
                 // Every connection ends in the counters, and the loads fall back to nothing.
-                self.wait("the workers to end", |t| t.open.iter().all(|n| *n == 0));
+                let open = |t: &Totals| t.open.iter().chain(&t.udp.open).sum::<u64>();
+                self.wait("the workers to end", |t| open(t) == 0);
                 assert!(
                     (0..self.loads.len()).all(|w| self.loads.worker(w).open.load(Ordering::Relaxed) == 0)
                 );

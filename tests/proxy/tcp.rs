@@ -38,13 +38,13 @@ fn half_close_passes_and_nothing_is_lost() {
         }
         gateway.wait("four ends", |_| gateway.closed(CloseReason::Done) == 4);
         let totals = gateway.totals();
-        let (key, counted) = totals.tcp.iter().find(|(_, t)| t.connections > 0).unwrap();
+        let (key, counted) = totals.relayed.iter().find(|(_, t)| t.begun > 0).unwrap();
         assert_eq!(
             (&*key.route, &*key.backend, key.endpoint),
             ("default/all", "default/web:80", Some(backend.at))
         );
         let bytes = 1 + 16 * 1024 + 3_000_000;
-        assert_eq!((counted.connections, counted.bytes_in, counted.bytes_out), (4, bytes, bytes));
+        assert_eq!((counted.begun, counted.bytes_in, counted.bytes_out), (4, bytes, bytes));
     }
 }
 
@@ -65,7 +65,7 @@ fn the_backend_may_finish_first_and_speak_first() {
     client.write_all(b"late words").unwrap();
     drop(client);
     gateway.wait("the end", |_| gateway.closed(CloseReason::Done) == 1);
-    assert_eq!(gateway.totals().tcp.iter().map(|(_, t)| t.bytes_in).sum::<u64>(), 10);
+    assert_eq!(gateway.totals().relayed.iter().map(|(_, t)| t.bytes_in).sum::<u64>(), 10);
 }
 
 fn reset(stream: TcpStream) {
@@ -117,7 +117,7 @@ fn a_reader_that_stops_holds_up_the_writer() {
         });
         let gateway = Gateway::tcp(single(), &tcp(&[backend.at]));
         let mut clients: Vec<_> = (0..8).map(|_| TcpStream::connect(gateway.at(v6)).unwrap()).collect();
-        let moved = || gateway.totals().tcp.iter().map(|(_, t)| t.bytes_out).sum::<u64>();
+        let moved = || gateway.totals().relayed.iter().map(|(_, t)| t.bytes_out).sum::<u64>();
         let settle = || loop {
             let before = moved();
             thread::sleep(Duration::from_millis(300));
@@ -156,8 +156,8 @@ fn an_invalid_backend_resets_in_proportion_to_its_weight() {
     assert!((140..=260).contains(&served), "{served} of 400 served at one half");
     gateway.wait("all ends", |_| gateway.closed(CloseReason::Refused) == 400 - served as u64);
     let totals = gateway.totals();
-    let refused = totals.tcp.iter().filter(|(key, _)| key.backend.is_empty());
-    assert_eq!(refused.map(|(_, t)| t.connections).sum::<u64>(), 400 - served as u64);
+    let refused = totals.relayed.iter().filter(|(key, _)| key.backend.is_empty());
+    assert_eq!(refused.map(|(_, t)| t.begun).sum::<u64>(), 400 - served as u64);
 }
 
 #[test]

@@ -31,9 +31,18 @@ pub fn gateway(
 
 /// A Service on port 80 with its endpoints, which may be of both families.
 pub fn service(name: &str, endpoints: &[SocketAddr]) -> String {
+    service_of("TCP", name, endpoints)
+}
+
+/// The same of UDP.
+pub fn udp_service(name: &str, endpoints: &[SocketAddr]) -> String {
+    service_of("UDP", name, endpoints)
+}
+
+fn service_of(protocol: &str, name: &str, endpoints: &[SocketAddr]) -> String {
     let mut yaml = format!(
         "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\n\
-         spec: {{ports: [{{name: main, port: 80, targetPort: 80}}]}}\n"
+         spec: {{ports: [{{name: main, port: 80, targetPort: 80, protocol: {protocol}}}]}}\n"
     );
     for (i, endpoint) in endpoints.iter().enumerate() {
         let family = if endpoint.is_ipv6() { "IPv6" } else { "IPv4" };
@@ -42,7 +51,7 @@ pub fn service(name: &str, endpoints: &[SocketAddr]) -> String {
             &format!(
                 "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
                  metadata: {{name: {name}-{i}, labels: {{kubernetes.io/service-name: {name}}}}}\n\
-                 addressType: {family}\nports: [{{name: main, port: {}}}]\n\
+                 addressType: {family}\nports: [{{name: main, port: {}, protocol: {protocol}}}]\n\
                  endpoints: [{{addresses: [\"{}\"]}}]",
                 endpoint.port(),
                 endpoint.ip()
@@ -61,6 +70,11 @@ pub fn http_route(name: &str, parents: &[&str], hosts: &[&str], rules: &[String]
 /// A TCPRoute with one rule that has these backends, `SERVICE` or `SERVICE WEIGHT`.
 pub fn tcp_route(name: &str, parents: &[&str], backends: &[&str]) -> String {
     route("TCPRoute", name, parents, &[], &[format!("{{{}}}", refs(backends))])
+}
+
+/// A UDPRoute, as [`tcp_route`].
+pub fn udp_route(name: &str, parents: &[&str], backends: &[&str]) -> String {
+    route("UDPRoute", name, parents, &[], &[format!("{{{}}}", refs(backends))])
 }
 
 /// A rule: requests whose path starts with `prefix` go to these backends, `SERVICE` or `SERVICE WEIGHT`.

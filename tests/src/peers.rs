@@ -1,4 +1,4 @@
-//! Real peers to talk to: an HTTP and a TCP echo that tell who answered and what they saw, and a raw server
+//! Real peers to talk to: an HTTP, a TCP and a UDP echo that tell who answered and what they saw, and a raw server
 //! that does whatever a test says.
 //!
 //! Each runs on a thread of its own inside its namespace and stops when dropped.
@@ -6,3 +6,4 @@
 pub mod echo;
 pub mod raw;
 pub mod server;
+pub mod udp;

@@ -11,7 +11,7 @@ mod report;
 mod status;
 
 pub use explain::{
-    AnswerView, BackendView, CandidateView, EndpointView, ExplainView, HeaderView, KernelView,
+    AnswerView, BackendView, CandidateView, EndpointView, EndsView, ExplainView, HeaderView, KernelView,
     ListenerRefView, MatchView, ObjectRefView, PathView, PlaceView, QuestionView, RoutesView, ServedView,
     SkipView, ValueView,
 };

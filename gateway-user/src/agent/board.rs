@@ -14,6 +14,7 @@ use jiff::{Timestamp, Unit};
 
 use super::Config;
 use super::explain::{self, Live};
+use super::forward::Known;
 use super::memory::Baselines;
 use crate::admin::view::{
     AgentView, ConfigurationView, DiagnosticView, ExplainView, ForwardingView, LoadErrorView, QuestionView,
@@ -39,6 +40,8 @@ pub(super) struct Board {
     pub(super) serving: ArcSwap<Serving>,
     /// What came of applying the newest snapshot.
     pub(super) outcome: ArcSwap<Outcome>,
+    /// What is known of the ways that forwarding takes, or why it is off.
+    pub(super) forwarding: ArcSwap<Result<Arc<Known>, String>>,
     /// The workers' sockets: worker, whether of IPv6, IP protocol number.
     sockets: BTreeSet<(u32, bool, u8)>,
     pub(super) baselines: ArcSwap<Baselines>,
@@ -93,6 +96,7 @@ impl Board {
             objects: ArcSwap::default(),
             serving: ArcSwap::default(),
             outcome: ArcSwap::default(),
+            forwarding: ArcSwap::from_pointee(Err("the agent has just started".to_owned())),
             sockets,
             baselines: ArcSwap::default(),
             configuration: ArcSwap::default(),
@@ -155,8 +159,12 @@ impl Board {
 
     /// The status of agent and objects.
     pub(super) fn status(&self) -> StatusView {
-        let agent = Some(AgentView::clone(&self.agent.load()));
-        StatusView { agent, ..StatusView::clone(&self.objects.load()) }
+        let mut agent = AgentView::clone(&self.agent.load());
+        agent.forwarding = match &**self.forwarding.load() {
+            Ok(known) => known.view(&self.serving.load().snapshot.image.backends),
+            Err(why) => ForwardingView { reason: Some(why.clone()), ..ForwardingView::default() },
+        };
+        StatusView { agent: Some(agent), ..StatusView::clone(&self.objects.load()) }
     }
 
     /// Explains a request or a connection by what serves.

@@ -5,22 +5,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gateway_ebpf::abi::{ANY, Action, Address, BindingKey, TCP, mapped};
+use gateway_ebpf::abi::{ANY, Action, Address, BindingKey, mapped};
 use tracing::{debug, error, info, warn};
 
 use super::board::{Board, Serving, epoch_seconds, now};
-use super::forward::Forwarder;
+use super::forward::{Forwarder, Look};
 use super::memory::Memory;
 use super::{diagnostic_view, heap, words};
-use crate::admin::view::{ExternalNameView, ForwardingView, StatusView, negative};
+use crate::admin::view::{ExternalNameView, StatusView, negative};
 use crate::core::compile::compile;
-use crate::core::host::Host;
-use crate::core::model::Model;
+use crate::core::host::{Host, Listening};
+use crate::core::model::{Model, Protocol};
 use crate::core::plan;
 use crate::core::snapshot::{MapImage, Snapshot, Ways};
 use crate::core::status::{Outcome, finish};
@@ -131,12 +131,12 @@ impl Engine {
     }
 
     /// The host's network may have changed: hooks and ways follow it. True if the host has other addresses.
-    pub(super) async fn follow_network(&mut self) -> bool {
+    pub(super) async fn follow_network(&mut self, look: Look) -> bool {
         let Ok(forward) = &mut self.forward else { return false };
         // What could not be applied is tried again as a whole.
         let Some(before) = &self.ways else { return false };
         let backends = &self.snapshot.image.backends;
-        let ways = forward.survey(&mut self.dataplane, backends).await;
+        let ways = forward.survey(look, &mut self.dataplane, backends).await;
         let moved = ways.local != before.local;
         let want = MapImage { backends: backends.clone(), ways, ..MapImage::default() };
         let steps = plan::follow(before, &want);
@@ -177,13 +177,8 @@ impl Engine {
     }
 
     fn show_forwarding(&self) {
-        let view = match &self.forward {
-            Ok(forward) => forward.view(&self.snapshot.image.backends),
-            Err(why) => ForwardingView { reason: Some(why.clone()), ..ForwardingView::default() },
-        };
-        if self.board.agent().forwarding != view {
-            self.board.change_agent(|agent| agent.forwarding = view);
-        }
+        let known = self.forward.as_ref().map(Forwarder::known).map_err(Clone::clone);
+        self.board.forwarding.store(known.into());
     }
 
     /// A new good input, to be compiled.
@@ -271,14 +266,21 @@ impl Engine {
         self.addresses.own()
     }
 
-    /// Whether connections to a socket of the host come to us already.
-    pub(super) fn is_bound(&self, socket: SocketAddr) -> bool {
-        let address = wire(socket.ip());
+    /// Whether what is sent to a socket of the host comes to us already.
+    pub(super) fn is_bound(&self, socket: &Listening) -> bool {
+        let Listening { transport, at, .. } = socket;
+        let address = wire(at.ip());
         self.bound.iter().any(|key| {
-            key.protocol == TCP
-                && key.port == socket.port()
-                && (key.address == ANY || key.address == address || socket.ip().is_unspecified())
+            key.protocol == transport.number()
+                && key.port == at.port()
+                && (key.address == ANY || key.address == address || at.ip().is_unspecified())
         })
+    }
+
+    /// The ports of UDP listeners of the newest input.
+    pub(super) fn udp_ports(&self) -> BTreeSet<u16> {
+        let listeners = self.model.gateways.values().flat_map(|gateway| &gateway.listeners);
+        listeners.filter(|l| l.protocol == Protocol::Udp).map(|l| l.port).collect()
     }
 
     pub(super) fn set_log_level(&mut self, level: LogLevel) -> Result<(), dataplane::Error> {
@@ -347,7 +349,7 @@ impl Engine {
         self.ways = None;
         let mut want = self.snapshot.image.clone();
         if let Ok(forward) = &mut self.forward {
-            want.ways = forward.survey(&mut self.dataplane, &want.backends).await;
+            want.ways = forward.survey(Look::New, &mut self.dataplane, &want.backends).await;
             step("survey");
         }
         let plan = plan::plan(&self.dataplane.have()?, &want)?;
@@ -376,7 +378,7 @@ impl Engine {
         let failed = self.addresses.sync(&self.snapshot.addresses).await;
         step("addresses");
         if self.addresses.own() != before {
-            self.follow_network().await;
+            self.follow_network(Look::Whole).await;
             step("ways");
         }
         self.show_forwarding();

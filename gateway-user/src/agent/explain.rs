@@ -4,8 +4,8 @@
 //! Owns how an answer is put together from these. Decides nothing, and asks nobody: what a running agent knows is an
 //! argument, and without one the rest is said all the same.
 
+mod l4;
 mod parts;
-mod tcp;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -19,6 +19,7 @@ use crate::core::explain::{self, Outcome, Scene};
 use crate::core::route::{HttpTable, Unserved};
 use crate::core::snapshot::{BoundListeners, BoundService, Snapshot};
 use crate::core::steer::Workers;
+use crate::core::transport::Transport;
 use crate::proxy::{self, Failing, Preview};
 
 use parts::{backend, candidate, listed, listener, matched, object, place};
@@ -38,9 +39,9 @@ pub struct Live {
 pub async fn explain(question: &QuestionView, scene: &Scene<'_>, live: Option<&Live>) -> ExplainView {
     let mut view = ExplainView::default();
     match question {
-        QuestionView::Tcp { to, from } => {
-            let answer = tcp::answer(scene, live, *to, *from);
-            note_address(&mut view.notes, &answer, Some(to.ip()), live);
+        QuestionView::Tcp(ends) | QuestionView::Udp(ends) => {
+            let answer = l4::answer(scene, live, question.transport(), ends);
+            note_address(&mut view.notes, &answer, Some(ends.to.ip()), live);
             view.answers.push(answer);
         }
         QuestionView::Http { method, target, headers, to, port, from } => {
@@ -65,7 +66,12 @@ pub async fn explain(question: &QuestionView, scene: &Scene<'_>, live: Option<&L
                 ));
             }
             if keys.is_empty() {
-                view.answers.push(AnswerView::default().failed(explain::no_binding(scene, *to, *port)));
+                view.answers.push(AnswerView::default().failed(explain::no_binding(
+                    scene,
+                    Transport::Tcp,
+                    *to,
+                    *port,
+                )));
             }
             let client = from.unwrap_or_else(|| {
                 let six = to.is_some_and(|to| to.to_canonical().is_ipv6());
@@ -91,8 +97,8 @@ pub async fn explain(question: &QuestionView, scene: &Scene<'_>, live: Option<&L
                                     .to_owned(),
                         });
                     }
-                    (BoundService::Tcp(_) | BoundService::Reject, _) => {
-                        answer = tcp::of_a_request(scene, live, bound, answer);
+                    (BoundService::L4(_) | BoundService::Reject, _) => {
+                        answer = l4::of_a_request(scene, live, bound, answer);
                     }
                 }
                 note_address(&mut view.notes, &answer, *to, live);
@@ -115,6 +121,7 @@ pub fn routes(snapshot: &Snapshot, live: Option<&Live>) -> RoutesView {
         ServedView {
             address,
             port,
+            protocol: Transport::of(l.binding.protocol).name().to_owned(),
             listener: listener(&l.listener, l.listener_hostname.as_deref()),
             route: (!l.route.is_empty()).then(|| object(l.kind, &l.route)),
             rule: l.rule.to_string(),

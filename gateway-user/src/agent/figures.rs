@@ -3,14 +3,15 @@
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 
-use gateway_ebpf::abi::{ANY, Action, BindingKey, UDP, Verdict};
+use gateway_ebpf::abi::{ANY, Action, BindingKey, Verdict};
 
 use super::board::Board;
 use crate::admin::view::{BindingView, Lookups, MapView, MapsView};
 use crate::core::snapshot::Snapshot;
+use crate::core::transport::Transport;
 use crate::dataplane::{self, Counts};
-use crate::metrics::{BindingLabels, Facts, HttpLabels, Kernel, Relayed, Requests, TcpLabels};
-use crate::proxy::{BindingLabel, LATENCY_BOUNDS, Totals};
+use crate::metrics::{BindingLabels, Facts, Flows, HttpLabels, Kernel, RelayLabels, Relayed, Requests};
+use crate::proxy::{BindingLabel, LATENCY_BOUNDS, RelayKey, RelayTotals, Totals};
 
 const MICROS: f64 = 1e-6;
 
@@ -73,21 +74,19 @@ pub(super) fn facts(board: &Board) -> Facts {
 }
 
 fn workers(totals: Totals) -> Facts {
+    let of_tcp = |label: &BindingLabel| label.transport == Transport::Tcp;
+    let (tcp, udp): (Vec<_>, Vec<_>) = totals.relayed.into_iter().partition(|(key, _)| of_tcp(&key.binding));
+    let accepted = totals.accepted.iter().filter(|(label, _)| of_tcp(label));
     Facts {
-        accepted: totals.accepted.iter().map(|(label, count)| (binding(label), *count)).collect(),
-        tcp: totals
-            .tcp
-            .into_iter()
-            .map(|(key, t)| {
-                let labels = TcpLabels {
-                    binding: binding(&key.binding),
-                    route: key.route,
-                    service: key.backend,
-                    backend: key.endpoint.map(|endpoint| endpoint.to_string()).unwrap_or_default(),
-                };
-                (labels, Relayed { connections: t.connections, received: t.bytes_in, sent: t.bytes_out })
-            })
-            .collect(),
+        accepted: accepted.map(|(label, count)| (binding(label), *count)).collect(),
+        tcp: tcp.into_iter().map(relayed).collect(),
+        udp: udp.into_iter().map(relayed).collect(),
+        flows: Flows {
+            open: totals.udp.open,
+            ended: totals.udp.ended.into_iter().map(|(why, count)| (why.name(), count)).collect(),
+            dropped: totals.udp.dropped.into_iter().map(|(why, count)| (why.name(), count)).collect(),
+            errors: vec![("backend", totals.udp.backend_errors), ("client", totals.udp.client_errors)],
+        },
         http: totals
             .http
             .into_iter()
@@ -120,9 +119,27 @@ fn workers(totals: Totals) -> Facts {
     }
 }
 
-/// The workers' bindings are TCP: nothing else is steered yet.
+fn relayed((key, totals): (RelayKey, RelayTotals)) -> (RelayLabels, Relayed) {
+    let labels = RelayLabels {
+        binding: binding(&key.binding),
+        route: key.route,
+        service: key.backend,
+        backend: key.endpoint.map(|endpoint| endpoint.to_string()).unwrap_or_default(),
+    };
+    let RelayTotals { begun, bytes_in, bytes_out, datagrams_in, datagrams_out } = totals;
+    let relayed = Relayed {
+        begun,
+        received: bytes_in,
+        sent: bytes_out,
+        datagrams_received: datagrams_in,
+        datagrams_sent: datagrams_out,
+    };
+    (labels, relayed)
+}
+
 fn binding(label: &BindingLabel) -> BindingLabels {
-    BindingLabels { binding: format!("{}/tcp", label.at).into(), listener: Arc::clone(&label.listener) }
+    let name = format!("{}/{}", label.at, label.transport.lower());
+    BindingLabels { binding: name.into(), listener: Arc::clone(&label.listener) }
 }
 
 /// The bindings that serve, with their lookups by verdict since they came into the configuration.
@@ -157,5 +174,5 @@ fn socket(key: &BindingKey) -> String {
 }
 
 const fn protocol(key: &BindingKey) -> &'static str {
-    if key.protocol == UDP { "udp" } else { "tcp" }
+    Transport::of(key.protocol).lower()
 }

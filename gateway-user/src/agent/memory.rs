@@ -22,6 +22,7 @@ use tracing::warn;
 use crate::core::model::ObjectName;
 use crate::core::route::Patterns;
 use crate::core::snapshot::{BackendKey, Ids, MapImage};
+use crate::core::transport::Transport;
 
 const FILE: &str = "state.json";
 const LOCK: &str = "lock";
@@ -210,6 +211,13 @@ struct KeptService {
     namespace: String,
     name: String,
     rule: usize,
+    /// IP protocol number; what older agents wrote is TCP.
+    #[serde(default = "tcp")]
+    protocol: u8,
+}
+
+fn tcp() -> u8 {
+    Transport::Tcp.number()
 }
 
 #[derive(Serialize, Deserialize)]
@@ -249,11 +257,12 @@ impl Kept {
             services: ids
                 .services
                 .iter()
-                .map(|((name, rule), id)| KeptService {
+                .map(|((transport, name, rule), id)| KeptService {
                     id: *id,
                     namespace: name.namespace.to_string(),
                     name: name.name.to_string(),
                     rule: *rule,
+                    protocol: transport.number(),
                 })
                 .collect(),
             bound: ids
@@ -287,7 +296,10 @@ impl Kept {
             services: self
                 .services
                 .into_iter()
-                .map(|s| ((ObjectName::new(&s.namespace, &s.name), s.rule), s.id))
+                .map(|s| {
+                    let name = ObjectName::new(&s.namespace, &s.name);
+                    ((Transport::of(s.protocol), name, s.rule), s.id)
+                })
                 .collect(),
             bound: self
                 .bound
@@ -331,7 +343,9 @@ mod tests {
         let mut wanted = ids(&[(80, 0)]);
         wanted.bindings.insert(BindingKey { address: mapped([10, 0, 0, 1]), ..key(81) }, 1);
         wanted.next = [3, 2, 1];
-        wanted.services.insert((ObjectName::new("default", "tcp"), 0), 7);
+        for (transport, id) in Transport::ALL.into_iter().zip([7, 8]) {
+            wanted.services.insert((transport, ObjectName::new("default", "l4"), 0), id);
+        }
         wanted.backends.insert(BackendKey { at: "[2001:db8::1]:5".parse().unwrap(), protocol: TCP }, 3);
         let mut memory = Memory::open(directory.path()).unwrap();
         adopt(&mut memory, &wanted, BTreeMap::from([(1, [5, 0, 0, 1])]));

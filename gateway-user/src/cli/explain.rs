@@ -16,7 +16,7 @@ use self::url::Url;
 use super::output::{self, Form};
 use super::{Env, Exit, SocketArgs};
 use crate::admin::client;
-use crate::admin::view::{AnswerView, ExplainView, HeaderView, QuestionView};
+use crate::admin::view::{AnswerView, EndsView, ExplainView, HeaderView, QuestionView};
 use crate::agent;
 use crate::core::compile::compile;
 use crate::core::explain::Scene;
@@ -39,7 +39,10 @@ pub(super) struct Args {
 #[derive(Debug, Subcommand)]
 enum What {
     Http(HttpArgs),
-    Tcp(TcpArgs),
+    /// Explain a TCP connection: `sluice explain tcp 192.0.2.1:5432 --from 198.51.100.7:40000`.
+    Tcp(L4Args),
+    /// Explain a UDP flow: `sluice explain udp 192.0.2.1:53 --from 198.51.100.7:40000`.
+    Udp(L4Args),
 }
 
 /// Explain a request: `sluice explain http GET http://example.com:8080/path?query -H 'Name: value'`.
@@ -63,10 +66,9 @@ struct HttpArgs {
     common: Common,
 }
 
-/// Explain a TCP connection: `sluice explain tcp 192.0.2.1:5432 --from 198.51.100.7:40000`.
 #[derive(Debug, clap::Args)]
-struct TcpArgs {
-    /// Where the client connects to
+struct L4Args {
+    /// Where the client connects or sends to
     #[arg(value_name = "ADDRESS:PORT")]
     to: SocketAddr,
     /// The client's address and port: they decide on the backend
@@ -140,7 +142,8 @@ pub(super) fn explain(env: &mut Env<'_>, args: Args) -> Result<Exit> {
             let (question, common) = http(args);
             (question, tls, common)
         }
-        What::Tcp(TcpArgs { to, from, common }) => (QuestionView::Tcp { to, from }, false, common),
+        What::Tcp(L4Args { to, from, common }) => (QuestionView::Tcp(EndsView { to, from }), false, common),
+        What::Udp(L4Args { to, from, common }) => (QuestionView::Udp(EndsView { to, from }), false, common),
     };
     let view = if tls {
         no_tls()

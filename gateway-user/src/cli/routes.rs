@@ -42,12 +42,16 @@ pub(super) fn routes(env: &mut Env<'_>, args: &Args) -> Result<Exit> {
         });
         let mut backends = backends.collect::<Vec<_>>().join(", ");
         if served.route.is_none() {
-            backends = "connections are reset".to_owned();
+            backends = match &*served.protocol {
+                "UDP" => "datagrams are dropped".to_owned(),
+                _ => "connections are reset".to_owned(),
+            };
         } else if backends.is_empty() {
             backends = served.status.map_or("-".to_owned(), |status| status.to_string());
         }
+        let udp = if served.protocol == "UDP" { "/UDP" } else { "" };
         vec![
-            Cell::new(format!("{}:{}", print::address(&served.address), served.port)),
+            Cell::new(format!("{}:{}{udp}", print::address(&served.address), served.port)),
             Cell::new(&served.listener.name),
             Cell::new(if hostname.is_empty() { "*" } else { hostname }),
             Cell::new(served.matched.as_ref().map_or("-", |matched| &*matched.text)),

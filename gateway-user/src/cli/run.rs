@@ -72,7 +72,7 @@ pub(super) struct Args {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Forwarding in the kernel")]
 struct ForwardArgs {
-    /// Whether TCPRoutes are forwarded in the kernel
+    /// Whether TCPRoutes and UDPRoutes are forwarded in the kernel
     #[arg(long, value_name = "MODE", default_value = "auto", env = "SLUICE_FORWARD")]
     forward: Forward,
     /// An interface that is hooked, or a pattern such as `eth*`: what comes by others takes the relay.
@@ -137,7 +137,8 @@ pub(super) fn run(args: Args) -> Result<Exit> {
         access_log: args.access_log,
         bpf_log_level: args.bpf_log_level,
         drain_timeout: args.drain_timeout,
-        forward: (forward.forward == Forward::Auto).then(|| Forwarding {
+        udp_idle: forward.udp_idle_timeout,
+        forward: (forward.forward == Forward::Auto).then_some(Forwarding {
             flows: forward.flows,
             opening: forward.opening_flows,
             ports: forward.snat_ports,

@@ -48,34 +48,30 @@ pub(super) fn status(env: &mut Env<'_>, args: &Args) -> Result<Exit> {
         for warning in &configuration.warnings {
             writeln!(env.stdout, "warning: {}", output::diagnostic_of(warning))?;
         }
-        forwarding(env, &agent.forwarding)?;
-        writeln!(env.stdout)?;
+        writeln!(env.stdout, "forwarding: {}\n", summary(&agent.forwarding))?;
+        ways(env, &agent.forwarding)?;
     }
     output::status(env, &view)?;
     Ok(Exit::Yes)
 }
 
-/// Whether the kernel forwards, which interfaces are hooked, and which way leads to each backend.
-fn forwarding(env: &mut Env<'_>, view: &ForwardingView) -> Result<()> {
-    if !view.on {
-        let why = view.reason.as_deref().unwrap_or("the agent has just started");
-        writeln!(env.stdout, "forwarding: off ({why}); the relay serves TCPRoutes")?;
-        return Ok(());
+/// Whether the kernel forwards.
+fn summary(view: &ForwardingView) -> String {
+    if view.on {
+        return format!("on, room for {} flows, {} of them half open", view.flows, view.opening_flows);
     }
-    writeln!(
-        env.stdout,
-        "forwarding: on, room for {} flows, {} of them half open",
-        view.flows, view.opening_flows
-    )?;
+    format!("off ({}); the relay serves every TCPRoute", view.reason.as_deref().unwrap_or("unknown"))
+}
+
+/// Which interfaces are hooked, and which way leads to each backend.
+fn ways(env: &mut Env<'_>, view: &ForwardingView) -> Result<()> {
     let words = |words: &[&str]| words.iter().map(Cell::new).collect();
     let interfaces = view.interfaces.iter();
-    let rows = interfaces.map(|i| words(&[&i.name, &i.hook, i.reason.as_deref().unwrap_or("")])).collect();
-    output::table(env, &["INTERFACE", "HOOK", "REASON"], &[], rows)?;
-    let backends = view.backends.iter();
-    let rows = backends.map(|b| {
-        let interface = b.interface.as_deref().unwrap_or("");
-        words(&[&b.address, &b.path, interface, &b.reason])
+    let rows = interfaces.map(|i| words(&[&i.name, &i.hook, i.reason.as_deref().unwrap_or("")]));
+    output::table(env, &["INTERFACE", "HOOK", "REASON"], &[], rows.collect())?;
+    let rows = view.backends.iter().map(|backend| {
+        let interface = backend.interface.as_deref().unwrap_or("-");
+        words(&[&backend.address, &backend.path, interface, &backend.reason])
     });
-    let rows = rows.collect();
-    output::table(env, &["BACKEND", "PATH", "INTERFACE", "REASON"], &[], rows)
+    output::table(env, &["BACKEND", "PATH", "INTERFACE", "REASON"], &[], rows.collect())
 }

@@ -10,11 +10,11 @@ mod external;
 mod gateways;
 mod http;
 mod ids;
+mod l4;
 mod listeners;
 mod report;
 mod room;
 mod routes;
-mod tcp;
 #[cfg(test)]
 mod tests;
 
@@ -23,13 +23,13 @@ use std::collections::BTreeSet;
 pub(super) use self::attach::{RouteView, attached_to};
 pub(super) use self::backends::label;
 pub(super) use self::gateways::age;
-pub(super) use self::listeners::{HTTP_ROUTE, TCP_ROUTE};
+pub(super) use self::listeners::{HTTP_ROUTE, transport};
 
 use self::backends::Resolver;
 use self::external::Guard;
 use self::gateways::Place;
 use self::http::Tables;
-use self::tcp::Services;
+use self::l4::Services;
 use super::host::Host;
 use super::model::Model;
 use super::snapshot::{Ids, Snapshot};
@@ -45,7 +45,7 @@ pub fn compile(model: &Model, host: &Host, previous: &Ids, generation: u64) -> S
     let mut tables = Tables::new(&gateways, &previous.patterns);
     let mut services = Services::default();
     routes::http(model, &mut gateways, &mut resolver, &mut tables, &mut report);
-    routes::tcp(model, &mut gateways, &mut resolver, &mut services, &mut report);
+    routes::l4(model, &mut gateways, &mut resolver, &mut services, &mut report);
     routes::unbuilt(model, &gateways, &mut report);
     report.external = resolver.external;
     report::report(model, &gateways, host, &mut report);

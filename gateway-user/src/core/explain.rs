@@ -1,22 +1,22 @@
 //! Why a request or a connection goes where it goes, and what is served where.
 //!
 //! Owns the reasons, and what is said about those that lost. The decision itself is never made here: it is the data
-//! path's own search (`HttpTable`, watched), the kernel's choice (`steer`) and the slots (`TcpService`). Must not know
+//! path's own search (`HttpTable`, watched), the kernel's choice (`steer`) and the slots (`L4Service`). Must not know
 //! how a request is written down or sent on.
 
 mod http;
+mod l4;
 mod listing;
 mod lost;
 mod outside;
 mod remedy;
-mod tcp;
 #[cfg(test)]
 mod tests;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use gateway_ebpf::abi::{ANY, Address, BindingKey, TCP, mapped};
+use gateway_ebpf::abi::{ANY, Address, BindingKey, mapped};
 use gateway_ebpf::select::Tuple;
 
 use super::model::{Model, ObjectName};
@@ -24,12 +24,13 @@ use super::route::MatchText;
 use super::snapshot::{BoundService, Snapshot};
 use super::status::Report;
 use super::steer;
+use super::transport::Transport;
 
 pub use http::{Http, Served, http};
+pub use l4::{L4, Shares, l4};
 pub use listing::{Listed, ListedBackend, listing};
 pub use outside::unserved_listeners;
 pub use remedy::{Outcome, no_binding};
-pub use tcp::{Shares, Tcp, tcp};
 
 /// What is explained: a snapshot, what it was compiled from, and the conditions that came of it.
 #[derive(Clone, Copy, Debug)]
@@ -134,11 +135,16 @@ impl Why {
 #[must_use]
 pub fn bindings(snapshot: &Snapshot, to: Option<IpAddr>, port: u16, host: Option<&str>) -> Vec<BindingKey> {
     if let Some(to) = to {
-        let packet = tuple((ANY, 0), (wire(to), port));
+        let packet = tuple(Transport::Tcp, (ANY, 0), (wire(to), port));
         return steer::binding(&snapshot.image, &packet).map(|(key, _)| key).into_iter().collect();
     }
-    let of_port: Vec<BindingKey> =
-        snapshot.image.bindings.keys().copied().filter(|k| k.port == port && k.protocol == TCP).collect();
+    let of_port: Vec<BindingKey> = snapshot
+        .image
+        .bindings
+        .keys()
+        .copied()
+        .filter(|k| k.port == port && k.protocol == Transport::Tcp.number())
+        .collect();
     let fits = |key: &BindingKey| match (snapshot.bindings.get(key).map(|b| &b.service), host) {
         (Some(BoundService::Http(table)), Some(host)) => table.inspect(host).listeners().any(|l| l.fits),
         _ => false,
@@ -156,13 +162,14 @@ pub fn wire(address: IpAddr) -> Address {
     }
 }
 
-/// A TCP connection as its first packet shows it.
+/// A connection or flow as its first packet shows it.
 #[must_use]
 pub fn tuple(
+    transport: Transport,
     (source, source_port): (Address, u16),
     (destination, destination_port): (Address, u16),
 ) -> Tuple {
-    Tuple { source, destination, source_port, destination_port, protocol: TCP }
+    Tuple { source, destination, source_port, destination_port, protocol: transport.number() }
 }
 
 /// The name in a label `NAMESPACE/NAME`.

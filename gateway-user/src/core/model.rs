@@ -10,6 +10,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::transport::Transport;
+
 /// Namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectName {
@@ -66,8 +68,8 @@ pub struct Model {
     pub gateways: BTreeMap<ObjectName, Gateway>,
     /// HTTPRoutes, shared with the source that keeps them: there may be thousands.
     pub http_routes: BTreeMap<ObjectName, Arc<HttpRoute>>,
-    /// TCPRoutes.
-    pub tcp_routes: BTreeMap<ObjectName, TcpRoute>,
+    /// TCPRoutes and UDPRoutes.
+    pub l4_routes: BTreeMap<(Transport, ObjectName), L4Route>,
     /// Routes of kinds that are not built yet, by kind and name.
     pub unbuilt_routes: BTreeMap<(&'static str, ObjectName), UnbuiltRoute>,
     /// ListenerSets: not built yet.
@@ -355,22 +357,24 @@ pub struct BackendRef {
     pub refusals: Vec<Refusal>,
 }
 
-/// TCPRoute.
+/// TCPRoute or UDPRoute.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TcpRoute {
+pub struct L4Route {
+    /// Which of the two.
+    pub transport: Transport,
     /// Metadata.
     pub meta: Meta,
     /// spec.parentRefs.
     pub parents: Vec<ParentRef>,
     /// spec.rules: exactly one in v1.
-    pub rules: Vec<TcpRule>,
+    pub rules: Vec<L4Rule>,
     /// What it asks for that is not built, for the whole route.
     pub refusals: Vec<Refusal>,
 }
 
-/// A rule of a TCPRoute.
+/// A rule of an [`L4Route`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TcpRule {
+pub struct L4Rule {
     /// Its name.
     pub name: Option<Arc<str>>,
     /// Its backendRefs.
@@ -379,7 +383,7 @@ pub struct TcpRule {
     pub refusals: Vec<Refusal>,
 }
 
-/// A route of a kind that is not built: GRPCRoute, TLSRoute, UDPRoute.
+/// A route of a kind that is not built: GRPCRoute, TLSRoute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnbuiltRoute {
     /// Metadata.

@@ -48,11 +48,11 @@ pub fn wanted(model: &Model) -> BTreeSet<Arc<str>> {
         let backends = route.rules.iter().flat_map(|rule| &rule.backends);
         backends.filter_map(|backend| name(&route.meta.name, backend))
     });
-    let tcp = model.tcp_routes.values().flat_map(|route| {
+    let l4 = model.l4_routes.values().flat_map(|route| {
         let backends = route.rules.iter().flat_map(|rule| &rule.backends);
         backends.filter_map(|backend| name(&route.meta.name, backend))
     });
-    http.chain(tcp).collect()
+    http.chain(l4).collect()
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use rustc_hash::FxHashMap;
 
 use super::model::ObjectName;
 use super::status::Report;
+use super::transport::Transport;
 
 /// The compiled configuration.
 #[derive(Clone, Debug, Default)]
@@ -51,15 +52,17 @@ pub struct BoundListeners {
 pub enum BoundService {
     /// HTTP: the worker routes each request.
     Http(Arc<super::route::HttpTable>),
-    /// TCP: the worker relays to the backend that the slots name.
-    Tcp(Arc<TcpService>),
-    /// Nothing is served here: reset.
+    /// TCP or UDP: the worker relays to the backend that the slots name.
+    L4(Arc<L4Service>),
+    /// Nothing is served here: TCP is reset, UDP dropped.
     Reject,
 }
 
-/// The service of a TCP listener.
+/// The service of a TCP or UDP listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TcpService {
+pub struct L4Service {
+    /// Protocol of the listener and of the route.
+    pub transport: Transport,
     /// Its dense id.
     pub id: u32,
     /// `NAMESPACE/NAME` of the route.
@@ -69,14 +72,14 @@ pub struct TcpService {
     /// Backend ids, their number a power of two: for `gateway_ebpf::select::backend`.
     pub slots: Arc<[u32]>,
     /// The backends that the slots name, by id.
-    pub backends: BTreeMap<u32, TcpBackend>,
+    pub backends: BTreeMap<u32, L4Backend>,
 }
 
-impl TcpService {
+impl L4Service {
     /// Backends that are tried for one connection.
     const MOST: usize = 5;
 
-    /// The backends to try for a connection whose 5-tuple has this hash (`gateway_ebpf::select::hash`): the one that
+    /// The backends to try for a connection or flow whose 5-tuple has this hash (`gateway_ebpf::select::hash`): the one that
     /// the slots name, then those in the slots after it. None: it is refused.
     #[must_use]
     pub fn order(&self, hash: u64) -> Vec<u32> {
@@ -99,9 +102,9 @@ impl TcpService {
     }
 }
 
-/// A backend of a TCP service.
+/// A backend of an [`L4Service`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TcpBackend {
+pub struct L4Backend {
     /// The endpoint.
     pub at: SocketAddr,
     /// `NAMESPACE/SERVICE:PORT` of the backendRef that it is an endpoint of.
@@ -184,7 +187,7 @@ pub struct Ids {
     /// Bindings, from 0.
     pub bindings: BTreeMap<BindingKey, u32>,
     /// Services by route and rule, from 0.
-    pub services: BTreeMap<(ObjectName, usize), u32>,
+    pub services: BTreeMap<(Transport, ObjectName, usize), u32>,
     /// Backends, from 1.
     pub backends: BTreeMap<BackendKey, u32>,
     /// Services by a binding that they serve: for what is found in the kernel, where routes have no names.
@@ -222,10 +225,17 @@ mod tests {
 
     use super::*;
 
-    fn service(slots: &[u32]) -> TcpService {
-        let at = |id: u32| TcpBackend { at: ([127, 0, 0, 1], id as u16).into(), name: "a/b:1".into() };
+    fn service(slots: &[u32]) -> L4Service {
+        let at = |id: u32| L4Backend { at: ([127, 0, 0, 1], id as u16).into(), name: "a/b:1".into() };
         let backends: BTreeMap<_, _> = slots.iter().filter(|id| **id > 0).map(|id| (*id, at(*id))).collect();
-        TcpService { id: 0, route: "a/r".into(), listener: "a/g/l".into(), slots: slots.into(), backends }
+        L4Service {
+            transport: Transport::Tcp,
+            id: 0,
+            route: "a/r".into(),
+            listener: "a/g/l".into(),
+            slots: slots.into(),
+            backends,
+        }
     }
 
     #[test]
@@ -242,7 +252,7 @@ mod tests {
             order.sort_unstable();
             assert_eq!(order, [1, 2, 3, 4]);
         }
-        assert!(TcpService { slots: [].into(), ..service }.order(7).is_empty());
+        assert!(L4Service { slots: [].into(), ..service }.order(7).is_empty());
     }
 
     #[test]

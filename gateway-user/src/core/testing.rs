@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::model::*;
+use super::transport::Transport;
 
 /// The model that a text describes. Panics with the line that is wrong.
 pub(crate) fn model(text: &str) -> Model {
@@ -33,7 +34,7 @@ struct Builder {
     model: Model,
     gateway: Option<Gateway>,
     http: Option<HttpRoute>,
-    tcp: Option<TcpRoute>,
+    l4: Option<L4Route>,
 }
 
 /// A line's words: those without `=` in front, then the options.
@@ -149,8 +150,9 @@ impl Builder {
                     refusals: words.refusals(),
                 });
             }
-            "tcp" => {
-                self.tcp = Some(TcpRoute {
+            "tcp" | "udp" => {
+                self.l4 = Some(L4Route {
+                    transport: if words.at(0) == "udp" { Transport::Udp } else { Transport::Tcp },
                     meta,
                     parents: words.parents(),
                     rules: Vec::new(),
@@ -158,7 +160,7 @@ impl Builder {
                 });
             }
             "unbuilt" => {
-                let kind = ["GRPCRoute", "TLSRoute", "UDPRoute"].into_iter().find(|k| *k == name).unwrap();
+                let kind = ["GRPCRoute", "TLSRoute"].into_iter().find(|k| *k == name).unwrap();
                 let route = UnbuiltRoute { meta: words.meta(words.at(2)), parents: words.parents() };
                 self.model.unbuilt_routes.insert((kind, route.meta.name.clone()), route);
             }
@@ -212,7 +214,8 @@ impl Builder {
         }
     }
 
-    /// `ADDRESS:PORT`, with `!` behind it not ready, with `~` ending but serving; `port=` names the Service's port.
+    /// `ADDRESS:PORT`, with `!` behind it not ready, with `~` ending but serving; `port=` names the Service's port,
+    /// `protocol=` its protocol.
     fn endpoints(&mut self, words: &Words<'_>, meta: &Meta) {
         for (at, text) in words.plain[2..].iter().enumerate() {
             let (address, ready, serving, terminating) =
@@ -224,11 +227,15 @@ impl Builder {
             let address: SocketAddr = address.parse().unwrap();
             let endpoint = Endpoint { address: address.ip(), ready, serving, terminating };
             let port = words.get("port").unwrap_or("");
+            let protocol = words.get("protocol").unwrap_or("TCP");
             let slice = EndpointSlice {
-                meta: Meta { name: object(&format!("{}-{port}-{at}", meta.name)), ..meta.clone() },
+                meta: Meta {
+                    name: object(&format!("{}-{port}-{at}{}", meta.name, protocol.trim_start_matches("TCP"))),
+                    ..meta.clone()
+                },
                 service: meta.name.name.clone(),
                 endpoints: vec![endpoint],
-                ports: vec![(port.into(), Some(address.port()), "TCP".into())],
+                ports: vec![(port.into(), Some(address.port()), protocol.into())],
             };
             let name = ObjectName::new(&meta.name.namespace, &slice.meta.name.name);
             let slice = EndpointSlice { meta: Meta { name: name.clone(), ..slice.meta }, ..slice };
@@ -279,9 +286,9 @@ impl Builder {
 
     fn part(&mut self, words: &Words<'_>) {
         let name = words.get("name").map(Arc::from);
-        if let Some(route) = &mut self.tcp {
+        if let Some(route) = &mut self.l4 {
             if words.at(0) == "rule" || route.rules.is_empty() {
-                route.rules.push(TcpRule { name, backends: Vec::new(), refusals: words.refusals() });
+                route.rules.push(L4Rule { name, backends: Vec::new(), refusals: words.refusals() });
             }
             if words.at(0) == "to" {
                 route.rules.last_mut().unwrap().backends.push(backend(words));
@@ -326,8 +333,8 @@ impl Builder {
             }
             self.model.http_routes.insert(route.meta.name.clone(), route.into());
         }
-        if let Some(route) = self.tcp.take() {
-            self.model.tcp_routes.insert(route.meta.name.clone(), route);
+        if let Some(route) = self.l4.take() {
+            self.model.l4_routes.insert((route.transport, route.meta.name.clone()), route);
         }
     }
 }

@@ -10,20 +10,28 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use nix::ifaddrs::getifaddrs;
-use procfs::net::{TcpNetEntries, TcpNetEntry, TcpState};
-use procfs::prelude::FromBufReadSI as _;
+use procfs::net::{TcpNetEntries, TcpState, UdpNetEntries, UdpState};
+use procfs::prelude::FromBufReadSI;
 use procfs::process::{FDTarget, Process, all_processes};
 use socket2::{Domain, Socket, Type};
 
 use crate::core::host::{Host, Listening};
+use crate::core::transport::Transport;
 
 /// The host as it is now. `own` are the addresses that the agent itself brought up: they are left out. What cannot
-/// be read is taken as absent, with a warning.
+/// be read is taken as absent, with a warning. Of UDP only `udp_ports` are looked at: every client of a name server is
+/// a bound socket.
 #[must_use]
-pub fn host(own: &BTreeSet<IpAddr>) -> Host {
+pub fn host(own: &BTreeSet<IpAddr>, udp_ports: &BTreeSet<u16>) -> Host {
     let mut addresses = addresses();
     addresses.retain(|address| !own.contains(address));
-    Host { addresses, listening: listening(), ..Host::default() }
+    let mut listening = listening(Transport::Tcp, entries("tcp").chain(entries("tcp6")));
+    if !udp_ports.is_empty() {
+        let bound = udp_entries("udp").chain(udp_entries("udp6"));
+        listening
+            .extend(self::listening(Transport::Udp, bound.filter(|(at, _)| udp_ports.contains(&at.port()))));
+    }
+    Host { addresses, listening, ..Host::default() }
 }
 
 fn addresses() -> BTreeSet<IpAddr> {
@@ -43,13 +51,9 @@ fn addresses() -> BTreeSet<IpAddr> {
         .collect()
 }
 
-fn listening() -> Vec<Listening> {
-    let found: Vec<(SocketAddr, u64)> = ["tcp", "tcp6"]
-        .into_iter()
-        .flat_map(entries)
-        .filter(|entry| entry.state == TcpState::Listen)
-        .map(|entry| (entry.local_address, entry.inode))
-        .collect();
+/// Sockets that are not ours, out of those at these addresses and with these inodes.
+fn listening(transport: Transport, found: impl Iterator<Item = (SocketAddr, u64)>) -> Vec<Listening> {
+    let found: Vec<(SocketAddr, u64)> = found.collect();
     let owners = owners(&found.iter().map(|(_, inode)| *inode).collect());
     let mut listening = BTreeSet::new();
     for (at, inode) in found {
@@ -62,37 +66,53 @@ fn listening() -> Vec<Listening> {
         .iter()
         .filter(|(at, _)| at.ip() == IpAddr::from([0u16; 8]))
         .map(|(at, process)| (SocketAddr::from((Ipv4Addr::UNSPECIFIED, at.port())), process.clone()))
-        .filter(|(v4, _)| !listening.iter().any(|(at, _)| at == v4) && is_taken(*v4))
+        .filter(|(v4, _)| !listening.iter().any(|(at, _)| at == v4) && is_taken(transport, *v4))
         .collect();
     listening.extend(both);
-    listening.into_iter().map(|(at, process)| Listening { at, process }).collect()
+    listening.into_iter().map(|(at, process)| Listening { transport, at, process }).collect()
 }
 
-/// Listening sockets. /proc/net is the namespace of the process's first thread; this one may be in another.
-fn entries(table: &str) -> Vec<TcpNetEntry> {
+/// Listening TCP sockets, the first in their table: of a busy gateway's connections, many thousands in TIME_WAIT, not
+/// one is read.
+fn entries(table: &str) -> impl Iterator<Item = (SocketAddr, u64)> + use<> {
+    let lines = |path: &Path| lines_while(path, |state| state == "0A");
+    let TcpNetEntries(entries) = read(table, lines).unwrap_or(TcpNetEntries(Vec::new()));
+    let entries = entries.into_iter().filter(|entry| entry.state == TcpState::Listen);
+    entries.map(|entry| (entry.local_address, entry.inode))
+}
+
+/// Bound UDP sockets that are not connected.
+fn udp_entries(table: &str) -> impl Iterator<Item = (SocketAddr, u64)> + use<> {
+    let UdpNetEntries(entries) =
+        read(table, |path| std::fs::read_to_string(path)).unwrap_or(UdpNetEntries(Vec::new()));
+    let entries = entries.into_iter().filter(|entry| entry.state == UdpState::Close);
+    entries.map(|entry| (entry.local_address, entry.inode))
+}
+
+/// A table of sockets. /proc/net is the namespace of the process's first thread; this one may be in another.
+fn read<T: FromBufReadSI>(table: &str, lines: impl Fn(&Path) -> io::Result<String>) -> Option<T> {
     let path = format!("/proc/thread-self/net/{table}");
-    let read = listening_lines(Path::new(&path))
+    let read = lines(Path::new(&path))
         .map_err(procfs::ProcError::from)
-        .and_then(|text| TcpNetEntries::from_buf_read(text.as_bytes(), procfs::current_system_info()));
+        .and_then(|text| T::from_buf_read(text.as_bytes(), procfs::current_system_info()));
     match read {
-        Ok(TcpNetEntries(entries)) => entries,
+        Ok(entries) => Some(entries),
         // A host without IPv6 has no such file.
-        Err(_) if !Path::new(&path).exists() => Vec::new(),
+        Err(_) if !Path::new(&path).exists() => None,
         Err(e) => {
             tracing::warn!("cannot read {path}: {e}");
-            Vec::new()
+            None
         }
     }
 }
 
-/// The heading and the lines of listening sockets, which the kernel lists first: of a busy gateway's connections,
-/// many thousands in TIME_WAIT, not one is read.
-fn listening_lines(path: &Path) -> io::Result<String> {
+/// The heading and the lines after it while a socket's state is the wanted one.
+fn lines_while(path: &Path, wanted: impl Fn(&str) -> bool) -> io::Result<String> {
     let mut text = String::new();
     for line in BufReader::new(File::open(path)?).lines() {
         let line = line?;
-        // The heading's fourth column is `st`; 0A is LISTEN.
-        if !matches!(line.split_whitespace().nth(3), Some("st" | "0A")) && !text.is_empty() {
+        let state = line.split_whitespace().nth(3).unwrap_or_default();
+        if !text.is_empty() && !wanted(state) {
             break;
         }
         text += &line;
@@ -101,11 +121,12 @@ fn listening_lines(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-/// Whether a listening socket holds an address: it cannot be bound, even by one that shares with TIME_WAIT. The
+/// Whether a socket that listens holds an address: it cannot be bound, even by one that shares with TIME_WAIT. The
 /// attempt is over at once and never listens.
-fn is_taken(at: SocketAddr) -> bool {
+fn is_taken(transport: Transport, at: SocketAddr) -> bool {
     let bind = || {
-        let socket = Socket::new(Domain::for_address(at), Type::STREAM, None)?;
+        let kind = if transport == Transport::Udp { Type::DGRAM } else { Type::STREAM };
+        let socket = Socket::new(Domain::for_address(at), kind, None)?;
         socket.set_reuse_address(true)?;
         socket.bind(&at.into())
     };

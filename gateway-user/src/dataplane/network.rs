@@ -5,7 +5,7 @@
 //! The kernel itself is asked for the way to each endpoint (as `ip route get` does), so that rules, tables, metrics and
 //! next-hop objects count as they do for packets, and a table of a million routes is never copied.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -122,10 +122,17 @@ impl NetworkReader {
             let local = |route: &RouteMessage| route.header.kind == RouteType::Local;
             network.addresses.extend(routes.await?.iter().filter(|r| local(r)).filter_map(destination));
         }
-        for endpoint in endpoints {
-            network.routes.insert(*endpoint, self.way(*endpoint).await);
-        }
+        network.routes = self.ways(endpoints).await;
         Ok(network)
+    }
+
+    /// The ways to these endpoints.
+    pub async fn ways(&self, endpoints: &BTreeSet<IpAddr>) -> BTreeMap<IpAddr, Answer> {
+        let mut routes = BTreeMap::new();
+        for endpoint in endpoints {
+            routes.insert(*endpoint, self.way(*endpoint).await);
+        }
+        routes
     }
 
     async fn way(&self, to: IpAddr) -> Answer {

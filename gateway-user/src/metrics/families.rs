@@ -11,7 +11,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use super::{BindingLabels, Facts, HttpLabels, TcpLabels, text};
+use super::{BindingLabels, Facts, Flows, HttpLabels, RelayLabels, Relayed, text};
 
 /// Classes of an HTTP status, as the label `code` has them.
 const CODES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -33,6 +33,7 @@ impl Collector for Families {
         let facts = &self.0;
         out.kernel(facts)?;
         out.tcp(facts)?;
+        out.udp(facts)?;
         out.http(facts)?;
         out.workers(facts)?;
         out.agent(facts)
@@ -45,7 +46,7 @@ fn binding_labels(labels: &BindingLabels) -> Labels<'_> {
     vec![("binding", &*labels.binding), ("listener", &*labels.listener)]
 }
 
-fn tcp_labels(labels: &TcpLabels) -> Labels<'_> {
+fn relay_labels(labels: &RelayLabels) -> Labels<'_> {
     let mut all = binding_labels(&labels.binding);
     all.extend([
         ("route", &*labels.route),
@@ -53,6 +54,14 @@ fn tcp_labels(labels: &TcpLabels) -> Labels<'_> {
         ("backend", labels.backend.as_str()),
     ]);
     all
+}
+
+/// A count of each series.
+fn relayed(
+    all: &[(RelayLabels, Relayed)],
+    count: fn(&Relayed) -> u64,
+) -> impl Iterator<Item = (Labels<'_>, u64)> {
+    all.iter().map(move |(labels, t)| (relay_labels(labels), count(t)))
 }
 
 fn http_labels(labels: &HttpLabels) -> Labels<'_> {
@@ -106,18 +115,53 @@ impl Out<'_> {
         self.counter(
             "tcp_connections",
             "Relayed TCP connections; those with an empty backend were refused",
-            facts.tcp.iter().map(|(labels, t)| (tcp_labels(labels), t.connections)),
+            relayed(&facts.tcp, |t| t.begun),
         )?;
         self.counter(
             "tcp_received_bytes",
             "Bytes that clients of relayed TCP connections sent",
-            facts.tcp.iter().map(|(labels, t)| (tcp_labels(labels), t.received)),
+            relayed(&facts.tcp, |t| t.received),
         )?;
         self.counter(
             "tcp_sent_bytes",
             "Bytes that were sent to clients of relayed TCP connections",
-            facts.tcp.iter().map(|(labels, t)| (tcp_labels(labels), t.sent)),
+            relayed(&facts.tcp, |t| t.sent),
         )
+    }
+
+    fn udp(&mut self, facts: &Facts) -> Result<(), Error> {
+        for (name, help, value) in [
+            (
+                "udp_flows",
+                "Relayed UDP flows; with an empty backend it is datagrams that a worker refused",
+                (|t| t.begun) as fn(&Relayed) -> u64,
+            ),
+            ("udp_received_bytes", "Bytes that clients of relayed UDP flows sent", |t| t.received),
+            ("udp_sent_bytes", "Bytes that were sent to clients of relayed UDP flows", |t| t.sent),
+            ("udp_received_datagrams", "Datagrams that clients of relayed UDP flows sent", |t| {
+                t.datagrams_received
+            }),
+            ("udp_sent_datagrams", "Datagrams that were sent to clients of relayed UDP flows", |t| {
+                t.datagrams_sent
+            }),
+        ] {
+            self.counter(name, help, relayed(&facts.udp, value))?;
+        }
+        let Flows { open, ended, dropped, errors } = &facts.flows;
+        let names: Vec<String> = (0..open.len()).map(|worker| worker.to_string()).collect();
+        self.gauge(
+            "udp_flows_open",
+            "UDP flows open now, by worker",
+            names.iter().zip(open).map(|(name, n)| (vec![("worker", name.as_str())], *n as f64)),
+        )?;
+        for (name, help, label, counts) in [
+            ("udp_flows_closed", "Ended UDP flows by reason", "reason", ended),
+            ("udp_dropped_datagrams", "Datagrams that workers dropped, by reason", "reason", dropped),
+            ("udp_icmp_errors", "ICMP errors that came back to a flow, by who sent them", "from", errors),
+        ] {
+            self.counter(name, help, counts.iter().map(|(value, count)| (vec![(label, *value)], *count)))?;
+        }
+        Ok(())
     }
 
     fn http(&mut self, facts: &Facts) -> Result<(), Error> {
@@ -294,11 +338,11 @@ impl Out<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::{Configuration, Kernel, Relayed, Requests};
+    use crate::metrics::{Configuration, Kernel, Requests};
 
     fn facts() -> Facts {
         let binding = BindingLabels { binding: "*:80/tcp".into(), listener: "default/web/http".into() };
-        let tcp = TcpLabels {
+        let tcp = RelayLabels {
             binding: binding.clone(),
             route: "default/tcp".into(),
             service: "default/db:5432".into(),
@@ -324,7 +368,7 @@ mod tests {
                 maps: vec![("BINDINGS", 16384, 1)],
             }),
             accepted: vec![(binding, 5)],
-            tcp: vec![(tcp, Relayed { connections: 4, received: 100, sent: 200 })],
+            tcp: vec![(tcp, Relayed { begun: 4, received: 100, sent: 200, ..Relayed::default() })],
             http: vec![(http("default/app"), requests), (http("default/\"idle\\"), Requests::default())],
             latency_bounds: vec![0.001, 0.25],
             open: vec![1, 0],

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxHashMap;
 
 use super::totals::{
-    BindingLabel, CloseReason, HttpTotals, LATENCY_BOUNDS, Latency, TcpKey, TcpTotals, Totals,
+    BindingLabel, CloseReason, DropReason, FlowEnd, HttpTotals, LATENCY_BOUNDS, Latency, RelayKey,
+    RelayTotals, Totals, UdpTotals,
 };
 use crate::core::snapshot::SeriesKey;
 
@@ -77,13 +78,16 @@ impl HttpCells {
     }
 }
 
-/// One worker's share of a TCP backend's connections.
+/// One worker's share of what is relayed to a backend, TCP or UDP.
 #[derive(Debug, Default)]
 #[repr(align(64))]
-pub(super) struct TcpCells {
-    pub(super) connections: Cell,
+pub(super) struct RelayCells {
+    /// Connections or flows.
+    pub(super) begun: Cell,
     pub(super) bytes_in: Cell,
     pub(super) bytes_out: Cell,
+    pub(super) datagrams_in: Cell,
+    pub(super) datagrams_out: Cell,
 }
 
 /// One worker's share of a binding's accepted connections.
@@ -103,6 +107,31 @@ pub(super) struct WorkerCells {
     pub(super) retries: Cell,
     pub(super) accept_errors: Cell,
     pub(super) log_dropped: Cell,
+    pub(super) udp: UdpCells,
+}
+
+/// What a worker counts of UDP whatever the configuration.
+#[derive(Debug, Default)]
+pub(super) struct UdpCells {
+    /// Flows open now.
+    pub(super) open: Cell,
+    ended: [Cell; FlowEnd::ALL.len()],
+    dropped: [Cell; DropReason::ALL.len()],
+    /// ICMP errors that came back from backends and from clients.
+    pub(super) backend_errors: Cell,
+    pub(super) client_errors: Cell,
+}
+
+impl UdpCells {
+    /// Counts the end of a flow.
+    pub(super) fn end(&self, why: FlowEnd) {
+        self.ended[why as usize].add(1);
+    }
+
+    /// Counts a datagram that went nowhere.
+    pub(super) fn drop_one(&self, why: DropReason) {
+        self.dropped[why as usize].add(1);
+    }
 }
 
 impl WorkerCells {
@@ -127,14 +156,17 @@ pub(super) struct Registry {
 #[derive(Debug)]
 pub(super) struct Known {
     pub(super) http: Family<SeriesKey, HttpCells>,
-    pub(super) tcp: Family<TcpKey, TcpCells>,
+    pub(super) relayed: Family<RelayKey, RelayCells>,
     pub(super) accepted: Family<BindingLabel, AcceptCells>,
 }
 
 impl Registry {
     pub(super) fn new(workers: usize) -> Self {
-        let known =
-            Known { http: Family::new(workers), tcp: Family::new(workers), accepted: Family::new(workers) };
+        let known = Known {
+            http: Family::new(workers),
+            relayed: Family::new(workers),
+            accepted: Family::new(workers),
+        };
         Self { workers: cells(workers), known: Mutex::new(known) }
     }
 
@@ -149,7 +181,7 @@ impl Registry {
         let sum = |pick: fn(&WorkerCells) -> &Cell| self.workers.iter().map(|w| pick(w).get()).sum();
         Totals {
             http: known.http.read(sum_http),
-            tcp: known.tcp.read(sum_tcp),
+            relayed: known.relayed.read(sum_relayed),
             accepted: known.accepted.read(|cells| cells.iter().map(|c| c.0.get()).sum()),
             open: self.workers.iter().map(|w| w.open.get()).collect(),
             closed: CloseReason::ALL
@@ -162,6 +194,23 @@ impl Registry {
             upstream_retries: sum(|w| &w.retries),
             accept_errors: sum(|w| &w.accept_errors),
             log_dropped: sum(|w| &w.log_dropped),
+            udp: self.read_udp(),
+        }
+    }
+}
+
+impl Registry {
+    fn read_udp(&self) -> UdpTotals {
+        let sum = |pick: &dyn Fn(&UdpCells) -> &Cell| self.workers.iter().map(|w| pick(&w.udp).get()).sum();
+        UdpTotals {
+            open: self.workers.iter().map(|w| w.udp.open.get()).collect(),
+            ended: FlowEnd::ALL.iter().map(|why| (*why, sum(&|udp| &udp.ended[*why as usize]))).collect(),
+            dropped: DropReason::ALL
+                .iter()
+                .map(|why| (*why, sum(&|udp| &udp.dropped[*why as usize])))
+                .collect(),
+            backend_errors: sum(&|udp| &udp.backend_errors),
+            client_errors: sum(&|udp| &udp.client_errors),
         }
     }
 }
@@ -170,14 +219,14 @@ impl Known {
     /// Begins a publication: what is not asked for until [`Known::expire`] has left the configuration.
     pub(super) fn begin(&mut self, now: Instant) {
         self.http.begin(now);
-        self.tcp.begin(now);
+        self.relayed.begin(now);
         self.accepted.begin(now);
     }
 
     /// Forgets what left the configuration long ago, and the oldest of what is too much.
     pub(super) fn expire(&mut self, now: Instant) {
         self.http.expire(now);
-        self.tcp.expire(now);
+        self.relayed.expire(now);
         self.accepted.expire(now);
     }
 }
@@ -257,11 +306,13 @@ fn sum_http(cells: &[HttpCells]) -> HttpTotals {
     total
 }
 
-fn sum_tcp(cells: &[TcpCells]) -> TcpTotals {
-    cells.iter().fold(TcpTotals::default(), |sum, cell| TcpTotals {
-        connections: sum.connections + cell.connections.get(),
+fn sum_relayed(cells: &[RelayCells]) -> RelayTotals {
+    cells.iter().fold(RelayTotals::default(), |sum, cell| RelayTotals {
+        begun: sum.begun + cell.begun.get(),
         bytes_in: sum.bytes_in + cell.bytes_in.get(),
         bytes_out: sum.bytes_out + cell.bytes_out.get(),
+        datagrams_in: sum.datagrams_in + cell.datagrams_in.get(),
+        datagrams_out: sum.datagrams_out + cell.datagrams_out.get(),
     })
 }
 

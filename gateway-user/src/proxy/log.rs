@@ -7,13 +7,14 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::header::{HOST, USER_AGENT};
 use http::request::Parts;
 use serde::Serialize;
 
 use super::connection::Connection;
+use crate::core::transport::Transport;
 
 /// Lines that may wait.
 const ROOM: usize = 8_192;
@@ -93,16 +94,28 @@ struct Line<'a> {
     duration_us: u128,
     bytes_in: u64,
     bytes_out: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    datagrams_in: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    datagrams_out: Option<u64>,
 }
 
-/// What is said of a relayed connection.
-pub(super) struct TcpLine<'a> {
+/// What is said of a relayed connection or flow.
+pub(super) struct RelayLine<'a> {
+    pub(super) transport: Transport,
+    pub(super) client: SocketAddr,
+    /// The address and port that the client asked for.
+    pub(super) at: SocketAddr,
+    pub(super) began: Instant,
+    pub(super) close: &'static str,
     pub(super) listener: &'a str,
     pub(super) route: &'a str,
     pub(super) backend: Option<&'a str>,
     pub(super) endpoint: Option<SocketAddr>,
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
+    /// In and out; `None` for TCP.
+    pub(super) datagrams: Option<(u64, u64)>,
 }
 
 impl Log {
@@ -136,23 +149,25 @@ impl Log {
             duration_us: took.as_micros(),
             bytes_in,
             bytes_out,
-            ..Line::of(connection)
+            ..Line::of(connection.peer, connection.local)
         })
     }
 
-    /// Hands over a line for a relayed connection; false if it was dropped.
-    pub(super) fn tcp(&self, tcp: &TcpLine<'_>, connection: &Connection) -> bool {
+    /// Hands over a line for a relayed connection or flow; false if it was dropped.
+    pub(super) fn relayed(&self, relayed: &RelayLine<'_>) -> bool {
         self.send(&Line {
-            kind: "tcp",
-            close: Some(connection.reason().name()),
-            listener: Some(tcp.listener),
-            route: Some(tcp.route),
-            backend: tcp.backend,
-            endpoint: tcp.endpoint.map(|e| e.to_string()),
-            duration_us: connection.began.elapsed().as_micros(),
-            bytes_in: tcp.bytes_in,
-            bytes_out: tcp.bytes_out,
-            ..Line::of(connection)
+            kind: relayed.transport.lower(),
+            close: Some(relayed.close),
+            listener: Some(relayed.listener),
+            route: Some(relayed.route),
+            backend: relayed.backend,
+            endpoint: relayed.endpoint.map(|e| e.to_string()),
+            duration_us: relayed.began.elapsed().as_micros(),
+            bytes_in: relayed.bytes_in,
+            bytes_out: relayed.bytes_out,
+            datagrams_in: relayed.datagrams.map(|(datagrams, _)| datagrams),
+            datagrams_out: relayed.datagrams.map(|(_, datagrams)| datagrams),
+            ..Line::of(relayed.client, relayed.at)
         })
     }
 
@@ -162,11 +177,11 @@ impl Log {
 }
 
 impl Line<'_> {
-    fn of(connection: &Connection) -> Self {
+    fn of(client: SocketAddr, at: SocketAddr) -> Self {
         Self {
             time: jiff::Timestamp::now().to_string(),
-            client: connection.peer.to_string(),
-            at: connection.local.to_string(),
+            client: client.to_string(),
+            at: at.to_string(),
             ..Self::default()
         }
     }

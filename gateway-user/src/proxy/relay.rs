@@ -4,31 +4,33 @@
 //! the connection ends: as the one side ended it, so it ends for the other.
 
 use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use gateway_ebpf::abi::{REJECT_BACKEND, TCP};
+use gateway_ebpf::abi::REJECT_BACKEND;
 use gateway_ebpf::select::{Tuple, hash};
 use tokio::net::TcpStream;
 
 use self::copy::{Ended, Pair};
 use super::connection::Connection;
-use super::counters::{Cells, TcpCells};
-use super::log::TcpLine;
+use super::counters::{Cells, RelayCells};
+use super::log::RelayLine;
 use super::totals::CloseReason;
 use super::upstream::dial;
 use super::view::{Bound, normal};
 use super::worker::{Worker, reset};
-use crate::core::snapshot::TcpService;
+use crate::core::snapshot::L4Service;
+use crate::core::transport::Transport;
 
 mod copy;
 
 /// A connection that is relayed; dropped, it is written down.
 pub(super) struct Relayed {
     connection: Connection,
-    service: Arc<TcpService>,
+    service: Arc<L4Service>,
     backend: Cell<u32>,
-    cells: RefCell<Option<Cells<TcpCells>>>,
+    cells: RefCell<Option<Cells<RelayCells>>>,
     bytes_in: Cell<u64>,
     bytes_out: Cell<u64>,
 }
@@ -36,11 +38,11 @@ pub(super) struct Relayed {
 /// Decides what becomes of a connection: `None` if the slot refuses it, and it has been reset.
 pub(super) fn begin(
     bound: &Bound,
-    service: &Arc<TcpService>,
+    service: &Arc<L4Service>,
     connection: Connection,
     stream: TcpStream,
 ) -> Option<impl Future<Output = ()> + use<>> {
-    let hash = hash(&tuple(&connection));
+    let hash = hash(&tuple(Transport::Tcp, connection.peer, connection.local));
     let relayed = Relayed {
         connection,
         service: service.clone(),
@@ -51,26 +53,27 @@ pub(super) fn begin(
     };
     let order = service.order(hash);
     if order.is_empty() {
-        relayed.goes_to(REJECT_BACKEND, bound.tcp.get(&REJECT_BACKEND));
+        relayed.goes_to(REJECT_BACKEND, bound.relayed.get(&REJECT_BACKEND));
         relayed.connection.ends(CloseReason::Refused);
         reset(stream);
         return None;
     }
-    let cells: Vec<_> = order.iter().map(|id| (*id, bound.tcp.get(id).cloned())).collect();
+    let cells: Vec<_> = order.iter().map(|id| (*id, bound.relayed.get(id).cloned())).collect();
     Some(relay(relayed, cells, stream))
 }
 
-fn tuple(connection: &Connection) -> Tuple {
+/// The 5-tuple as the kernel sees it.
+pub(super) fn tuple(transport: Transport, client: SocketAddr, asked: SocketAddr) -> Tuple {
     Tuple {
-        source: normal(connection.peer.ip()),
-        destination: normal(connection.local.ip()),
-        source_port: connection.peer.port(),
-        destination_port: connection.local.port(),
-        protocol: TCP,
+        source: normal(client.ip()),
+        destination: normal(asked.ip()),
+        source_port: client.port(),
+        destination_port: asked.port(),
+        protocol: transport.number(),
     }
 }
 
-async fn relay(relayed: Relayed, order: Vec<(u32, Option<Cells<TcpCells>>)>, client: TcpStream) {
+async fn relay(relayed: Relayed, order: Vec<(u32, Option<Cells<RelayCells>>)>, client: TcpStream) {
     let Some(backend) = connect(&relayed, order).await else {
         relayed.connection.ends(CloseReason::NoEndpoint);
         return reset(client);
@@ -85,7 +88,7 @@ async fn relay(relayed: Relayed, order: Vec<(u32, Option<Cells<TcpCells>>)>, cli
     });
 }
 
-async fn connect(relayed: &Relayed, order: Vec<(u32, Option<Cells<TcpCells>>)>) -> Option<TcpStream> {
+async fn connect(relayed: &Relayed, order: Vec<(u32, Option<Cells<RelayCells>>)>) -> Option<TcpStream> {
     let worker = &relayed.connection.worker;
     let endpoint = |id: &u32| relayed.service.backends[id].at;
     let healthy = order.iter().any(|(id, _)| !worker.pool.is_failing(endpoint(id)));
@@ -109,13 +112,13 @@ impl Relayed {
         &self.connection.worker
     }
 
-    fn goes_to(&self, backend: u32, cells: Option<&Cells<TcpCells>>) {
+    fn goes_to(&self, backend: u32, cells: Option<&Cells<RelayCells>>) {
         self.backend.set(backend);
         *self.cells.borrow_mut() = cells.cloned();
-        self.count(|cells| cells.connections.add(1));
+        self.count(|cells| cells.begun.add(1));
     }
 
-    fn count(&self, count: impl FnOnce(&TcpCells)) {
+    fn count(&self, count: impl FnOnce(&RelayCells)) {
         if let Some(cells) = &*self.cells.borrow() {
             count(&cells[self.worker().id]);
         }
@@ -142,15 +145,22 @@ impl Drop for Relayed {
     fn drop(&mut self) {
         let Some(log) = &self.worker().shared.log else { return };
         let backend = self.service.backends.get(&self.backend.get());
-        let line = TcpLine {
+        let connection = &self.connection;
+        let line = RelayLine {
+            transport: Transport::Tcp,
+            client: connection.peer,
+            at: connection.local,
+            began: connection.began,
+            close: connection.reason().name(),
             listener: &self.service.listener,
             route: &self.service.route,
             backend: backend.map(|b| &*b.name),
             endpoint: backend.map(|b| b.at),
             bytes_in: self.bytes_in.get(),
             bytes_out: self.bytes_out.get(),
+            datagrams: None,
         };
-        if !log.tcp(&line, &self.connection) {
+        if !log.relayed(&line) {
             self.worker().cells().log_dropped.add(1);
         }
     }
@@ -163,7 +173,7 @@ mod tests {
     #[test]
     fn futures_stay_small() {
         fn size<F: Future>(
-            _: impl Fn(Relayed, Vec<(u32, Option<Cells<TcpCells>>)>, TcpStream) -> F,
+            _: impl Fn(Relayed, Vec<(u32, Option<Cells<RelayCells>>)>, TcpStream) -> F,
         ) -> usize {
             size_of::<F>()
         }

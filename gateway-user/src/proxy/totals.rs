@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::core::snapshot::SeriesKey;
+use crate::core::transport::Transport;
 
 /// Upper bounds of the latency buckets, in microseconds; above the last there is one more bucket.
 pub const LATENCY_BOUNDS: [u64; 12] =
@@ -17,8 +18,8 @@ pub struct Totals {
     /// Requests, by their labels. One that left the configuration stays for five minutes after the change, so that
     /// it is scraped a last time; of such at most 4,096 are kept.
     pub http: Vec<(SeriesKey, HttpTotals)>,
-    /// Relayed connections, by listener, route and backend; kept like those of HTTP.
-    pub tcp: Vec<(TcpKey, TcpTotals)>,
+    /// Relayed TCP connections and UDP flows, by listener, route and backend; kept like those of HTTP.
+    pub relayed: Vec<(RelayKey, RelayTotals)>,
     /// Connections accepted, by binding (`NAMESPACE/GATEWAY/LISTENER`); kept like those of HTTP.
     pub accepted: Vec<(BindingLabel, u64)>,
     /// Connections open now, by worker.
@@ -37,20 +38,39 @@ pub struct Totals {
     pub accept_errors: u64,
     /// Lines of the access log that were dropped.
     pub log_dropped: u64,
+    /// UDP.
+    pub udp: UdpTotals,
+}
+
+/// What is counted of UDP whatever the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UdpTotals {
+    /// Flows open now, by worker.
+    pub open: Vec<u64>,
+    /// Ended flows by reason.
+    pub ended: Vec<(FlowEnd, u64)>,
+    /// Datagrams that went nowhere, by reason.
+    pub dropped: Vec<(DropReason, u64)>,
+    /// ICMP errors that backends sent (port unreachable, for example).
+    pub backend_errors: u64,
+    /// ICMP errors that clients sent.
+    pub client_errors: u64,
 }
 
 /// A binding in the counters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BindingLabel {
+    /// Its protocol.
+    pub transport: Transport,
     /// `NAMESPACE/GATEWAY/LISTENER`, joined by commas.
     pub listener: Arc<str>,
     /// `ADDRESS:PORT`, `*:PORT` for any address.
     pub at: Arc<str>,
 }
 
-/// Labels of relayed connections.
+/// Labels of relayed connections and flows.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TcpKey {
+pub struct RelayKey {
     /// The binding.
     pub binding: BindingLabel,
     /// `NAMESPACE/NAME` of the route.
@@ -61,15 +81,19 @@ pub struct TcpKey {
     pub endpoint: Option<SocketAddr>,
 }
 
-/// What is counted for relayed connections.
+/// What is counted for relayed connections and flows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TcpTotals {
-    /// Connections.
-    pub connections: u64,
+pub struct RelayTotals {
+    /// Connections (TCP) or flows (UDP).
+    pub begun: u64,
     /// Bytes from clients.
     pub bytes_in: u64,
     /// Bytes to clients.
     pub bytes_out: u64,
+    /// Datagrams from clients; 0 for TCP.
+    pub datagrams_in: u64,
+    /// Datagrams to clients; 0 for TCP.
+    pub datagrams_out: u64,
 }
 
 /// What is counted for requests.
@@ -149,6 +173,70 @@ impl CloseReason {
             Self::BadRequest => "bad_request",
             Self::Cut => "cut",
             Self::Error => "error",
+        }
+    }
+}
+
+/// Why a UDP flow ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FlowEnd {
+    /// Nothing moved for too long.
+    Idle,
+    /// A newer flow needed its place.
+    Evicted,
+    /// Its binding left the configuration.
+    Unbound,
+    /// The agent stops, and what the client asked is answered.
+    Drained,
+    /// Cut at the deadline of a drain, or with the worker.
+    Cut,
+}
+
+impl FlowEnd {
+    /// Every reason.
+    pub const ALL: [Self; 5] = [Self::Idle, Self::Evicted, Self::Unbound, Self::Drained, Self::Cut];
+
+    /// Its name in metrics and in the access log.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Evicted => "evicted",
+            Self::Unbound => "unbound",
+            Self::Drained => "drained",
+            Self::Cut => "cut",
+        }
+    }
+}
+
+/// Why a datagram went nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DropReason {
+    /// No binding of the snapshot fits.
+    Unknown,
+    /// The binding serves nothing, or the route's slot holds an invalid backend.
+    Refused,
+    /// No socket could be made for its flow, or there is no way to a backend.
+    NoSocket,
+    /// The other side takes no more for now.
+    Busy,
+    /// It could not be sent: it is too large, for example.
+    Unsent,
+}
+
+impl DropReason {
+    /// Every reason.
+    pub const ALL: [Self; 5] = [Self::Unknown, Self::Refused, Self::NoSocket, Self::Busy, Self::Unsent];
+
+    /// Its name in metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown_binding",
+            Self::Refused => "refused",
+            Self::NoSocket => "no_socket",
+            Self::Busy => "busy",
+            Self::Unsent => "unsent",
         }
     }
 }

@@ -1,18 +1,19 @@
 //! A snapshot as the workers use it: beside each thing that serves, the cells that count it.
 //!
-//! Owns the way from an accepted socket's local address to what is served there. Immutable once published.
+//! Owns the way from the address that a client asked for to what is served there. Immutable once published.
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Instant;
 
-use gateway_ebpf::abi::{ANY, Address, BindingKey, TCP, mapped};
+use gateway_ebpf::abi::{ANY, Address, BindingKey, mapped};
 use rustc_hash::FxHashMap;
 
-use super::counters::{AcceptCells, Cells, HttpCells, Known, TcpCells};
-use super::totals::{BindingLabel, TcpKey};
-use crate::core::snapshot::{BoundListeners, BoundService, Snapshot, TcpService};
+use super::counters::{AcceptCells, Cells, HttpCells, Known, RelayCells};
+use super::totals::{BindingLabel, RelayKey};
+use crate::core::snapshot::{BoundListeners, BoundService, L4Service, Snapshot};
+use crate::core::transport::Transport;
 
 /// A snapshot with its counters.
 #[derive(Debug, Default)]
@@ -38,8 +39,8 @@ impl Deref for Held {
 pub(super) struct Bound {
     pub(super) listeners: Arc<BoundListeners>,
     pub(super) accepted: Cells<AcceptCells>,
-    /// By backend id, 0 for refused connections; empty unless the service is TCP.
-    pub(super) tcp: FxHashMap<u32, Cells<TcpCells>>,
+    /// By backend id, 0 for what is refused; empty for HTTP.
+    pub(super) relayed: FxHashMap<u32, Cells<RelayCells>>,
 }
 
 impl View {
@@ -58,8 +59,9 @@ impl View {
     }
 
     /// What is served at a local address: the exact address first, then any.
-    pub(super) fn bound(&self, local: SocketAddr) -> Option<&Bound> {
-        let mut key = BindingKey { address: normal(local.ip()), port: local.port(), protocol: TCP, pad: 0 };
+    pub(super) fn bound(&self, transport: Transport, local: SocketAddr) -> Option<&Bound> {
+        let protocol = transport.number();
+        let mut key = BindingKey { address: normal(local.ip()), port: local.port(), protocol, pad: 0 };
         self.bindings.get(&key).or_else(|| {
             key.address = ANY;
             self.bindings.get(&key)
@@ -67,42 +69,49 @@ impl View {
     }
 }
 
-impl Bound {
-    fn new(listeners: Arc<BoundListeners>, known: &mut Known) -> Self {
-        let binding = label(&listeners);
-        let tcp = match &listeners.service {
-            BoundService::Tcp(service) => tcp_cells(service, &binding, known),
-            BoundService::Http(_) | BoundService::Reject => FxHashMap::default(),
-        };
-        Self { accepted: known.accepted.cells(&binding), tcp, listeners }
+impl View {
+    /// Whether there is such a binding, whatever it serves.
+    pub(super) fn binds(&self, key: &BindingKey) -> bool {
+        self.bindings.contains_key(key)
     }
 }
 
-fn tcp_cells(
-    service: &TcpService,
+impl Bound {
+    fn new(listeners: Arc<BoundListeners>, known: &mut Known) -> Self {
+        let binding = label(&listeners);
+        let relayed = match &listeners.service {
+            BoundService::L4(service) => relay_cells(service, &binding, known),
+            BoundService::Http(_) | BoundService::Reject => FxHashMap::default(),
+        };
+        Self { accepted: known.accepted.cells(&binding), relayed, listeners }
+    }
+}
+
+fn relay_cells(
+    service: &L4Service,
     binding: &BindingLabel,
     known: &mut Known,
-) -> FxHashMap<u32, Cells<TcpCells>> {
-    let key = |backend: Arc<str>, endpoint| TcpKey {
+) -> FxHashMap<u32, Cells<RelayCells>> {
+    let key = |backend: Arc<str>, endpoint| RelayKey {
         binding: binding.clone(),
         route: service.route.clone(),
         backend,
         endpoint,
     };
-    let refused = (0, known.tcp.cells(&key("".into(), None)));
+    let refused = (0, known.relayed.cells(&key("".into(), None)));
     let backends =
-        service.backends.iter().map(|(id, b)| (*id, known.tcp.cells(&key(b.name.clone(), Some(b.at)))));
+        service.backends.iter().map(|(id, b)| (*id, known.relayed.cells(&key(b.name.clone(), Some(b.at)))));
     backends.chain([refused]).collect()
 }
 
 fn label(listeners: &BoundListeners) -> BindingLabel {
-    let BindingKey { address, port, .. } = listeners.key;
+    let BindingKey { address, port, protocol, .. } = listeners.key;
     let at = if address == ANY {
         format!("*:{port}")
     } else {
         SocketAddr::new(IpAddr::from(address).to_canonical(), port).to_string()
     };
-    BindingLabel { listener: listeners.label.clone(), at: at.into() }
+    BindingLabel { transport: Transport::of(protocol), listener: listeners.label.clone(), at: at.into() }
 }
 
 /// An address as the maps hold it; IPv4 seen through an IPv6 socket is IPv4.
@@ -119,7 +128,7 @@ mod tests {
     use crate::proxy::counters::Registry;
 
     fn listeners(address: Address, port: u16, label: &str) -> (BindingKey, Arc<BoundListeners>) {
-        let key = BindingKey { address, port, protocol: TCP, pad: 0 };
+        let key = BindingKey { address, port, protocol: Transport::Tcp.number(), pad: 0 };
         (key, Arc::new(BoundListeners { id: 0, key, label: label.into(), service: BoundService::Reject }))
     }
 
@@ -145,8 +154,9 @@ mod tests {
             ("[2001:db8::1]:81", Some("six")),
             ("10.0.0.1:81", None),
         ] {
-            let found = view.bound(local.parse().unwrap()).map(|b| &*b.listeners.label);
+            let found = view.bound(Transport::Tcp, local.parse().unwrap()).map(|b| &*b.listeners.label);
             assert_eq!(found, want, "{local}");
+            assert!(view.bound(Transport::Udp, local.parse().unwrap()).is_none(), "{local}");
         }
         let labels: Vec<_> = registry.read().accepted.into_iter().map(|(l, _)| l.at.to_string()).collect();
         assert_eq!(labels, ["*:80", "10.0.0.1:80", "[2001:db8::1]:81"]);

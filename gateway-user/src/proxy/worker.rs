@@ -4,7 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,11 +19,13 @@ use super::connection::{Connection, Watched};
 use super::counters::{Registry, WorkerCells};
 use super::log::Log;
 use super::totals::CloseReason;
+use super::udp::{self, Ends, Flows};
 use super::upstream::Pool;
 use super::view::{Bound, Held, View};
 use super::{Config, Question, http, relay};
 use crate::core::load::{Loads, WorkerLoad};
 use crate::core::snapshot::BoundService;
+use crate::core::transport::Transport;
 
 /// What all workers share; nothing in it is written by two of them.
 pub(super) struct Shared {
@@ -51,6 +53,7 @@ pub(super) struct Ticks {
     pub(super) keep_alive: u64,
     pub(super) body: u64,
     pub(super) tcp: u64,
+    pub(super) udp: u64,
     upstream: u64,
 }
 
@@ -63,13 +66,14 @@ impl Ticks {
             config.body_idle,
             config.tcp_idle,
             config.upstream_keep_alive,
+            config.udp_idle,
         ];
         let shortest = limits.into_iter().min().unwrap_or_default();
         let tick = (shortest / 8).clamp(Duration::from_millis(10), Duration::from_secs(1));
         let ticks =
             |d: Duration| u64::try_from(d.as_nanos().div_ceil(tick.as_nanos())).unwrap_or(u64::MAX / 2) + 1;
-        let [header, keep_alive, body, tcp, upstream] = limits.map(ticks);
-        (tick, Self { header, keep_alive, body, tcp, upstream })
+        let [header, keep_alive, body, tcp, upstream, udp] = limits.map(ticks);
+        (tick, Self { header, keep_alive, body, tcp, udp, upstream })
     }
 }
 
@@ -82,7 +86,10 @@ pub(super) struct Worker {
     view: RefCell<Rc<Held>>,
     now: Cell<u64>,
     draining: Cell<bool>,
+    /// The tick since when UDP flows have to end.
+    flows_drain: Cell<Option<u64>>,
     connections: RefCell<FxHashMap<u64, Rc<Watched>>>,
+    pub(super) flows: RefCell<Flows>,
     last: Cell<u64>,
     /// Told when a connection ends while somebody waits for that.
     ended: Notify,
@@ -149,15 +156,38 @@ impl Worker {
         self.load().open.store(self.cells().open.get(), Ordering::Relaxed);
     }
 
+    /// Ends the UDP flows that wait for no answer; the others get a moment.
+    fn drain_flows(&self, tick: Duration) {
+        self.flows_drain.set(Some(self.tick()));
+        udp::sweep(self, self.flows_drain.get(), tick);
+    }
+
+    /// A UDP flow has gone.
+    pub(super) fn forget(&self, ends: &Ends, id: u64) {
+        self.flows.borrow_mut().forget(ends, id);
+        self.ended.notify_waiters();
+    }
+
     fn open(&self) -> usize {
         self.connections.borrow().len()
     }
+
+    /// Connections and flows.
+    fn left(&self) -> usize {
+        self.open() + self.flows.borrow().len()
+    }
+}
+
+/// The sockets by which a worker is reached, one of each kind for a family.
+pub(super) struct Sockets {
+    pub(super) listeners: Vec<TcpListener>,
+    pub(super) datagrams: Vec<UdpSocket>,
 }
 
 /// Runs a worker until it is drained or cut; returns how many connections were cut.
 pub(super) fn run(
     id: usize,
-    listeners: Vec<TcpListener>,
+    sockets: Sockets,
     shared: Arc<Shared>,
     phases: watch::Receiver<Phase>,
     questions: mpsc::Receiver<Question>,
@@ -167,7 +197,7 @@ pub(super) fn run(
         .enable_io()
         .enable_time()
         .build_local(tokio::runtime::LocalOptions::default())?;
-    let cut = runtime.block_on(serve(id, listeners, shared, phases, questions))?;
+    let cut = runtime.block_on(serve(id, sockets, shared, phases, questions))?;
     // Tasks that are left are dropped with the runtime: each counts its connection as cut.
     drop(runtime);
     // Nobody to tell if whoever started the workers has gone.
@@ -177,7 +207,7 @@ pub(super) fn run(
 
 async fn serve(
     id: usize,
-    listeners: Vec<TcpListener>,
+    sockets: Sockets,
     shared: Arc<Shared>,
     mut phases: watch::Receiver<Phase>,
     questions: mpsc::Receiver<Question>,
@@ -192,15 +222,20 @@ async fn serve(
         view,
         now: Cell::new(0),
         draining: Cell::new(false),
+        flows_drain: Cell::new(None),
         connections: RefCell::default(),
+        flows: RefCell::default(),
         last: Cell::new(0),
         ended: Notify::new(),
     });
     worker.publish_load();
     let mut accepting = Vec::new();
-    for listener in listeners {
+    for listener in sockets.listeners {
         let listener = tokio::net::TcpListener::from_std(listener)?;
         accepting.push(tokio::task::spawn_local(accept(worker.clone(), listener, phases.clone())));
+    }
+    for socket in sockets.datagrams {
+        accepting.push(tokio::task::spawn_local(udp::serve(worker.clone(), socket, phases.clone())));
     }
     let answering = tokio::task::spawn_local(tell(worker.clone(), questions));
     let sweeping = tokio::task::spawn_local(sweep(worker.clone(), tick));
@@ -213,10 +248,11 @@ async fn serve(
     for connection in all {
         connection.drain();
     }
+    worker.drain_flows(tick);
     let left = async {
         loop {
             let ended = worker.ended.notified();
-            if worker.open() == 0 {
+            if worker.left() == 0 {
                 break;
             }
             ended.await;
@@ -229,7 +265,7 @@ async fn serve(
     }
     sweeping.abort();
     answering.abort();
-    Ok(worker.open() as u64)
+    Ok(worker.left() as u64)
 }
 
 async fn sweep(worker: Rc<Worker>, tick: Duration) {
@@ -245,6 +281,7 @@ async fn sweep(worker: Rc<Worker>, tick: Duration) {
             watched.sweep(now);
         }
         worker.pool.sweep(now);
+        udp::sweep(&worker, worker.flows_drain.get(), tick);
         (last, before) = (worker.load().settle(before), last);
         // An idle worker lets go of a snapshot that was replaced.
         drop(worker.view());
@@ -293,7 +330,7 @@ fn admit(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
     let Ok(local) = stream.local_addr() else { return };
     let connection = Connection::open(worker.clone(), canonical(peer), canonical(local));
     let view = worker.view();
-    let Some(bound) = view.bound(local) else {
+    let Some(bound) = view.bound(Transport::Tcp, local) else {
         connection.ends(CloseReason::Unknown);
         return reset(stream);
     };
@@ -306,7 +343,7 @@ fn dispatch(bound: &Bound, connection: Connection, stream: TcpStream) {
         BoundService::Http(_) => {
             tokio::task::spawn_local(http::serve(connection, stream));
         }
-        BoundService::Tcp(service) => {
+        BoundService::L4(service) => {
             if let Some(relay) = relay::begin(bound, service, connection, stream) {
                 tokio::task::spawn_local(relay);
             }

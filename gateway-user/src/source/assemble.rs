@@ -10,11 +10,13 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::dialect::attach;
+use super::endpoint::port_name;
 use super::kind::Kind;
 use super::object::{Object, Read};
 use super::translate::Body;
 use super::{Diagnostic, EndpointFlag, Loaded};
 use crate::core::model::{Endpoint, EndpointSlice, Meta, Model, ObjectName, Service, ServicePort};
+use crate::core::transport::Transport;
 
 /// A part of a file and where it begins, or an object of the store.
 #[derive(Debug)]
@@ -195,9 +197,9 @@ fn add(model: &mut Model, object: &Object, generation: i64) {
             }
             model.http_routes.insert(name, route);
         }
-        Body::Tcp(mut route) => {
+        Body::L4(mut route) => {
             with(&mut route.meta);
-            model.tcp_routes.insert(name, route);
+            model.l4_routes.insert((route.transport, name), route);
         }
         Body::Unbuilt(mut route) => {
             with(&mut route.meta);
@@ -244,8 +246,12 @@ fn endpoint(model: &mut Model, flag: &EndpointFlag, made: bool) -> Result<(), Bo
         && made
         && service.ports.iter().all(|have| have.port != port)
     {
-        let name = Arc::from(format!("port-{port}"));
-        service.ports.push(ServicePort { name, port, protocol: "TCP".into(), app_protocol: None });
+        service.ports.extend(Transport::ALL.map(|transport| ServicePort {
+            name: port_name(transport, port).into(),
+            port,
+            protocol: transport.name().into(),
+            app_protocol: None,
+        }));
     }
     let ports: Vec<_> = (service.ports.iter())
         .filter(|port| wanted.is_none_or(|wanted| port.port == wanted))

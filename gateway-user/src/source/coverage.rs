@@ -46,8 +46,9 @@ const fn refused(level: Level, message: &'static str) -> Cover {
 }
 
 const ROUTES: &[Kind] = &[Kind::HttpRoute, Kind::GrpcRoute, Kind::TlsRoute, Kind::TcpRoute, Kind::UdpRoute];
-const UNBUILT: &[Kind] =
-    &[Kind::GrpcRoute, Kind::TlsRoute, Kind::UdpRoute, Kind::BackendTlsPolicy, Kind::ListenerSet];
+/// Those of which rules and backendRefs work.
+const BUILT: &[Kind] = &[Kind::HttpRoute, Kind::TcpRoute, Kind::UdpRoute];
+const UNBUILT: &[Kind] = &[Kind::GrpcRoute, Kind::TlsRoute, Kind::BackendTlsPolicy, Kind::ListenerSet];
 const DEFAULT_GATEWAYS: &str = "default Gateways are not built; name the Gateway in parentRefs";
 
 /// Paths as in the schema, `[]` for a list's items.
@@ -66,7 +67,11 @@ pub(super) const TABLE: &[Row] = &[
     (&[Kind::Gateway], "spec.listeners[].port", Cover::Works),
     (&[Kind::Gateway], "spec.listeners[].protocol", Cover::Works),
     (&[Kind::Gateway], "spec.listeners[].allowedRoutes", Cover::Works),
-    (&[Kind::Gateway], "spec.listeners[].tls", refused(Level::Listener, "TLS is not built; use HTTP or TCP")),
+    (
+        &[Kind::Gateway],
+        "spec.listeners[].tls",
+        refused(Level::Listener, "TLS is not built; use HTTP, TCP or UDP"),
+    ),
     (
         &[Kind::Gateway],
         "spec.tls",
@@ -108,12 +113,12 @@ pub(super) const TABLE: &[Row] = &[
     ),
     (ROUTES, "spec.parentRefs", Cover::Works),
     (
-        &[Kind::HttpRoute, Kind::TcpRoute],
+        BUILT,
         "spec.useDefaultGateways",
         Cover::Refused { level: Level::Route, unless: "None", message: DEFAULT_GATEWAYS },
     ),
     (&[Kind::HttpRoute], "spec.hostnames", Cover::Works),
-    (&[Kind::HttpRoute, Kind::TcpRoute], "spec.rules[].name", Cover::Works),
+    (BUILT, "spec.rules[].name", Cover::Works),
     (&[Kind::HttpRoute], "spec.rules[].matches", Cover::Works),
     (&[Kind::HttpRoute], "spec.rules[].timeouts", Cover::Works),
     (&[Kind::HttpRoute], "spec.rules[].filters", refused(Level::Rule, "filters are not built; remove them")),
@@ -123,12 +128,12 @@ pub(super) const TABLE: &[Row] = &[
         "spec.rules[].sessionPersistence",
         refused(Level::Rule, "session persistence is not built; remove it"),
     ),
-    (&[Kind::HttpRoute, Kind::TcpRoute], "spec.rules[].backendRefs[].group", Cover::Works),
-    (&[Kind::HttpRoute, Kind::TcpRoute], "spec.rules[].backendRefs[].kind", Cover::Works),
-    (&[Kind::HttpRoute, Kind::TcpRoute], "spec.rules[].backendRefs[].name", Cover::Works),
-    (&[Kind::HttpRoute, Kind::TcpRoute], "spec.rules[].backendRefs[].namespace", Cover::Works),
-    (&[Kind::HttpRoute, Kind::TcpRoute], "spec.rules[].backendRefs[].port", Cover::Works),
-    (&[Kind::HttpRoute, Kind::TcpRoute], "spec.rules[].backendRefs[].weight", Cover::Works),
+    (BUILT, "spec.rules[].backendRefs[].group", Cover::Works),
+    (BUILT, "spec.rules[].backendRefs[].kind", Cover::Works),
+    (BUILT, "spec.rules[].backendRefs[].name", Cover::Works),
+    (BUILT, "spec.rules[].backendRefs[].namespace", Cover::Works),
+    (BUILT, "spec.rules[].backendRefs[].port", Cover::Works),
+    (BUILT, "spec.rules[].backendRefs[].weight", Cover::Works),
     (
         &[Kind::HttpRoute],
         "spec.rules[].backendRefs[].filters",

@@ -2,12 +2,14 @@
 //!
 //! Owns the flag's form. Must not know how it becomes a Service and an EndpointSlice.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
 use super::Diagnostic;
 use crate::core::model::ObjectName;
+use crate::core::transport::Transport;
 
 /// An endpoint for a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +35,8 @@ pub struct EndpointFlagError {
 impl EndpointFlag {
     /// The Service has these ports and not the one that the flag asks for.
     pub(super) fn no_such_port(&self, ports: impl Iterator<Item = u16>) -> Diagnostic {
-        let known: Vec<_> = ports.map(|port| port.to_string()).collect();
+        let known: BTreeSet<u16> = ports.collect();
+        let known: Vec<_> = known.iter().map(u16::to_string).collect();
         Diagnostic {
             file: "--endpoint".to_owned(),
             object: format!("Service {}", self.service),
@@ -87,6 +90,14 @@ impl fmt::Display for EndpointFlag {
             write!(f, ":{port}")?;
         }
         write!(f, "={}", self.address)
+    }
+}
+
+/// The name of a port of a Service that is made by a flag, which has each of them for TCP and for UDP.
+pub(super) fn port_name(transport: Transport, port: u16) -> String {
+    match transport {
+        Transport::Tcp => format!("port-{port}"),
+        Transport::Udp => format!("port-{port}-udp"),
     }
 }
 

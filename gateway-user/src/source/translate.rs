@@ -15,9 +15,10 @@ use super::kind::Kind;
 use super::node::Node;
 use crate::core::model::{
     AllowedRoutes, BackendTlsPolicy, EndpointSlice, FromNamespaces, Gateway, GatewayAddress, GatewayClass,
-    GroupKind, HttpRoute, LabelSelector, Listener, Meta, Operator, PolicyTarget, Protocol, ReferenceGrant,
-    Refusal, Requirement, Service, TcpRoute, UnbuiltObject, UnbuiltRoute,
+    GroupKind, HttpRoute, L4Route, LabelSelector, Listener, Meta, Operator, PolicyTarget, Protocol,
+    ReferenceGrant, Refusal, Requirement, Service, UnbuiltObject, UnbuiltRoute,
 };
+use crate::core::transport::Transport;
 
 /// What an object is, of the kinds that the model knows.
 #[derive(Clone, Debug)]
@@ -25,7 +26,7 @@ pub(super) enum Body {
     Class(GatewayClass),
     Gateway(Gateway),
     Http(Arc<HttpRoute>),
-    Tcp(TcpRoute),
+    L4(L4Route),
     Unbuilt(UnbuiltRoute),
     ListenerSet(UnbuiltObject),
     BackendTls(BackendTlsPolicy),
@@ -56,8 +57,9 @@ pub(super) fn body(
         }),
         Kind::Gateway => Body::Gateway(gateway(root, meta, &mut refusals, findings)),
         Kind::HttpRoute => Body::Http(route::http(root, meta, &mut refusals).into()),
-        Kind::TcpRoute => Body::Tcp(route::tcp(root, meta, &mut refusals)),
-        Kind::GrpcRoute | Kind::TlsRoute | Kind::UdpRoute => {
+        Kind::TcpRoute => Body::L4(route::l4(Transport::Tcp, root, meta, &mut refusals)),
+        Kind::UdpRoute => Body::L4(route::l4(Transport::Udp, root, meta, &mut refusals)),
+        Kind::GrpcRoute | Kind::TlsRoute => {
             Body::Unbuilt(UnbuiltRoute { meta, parents: route::parents(root) })
         }
         Kind::ListenerSet => Body::ListenerSet(UnbuiltObject { meta }),

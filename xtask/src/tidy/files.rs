@@ -16,6 +16,7 @@ const UNSAFE: &[&str] = &[
     "gateway-ebpf/src/main.rs",
     "gateway-ebpf/src/maps.rs",
     "gateway-ebpf/src/sk_lookup.rs",
+    "gateway-ebpf/src/forward/",
     // bpf(2) calls that aya lacks, and mapped arrays.
     "gateway-user/src/dataplane/sys.rs",
     "gateway-user/src/dataplane/sys/",

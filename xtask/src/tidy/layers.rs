@@ -111,7 +111,8 @@ pub(super) fn crates(tree: &Tree) -> Vec<Problem> {
     }
     // The contract is what both sides share: it stands on nothing.
     for (file, source) in tree.sources.iter().filter(|(file, _)| file.starts_with("gateway-ebpf/src/")) {
-        let program = ["main.rs", "maps.rs", "sk_lookup.rs"].iter().any(|f| file.ends_with(f));
+        let program = file.starts_with("gateway-ebpf/src/forward/")
+            || ["main.rs", "maps.rs", "shared.rs", "sk_lookup.rs"].iter().any(|f| file.ends_with(f));
         for path in paths::paths(&source.tokens) {
             let name = path.names[0].as_str();
             let test = path.inside.iter().any(|m| m == "tests") || file.ends_with("tests.rs");

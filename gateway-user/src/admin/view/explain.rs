@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::core::transport::Transport;
+
 /// What is to be explained.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "protocol", rename_all = "camelCase")]
@@ -26,13 +28,30 @@ pub enum QuestionView {
         from: Option<IpAddr>,
     },
     /// A TCP connection.
-    #[serde(rename_all = "camelCase")]
-    Tcp {
-        /// Where the client connects to.
-        to: SocketAddr,
-        /// The client's address and port.
-        from: SocketAddr,
-    },
+    Tcp(EndsView),
+    /// A UDP flow.
+    Udp(EndsView),
+}
+
+/// The two ends of a connection or flow.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EndsView {
+    /// Where the client connects or sends to.
+    pub to: SocketAddr,
+    /// The client's address and port.
+    pub from: SocketAddr,
+}
+
+impl QuestionView {
+    /// What it is carried by.
+    #[must_use]
+    pub const fn transport(&self) -> Transport {
+        match self {
+            Self::Http { .. } | Self::Tcp(_) => Transport::Tcp,
+            Self::Udp(_) => Transport::Udp,
+        }
+    }
 }
 
 /// A header's field, or a query parameter.
@@ -63,7 +82,8 @@ pub struct ExplainView {
 pub struct AnswerView {
     /// Whether an endpoint gets it.
     pub served: bool,
-    /// The status that the gateway itself answers with; missing: an endpoint answers, or the connection is reset.
+    /// The status that the gateway itself answers with; missing: an endpoint answers, or the connection is reset
+    /// or the datagram dropped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
     /// Why it is not served; empty if it is.
@@ -92,7 +112,7 @@ pub struct AnswerView {
     pub matched: Option<MatchView>,
     /// Backends, in the order of the spec.
     pub backends: Vec<BackendView>,
-    /// Endpoints in the order in which they are tried, where that is known beforehand (TCP).
+    /// Endpoints in the order in which they are tried, where that is known beforehand (TCP, UDP).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub order: Vec<SocketAddr>,
     /// The endpoint that gets it, where that is known beforehand.
@@ -212,9 +232,10 @@ pub struct BackendView {
     /// Its weight; missing: not known from here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<u32>,
-    /// Percent of the requests or connections that go to it.
+    /// Percent of the requests, connections or flows that go to it.
     pub share: f64,
-    /// The status that is answered instead of it; missing: it answers, or its connections are reset.
+    /// The status that is answered instead of it; missing: it answers, or its connections are reset or its
+    /// datagrams dropped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
     /// Why nothing gets to it; empty: it does.
@@ -277,7 +298,7 @@ pub struct RoutesView {
     pub notes: Vec<String>,
 }
 
-/// A match that is served, or a TCP listener.
+/// A match that is served, or a TCP or UDP listener.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ServedView {
@@ -285,14 +306,16 @@ pub struct ServedView {
     pub address: String,
     /// The binding's port.
     pub port: u16,
+    /// The binding's protocol, `TCP` or `UDP`.
+    pub protocol: String,
     /// The listener.
     pub listener: ListenerRefView,
-    /// The route; missing: none, connections are reset.
+    /// The route; missing: none, connections are reset and datagrams dropped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route: Option<ObjectRefView>,
     /// The rule: its name, or its position.
     pub rule: String,
-    /// The match; missing for TCP.
+    /// The match; missing for TCP and UDP.
     #[serde(default, rename = "match", skip_serializing_if = "Option::is_none")]
     pub matched: Option<MatchView>,
     /// The status that is answered whichever backend is chosen; missing: backends answer.

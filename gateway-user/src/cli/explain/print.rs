@@ -6,11 +6,12 @@ use anyhow::Result;
 use comfy_table::{Cell, Color};
 
 use crate::admin::view::{
-    AnswerView, BackendView, CandidateView, EndpointView, ExplainView, KernelView, ListenerRefView,
+    AnswerView, BackendView, CandidateView, EndpointView, EndsView, ExplainView, KernelView, ListenerRefView,
     MatchView, QuestionView,
 };
 use crate::cli::Env;
 use crate::cli::output::table;
+use crate::core::transport::Transport;
 
 /// Candidates that are shown unless all are asked for.
 const SHOWN: usize = 20;
@@ -21,11 +22,12 @@ pub(super) fn view(env: &mut Env<'_>, question: &QuestionView, view: &ExplainVie
             let host = headers.iter().find(|h| h.name.eq_ignore_ascii_case("host"));
             format!("{method} {target} for {}", host.map_or("no host", |h| &*h.value))
         }
-        QuestionView::Tcp { to, from } => format!("connection from {from} to {to}"),
+        QuestionView::Tcp(EndsView { to, from }) => format!("connection from {from} to {to}"),
+        QuestionView::Udp(EndsView { to, from }) => format!("datagrams from {from} to {to}"),
     };
     for answer in &view.answers {
         writeln!(env.stdout, "{what}: {}\n", verdict(answer))?;
-        facts(env, answer)?;
+        facts(env, question, answer)?;
         backends(env, &answer.backends)?;
         if !answer.forwarded.is_empty() {
             writeln!(env.stdout, "the backend gets:")?;
@@ -56,7 +58,7 @@ fn verdict(answer: &AnswerView) -> String {
     format!("not served{status}: {}{remedy}", answer.message)
 }
 
-fn facts(env: &mut Env<'_>, answer: &AnswerView) -> Result<()> {
+fn facts(env: &mut Env<'_>, question: &QuestionView, answer: &AnswerView) -> Result<()> {
     let mut lines: Vec<(&str, String)> = Vec::new();
     if let Some(place) = &answer.binding {
         lines.push((
@@ -64,7 +66,7 @@ fn facts(env: &mut Env<'_>, answer: &AnswerView) -> Result<()> {
             format!("{}:{} ({})", address(&place.address), place.port, place.listeners.join(", ")),
         ));
     }
-    lines.extend(answer.kernel.as_ref().map(|k| ("kernel", kernel(k))));
+    lines.extend(answer.kernel.as_ref().map(|k| ("kernel", kernel(k, question.transport()))));
     if let Some(ListenerRefView { name, hostname }) = &answer.listener {
         let hostname = if hostname.is_empty() { String::new() } else { format!(" (hostname {hostname})") };
         lines.push(("listener", format!("{name}{hostname}")));
@@ -87,10 +89,13 @@ fn facts(env: &mut Env<'_>, answer: &AnswerView) -> Result<()> {
     Ok(())
 }
 
-fn kernel(kernel: &KernelView) -> String {
+fn kernel(kernel: &KernelView, transport: Transport) -> String {
     let KernelView { action, verdict, worker, workers } = kernel;
     match (worker, verdict, workers) {
-        (Some(worker), _, _) => format!("{action}: to worker {worker}, as their loads are now"),
+        (Some(worker), _, _) => match transport {
+            Transport::Tcp => format!("{action}: to worker {worker}, as their loads are now"),
+            Transport::Udp => format!("{action}: to worker {worker}"),
+        },
         (None, Some(verdict), _) => format!("{action}: {verdict}"),
         (None, None, Some(1)) => format!("{action}: to worker 0"),
         (None, None, Some(workers)) if action != "Reject" => format!("{action}: to one of {workers} workers"),

@@ -235,8 +235,9 @@ fn selects(selector: &LabelSelector, model: &Model, namespace: &Arc<str>) -> boo
 }
 
 fn hostnames_meet(work: &ListenerWork<'_>, route: &[Arc<str>]) -> bool {
-    // TCP has no hostnames: a listener's is ignored.
-    let hostname = work.listener.hostname.as_ref().filter(|_| work.listener.protocol != Protocol::Tcp);
+    // TCP and UDP have no hostnames: a listener's is ignored.
+    let without = matches!(work.listener.protocol, Protocol::Tcp | Protocol::Udp);
+    let hostname = work.listener.hostname.as_ref().filter(|_| !without);
     match hostname {
         Some(own) if !route.is_empty() => route.iter().any(|name| intersect(own, name)),
         _ => true,

@@ -16,6 +16,7 @@ use crate::core::model::{
 };
 use crate::core::route::Target;
 use crate::core::status::ExternalName;
+use crate::core::transport::Transport;
 
 /// A backendRef, resolved.
 #[derive(Clone)]
@@ -27,6 +28,24 @@ pub(super) struct Resolved {
     pub(super) problem: Option<Problem>,
 }
 
+/// What a backend must speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Spoken {
+    /// HTTP/1.1 in clear.
+    Http,
+    /// Whatever the client does.
+    Any(Transport),
+}
+
+impl Spoken {
+    fn transport(self) -> Transport {
+        match self {
+            Self::Http => Transport::Tcp,
+            Self::Any(transport) => transport,
+        }
+    }
+}
+
 /// Resolves backendRefs, each Service's port once.
 pub(super) struct Resolver<'m> {
     model: &'m Model,
@@ -36,7 +55,7 @@ pub(super) struct Resolver<'m> {
     slices: FxHashMap<(&'m str, &'m str), Vec<&'m EndpointSlice>>,
     grants: FxHashMap<&'m str, Vec<&'m ReferenceGrant>>,
     tls: FxHashMap<(&'m str, &'m str), Vec<&'m BackendTlsPolicy>>,
-    known: FxHashMap<(&'m str, &'m str, Option<u16>, bool), Resolved>,
+    known: FxHashMap<(&'m str, &'m str, Option<u16>, Spoken), Resolved>,
 }
 
 const SERVICE: &str = "Service";
@@ -61,14 +80,13 @@ impl<'m> Resolver<'m> {
         Self { model, guard, external: BTreeMap::new(), slices, grants, tls, known: FxHashMap::default() }
     }
 
-    /// Resolves a reference of a route of this kind and namespace. `http` says that the backend must speak HTTP/1.1
-    /// in clear.
+    /// Resolves a reference of a route of this kind and namespace.
     pub(super) fn resolve(
         &mut self,
         backend: &'m BackendRef,
         kind: &'static str,
         from: &'m str,
-        http: bool,
+        spoken: Spoken,
     ) -> Resolved {
         let namespace = backend.namespace.as_deref().unwrap_or(from);
         if !backend.kind.group.is_empty() || backend.kind.kind != SERVICE {
@@ -83,11 +101,11 @@ impl<'m> Resolver<'m> {
             );
             return invalid(namespace, backend, problem("RefNotPermitted", message));
         }
-        let key = (namespace, &*backend.name, backend.port, http);
+        let key = (namespace, &*backend.name, backend.port, spoken);
         if let Some(known) = self.known.get(&key) {
             return known.clone();
         }
-        let resolved = match self.service(namespace, backend, http) {
+        let resolved = match self.service(namespace, backend, spoken) {
             Ok(target) => Resolved { name: label(namespace, backend), target, problem: None },
             Err(problem) => invalid(namespace, backend, problem),
         };
@@ -110,8 +128,9 @@ impl<'m> Resolver<'m> {
         &mut self,
         namespace: &'m str,
         backend: &'m BackendRef,
-        http: bool,
+        spoken: Spoken,
     ) -> Result<Target, Problem> {
+        let protocol = spoken.transport().name();
         let name = ObjectName {
             namespace: backend.namespace.clone().unwrap_or_else(|| namespace.into()),
             name: backend.name.clone(),
@@ -124,13 +143,15 @@ impl<'m> Resolver<'m> {
         let port = match (&service.external_name, backend.port) {
             // Its ports need not be listed: the name has whatever ports it has.
             (Some(_), Some(number)) if service.ports.iter().all(|p| p.port != number) => {
-                external =
-                    ServicePort { name: "".into(), port: number, protocol: "TCP".into(), app_protocol: None };
+                let protocol = protocol.into();
+                external = ServicePort { name: "".into(), port: number, protocol, app_protocol: None };
                 &external
             }
-            _ => port_of(service, &name, backend.port)?,
+            _ => port_of(service, &name, backend.port, protocol)?,
         };
-        if http && let Some(spoken) = port.app_protocol.as_deref().filter(|p| !speaks_http(p)) {
+        if spoken == Spoken::Http
+            && let Some(spoken) = port.app_protocol.as_deref().filter(|p| !speaks_http(p))
+        {
             let message = format!(
                 "Service {name}, port {}: appProtocol \"{spoken}\" is not supported (use \"http\", or leave it out)",
                 port.port
@@ -192,8 +213,10 @@ impl<'m> Resolver<'m> {
         let slices = self.slices.get(&(namespace, service));
         let all = || {
             slices.into_iter().flatten().flat_map(|slice| {
-                let number =
-                    slice.ports.iter().find(|(name, _, protocol)| *name == port.name && &**protocol == "TCP");
+                let number = slice
+                    .ports
+                    .iter()
+                    .find(|(name, _, protocol)| *name == port.name && *protocol == port.protocol);
                 let number = number.and_then(|(_, number, _)| *number);
                 slice.endpoints.iter().filter_map(move |endpoint| Some((endpoint, number?)))
             })
@@ -215,20 +238,21 @@ fn port_of<'s>(
     service: &'s Service,
     name: &ObjectName,
     port: Option<u16>,
+    protocol: &str,
 ) -> Result<&'s ServicePort, Problem> {
     let Some(number) = port else {
         return Err(problem("BackendNotFound", format!("Service {name}: no port is named (add port)")));
     };
     let mut ports = service.ports.iter().filter(|p| p.port == number).peekable();
     let other = ports.peek().copied();
-    if let Some(found) = ports.find(|p| &*p.protocol == "TCP") {
+    if let Some(found) = ports.find(|p| &*p.protocol == protocol) {
         return Ok(found);
     }
     Err(match other {
         Some(other) => problem(
             "UnsupportedProtocol",
             format!(
-                "Service {name}, port {number}: its protocol is {}, not TCP (use a TCP port)",
+                "Service {name}, port {number}: its protocol is {}, not {protocol} (use a {protocol} port)",
                 other.protocol
             ),
         ),

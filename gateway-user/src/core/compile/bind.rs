@@ -12,13 +12,14 @@ use rustc_hash::FxHashMap;
 use super::gateways::{Gateways, ListenerId};
 use super::http::{Tables, no_route, push};
 use super::ids::assign;
+use super::l4::{RouteKey, Services};
 use super::room::{self, Room};
-use super::tcp::Services;
 use crate::core::model::{ObjectName, Protocol};
 use crate::core::route::HttpTable;
 use crate::core::snapshot::{
-    BindingImage, BoundListeners, BoundService, Ids, MapImage, SeriesKey, TcpBackend, TcpService,
+    BindingImage, BoundListeners, BoundService, Ids, L4Backend, L4Service, MapImage, SeriesKey,
 };
+use crate::core::transport::Transport;
 
 /// What the kernel and the workers get.
 pub(super) struct Bound {
@@ -30,8 +31,8 @@ pub(super) struct Bound {
     pub(super) left_out: BTreeMap<ListenerId, String>,
 }
 
-/// A TCPRoute's service: its id, its slots and what they name.
-type Made<'m> = BTreeMap<&'m ObjectName, (u32, Arc<[u32]>, BTreeMap<u32, TcpBackend>)>;
+/// A route's service: its id, its slots and what they name.
+type Made<'m> = BTreeMap<RouteKey<'m>, (u32, Arc<[u32]>, BTreeMap<u32, L4Backend>)>;
 
 /// Puts the bindings together.
 pub(super) fn bind(
@@ -95,16 +96,17 @@ pub(super) fn bind(
             (BoundService::Http(table.clone()), Action::Steer, None)
         } else {
             let route = listeners.first().and_then(|id| services.by_listener.get(id));
-            match route.and_then(|route| Some((route, made.get(*route)?))) {
+            match route.and_then(|route| Some((route, made.get(route)?))) {
                 Some((route, (service, slots, backends))) => {
-                    let tcp = TcpService {
+                    let l4 = L4Service {
+                        transport: route.0,
                         id: *service,
-                        route: route.to_string().into(),
+                        route: route.1.to_string().into(),
                         listener: label.clone(),
                         slots: slots.clone(),
                         backends: backends.clone(),
                     };
-                    (BoundService::Tcp(Arc::new(tcp)), Action::Forward, Some(*service))
+                    (BoundService::L4(Arc::new(l4)), Action::Forward, Some(*service))
                 }
                 None => (BoundService::Reject, Action::Reject, None),
             }
@@ -126,11 +128,11 @@ fn services_of<'m>(
     previous: &Ids,
     ids: &mut Ids,
 ) -> (Made<'m>, MapImage) {
-    let rule = |route: &ObjectName| (route.clone(), 0);
-    let fitting = || services.by_route.iter().filter(|(route, _)| !room.left_out.contains_key(*route));
+    let rule = |route: &RouteKey<'_>| (route.0, route.1.clone(), 0);
+    let fitting = || services.by_route.iter().filter(|(route, _)| !room.left_out.contains_key(route));
     let wanted: BTreeSet<_> = fitting().map(|(route, _)| rule(route)).collect();
     // What a restarted agent found in the kernel has no names: there a service is known by the bindings it serves.
-    let mut found: BTreeMap<(ObjectName, usize), u32> = BTreeMap::new();
+    let mut found: BTreeMap<(Transport, ObjectName, usize), u32> = BTreeMap::new();
     for (key, listeners) in places {
         let route = listeners.first().and_then(|id| services.by_listener.get(id));
         if let (Some(route), Some(id)) = (route, previous.bound.get(key)) {
@@ -160,7 +162,7 @@ fn services_of<'m>(
         let Some(&id) = ids.services.get(&rule(route)) else { continue };
         let (slots, backends) = service.slots(&ids.backends, room.smallest);
         image.services.insert(id, slots.clone());
-        made.insert(route, (id, slots, backends));
+        made.insert(*route, (id, slots, backends));
     }
     (made, image)
 }

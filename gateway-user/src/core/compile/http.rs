@@ -7,7 +7,7 @@ use std::sync::Arc;
 use http::HeaderName;
 use rustc_hash::FxHashMap;
 
-use super::backends::{Resolved, Resolver};
+use super::backends::{Resolved, Resolver, Spoken};
 use super::condition::Problem;
 use super::gateways::{Gateways, ListenerId, refusals};
 use super::listeners::HTTP_ROUTE;
@@ -159,7 +159,7 @@ impl<'b> Tables<'b> {
                 problems.push(refusals(&backend.refusals));
             }
             let from = &*route.meta.name.namespace;
-            let resolved = resolver.resolve(backend, HTTP_ROUTE, from, true);
+            let resolved = resolver.resolve(backend, HTTP_ROUTE, from, Spoken::Http);
             if let Some(problem) = &resolved.problem {
                 outcome.backends.push((format!("spec.rules[{at}].backendRefs[{b}]"), problem.clone()));
             }

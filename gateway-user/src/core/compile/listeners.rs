@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use gateway_ebpf::abi::{Address, BindingKey, TCP};
+use gateway_ebpf::abi::{Address, BindingKey};
 use rustc_hash::FxHashMap;
 
 use super::condition::{Problem, problem};
@@ -14,18 +14,23 @@ use super::gateways::{GatewayWork, ListenerId, ListenerWork, Place, owns, refusa
 use crate::core::host::{Host, Listening};
 use crate::core::model::{GATEWAY_GROUP, Gateway, Listener, Protocol};
 use crate::core::snapshot::Ids;
+use crate::core::transport::Transport;
 
 /// Kind of a route.
 pub(crate) const HTTP_ROUTE: &str = "HTTPRoute";
-/// Kind of a route.
-pub(crate) const TCP_ROUTE: &str = "TCPRoute";
 
 fn supported(protocol: &Protocol) -> &'static [&'static str] {
     match protocol {
         Protocol::Http => &[HTTP_ROUTE],
-        Protocol::Tcp => &[TCP_ROUTE],
-        Protocol::Https | Protocol::Tls | Protocol::Udp | Protocol::Other(_) => &[],
+        Protocol::Tcp => const { &[Transport::Tcp.route()] },
+        Protocol::Udp => const { &[Transport::Udp.route()] },
+        Protocol::Https | Protocol::Tls | Protocol::Other(_) => &[],
     }
+}
+
+/// What a listener's protocol is carried by.
+pub(crate) fn transport(listener: &Listener) -> Transport {
+    if listener.protocol == Protocol::Udp { Transport::Udp } else { Transport::Tcp }
 }
 
 fn name_of(protocol: &Protocol) -> &str {
@@ -64,7 +69,7 @@ pub(super) fn begin<'m>(gateway: &Gateway, listener: &'m Listener) -> ListenerWo
         problem("InvalidRouteKinds", message)
     });
     let refused = if all.is_empty() {
-        let message = format!("protocol {protocol} is not supported (use HTTP or TCP)");
+        let message = format!("protocol {protocol} is not supported (use HTTP, TCP or UDP)");
         Some(problem("UnsupportedProtocol", message))
     } else if !listener.refusals.is_empty() {
         Some(problem("UnsupportedValue", refusals(&listener.refusals)))
@@ -80,7 +85,7 @@ pub(super) fn begin<'m>(gateway: &Gateway, listener: &'m Listener) -> ListenerWo
 
 /// Decides on conflicts and ports, and where each listener is served. The Gateways come oldest first.
 pub(super) fn decide(gateways: &mut [GatewayWork<'_>], host: &Host, previous: &Ids, notes: &mut Vec<String>) {
-    let mut claims: BTreeMap<(Address, u16), Claims<'_>> = BTreeMap::new();
+    let mut claims: BTreeMap<BindingKey, Claims<'_>> = BTreeMap::new();
     for at in 0..gateways.len() {
         inside(&mut gateways[at]);
         if gateways[at].refused.is_some() {
@@ -94,13 +99,17 @@ pub(super) fn decide(gateways: &mut [GatewayWork<'_>], host: &Host, previous: &I
             if work.refused.is_some() || work.conflict.is_some() {
                 continue;
             }
-            let port = work.listener.port;
             for &address in &addresses {
-                claims.entry((address, port)).or_default().add(work.listener, (at, position));
-                work.keys.push(BindingKey { address, port, protocol: TCP, pad: 0 });
+                let key = key(work.listener, address);
+                claims.entry(key).or_default().add(work.listener, (at, position));
+                work.keys.push(key);
             }
         }
     }
+}
+
+fn key(listener: &Listener, address: Address) -> BindingKey {
+    BindingKey { address, port: listener.port, protocol: transport(listener).number(), pad: 0 }
 }
 
 /// Why two listeners on one port cannot be told apart: the reason of the condition.
@@ -157,14 +166,12 @@ fn ports(gateway: &mut GatewayWork<'_>, host: &Host, previous: &Ids, notes: &mut
             continue;
         }
         let port = work.listener.port;
-        let Some(other) = taken(host, &gateway.place, port) else { continue };
+        let Some(other) = taken(host, &gateway.place, work.listener) else { continue };
         let process = if other.process.is_empty() { "another process" } else { &other.process };
-        let ours = |&address: &Address| {
-            previous.bindings.contains_key(&BindingKey { address, port, protocol: TCP, pad: 0 })
-        };
+        let ours = |&address: &Address| previous.bindings.contains_key(&key(work.listener, address));
         if addresses.iter().all(ours) {
             notes.push(format!(
-                "Gateway {}: listener \"{}\": {process} came later to listen on {} and gets no connections there (stop it)",
+                "Gateway {}: listener \"{}\": {process} came later to listen on {} and gets nothing there (stop it)",
                 gateway.gateway.meta.name, work.listener.name, other.at
             ));
             continue;
@@ -181,8 +188,9 @@ fn ports(gateway: &mut GatewayWork<'_>, host: &Host, previous: &Ids, notes: &mut
 
 /// The process that has a port where the Gateway would listen. On an address that the host does not own, the agent's
 /// own binding is the only way in, so that nothing is taken from anybody.
-fn taken<'h>(host: &'h Host, place: &Place, port: u16) -> Option<&'h Listening> {
-    host.listening.iter().filter(|l| l.at.port() == port).find(|l| {
+fn taken<'h>(host: &'h Host, place: &Place, listener: &Listener) -> Option<&'h Listening> {
+    let (port, transport) = (listener.port, transport(listener));
+    host.listening.iter().filter(|l| l.at.port() == port && l.transport == transport).find(|l| {
         let at = l.at.ip().to_canonical();
         match place {
             Place::Any => at.is_unspecified() || owns(host, at),
@@ -193,41 +201,47 @@ fn taken<'h>(host: &'h Host, place: &Place, port: u16) -> Option<&'h Listening> 
     })
 }
 
-/// The accepted listeners of one address and port: HTTP ones by hostname, or a single TCP one.
+/// The accepted listeners of one address, port and transport: HTTP ones by hostname, or a single TCP or UDP one.
 #[derive(Default)]
 struct Claims<'m> {
     any: Option<ListenerId>,
-    tcp: Option<ListenerId>,
+    alone: Option<ListenerId>,
     by_hostname: FxHashMap<Option<&'m str>, ListenerId>,
 }
 
 impl<'m> Claims<'m> {
     fn add(&mut self, listener: &'m Listener, id: ListenerId) {
         self.any.get_or_insert(id);
-        if listener.protocol == Protocol::Tcp {
-            self.tcp.get_or_insert(id);
+        if is_alone(listener) {
+            self.alone.get_or_insert(id);
         }
         self.by_hostname.entry(listener.hostname.as_deref()).or_insert(id);
     }
 
     /// The listener with which another one cannot be told apart.
     fn indistinct(&self, listener: &Listener) -> Option<ListenerId> {
-        if listener.protocol == Protocol::Tcp {
+        if is_alone(listener) {
             return self.any;
         }
-        self.tcp.or_else(|| self.by_hostname.get(&listener.hostname.as_deref()).copied())
+        self.alone.or_else(|| self.by_hostname.get(&listener.hostname.as_deref()).copied())
     }
 }
 
-/// Conflicts with older Gateways on the same address: all listeners of the younger one on that port are in conflict,
-/// since Gateways may only be merged where all listeners are compatible.
-fn between(gateways: &mut [GatewayWork<'_>], at: usize, claims: &BTreeMap<(Address, u16), Claims<'_>>) {
-    let mut lost: BTreeMap<u16, Problem> = BTreeMap::new();
+/// Whether it shares its port with no other listener of its transport.
+fn is_alone(listener: &Listener) -> bool {
+    matches!(listener.protocol, Protocol::Tcp | Protocol::Udp)
+}
+
+/// Conflicts with older Gateways on the same address: all listeners of the younger one on that port and
+/// transport are in conflict, since Gateways may only be merged where all listeners are compatible.
+fn between(gateways: &mut [GatewayWork<'_>], at: usize, claims: &BTreeMap<BindingKey, Claims<'_>>) {
+    let mut lost: BTreeMap<(Transport, u16), Problem> = BTreeMap::new();
     let gateway = &gateways[at];
     let addresses = gateway.place.addresses();
     for work in gateway.listeners.iter().filter(|w| w.refused.is_none() && w.conflict.is_none()) {
         let port = work.listener.port;
-        let older = addresses.iter().find_map(|&a| claims.get(&(a, port))?.indistinct(work.listener));
+        let older =
+            addresses.iter().find_map(|&a| claims.get(&key(work.listener, a))?.indistinct(work.listener));
         let Some((g, l)) = older else { continue };
         let other = gateways[g].listeners[l].listener;
         let reason = indistinct(work.listener, other).unwrap_or("ProtocolConflict");
@@ -236,11 +250,11 @@ fn between(gateways: &mut [GatewayWork<'_>], at: usize, claims: &BTreeMap<(Addre
             gateways[g].name(),
             other.name
         );
-        lost.entry(port).or_insert_with(|| problem(reason, message));
+        lost.entry((transport(work.listener), port)).or_insert_with(|| problem(reason, message));
     }
     for work in &mut gateways[at].listeners {
         if work.refused.is_none() && work.conflict.is_none() {
-            work.conflict = lost.get(&work.listener.port).cloned();
+            work.conflict = lost.get(&(transport(work.listener), work.listener.port)).cloned();
         }
     }
 }
@@ -248,8 +262,8 @@ fn between(gateways: &mut [GatewayWork<'_>], at: usize, claims: &BTreeMap<(Addre
 /// What a Gateway on every local address reports as its addresses: those of the host where no other Gateway has the
 /// exact address and a port of it, those that others reach first.
 pub(super) fn local_addresses(gateways: &[GatewayWork<'_>], at: usize, host: &Host) -> Vec<IpAddr> {
-    let ports = |g: &GatewayWork<'_>| -> Vec<u16> {
-        g.listeners.iter().flat_map(|l| &l.keys).map(|k| k.port).collect()
+    let ports = |g: &GatewayWork<'_>| -> Vec<(u16, u8)> {
+        g.listeners.iter().flat_map(|l| &l.keys).map(|k| (k.port, k.protocol)).collect()
     };
     let mine = ports(&gateways[at]);
     let mut list: Vec<IpAddr> = host.addresses.iter().copied().collect();

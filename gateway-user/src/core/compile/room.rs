@@ -1,4 +1,4 @@
-//! Room: which TCPRoutes fit into the kernel's maps, and how large their tables may be.
+//! Room: which TCPRoutes and UDPRoutes fit into the kernel's maps, and how large their tables may be.
 //!
 //! Owns the order in which room is given, the oldest route first, so that a route too many takes nothing from those
 //! before it. Must not know what a table holds.
@@ -8,9 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use gateway_ebpf::abi::MAX_SIZE_CLASS;
 use gateway_ebpf::names::{MAX_BACKENDS, MAX_SERVICES, MAX_SLOTS};
 
-use super::tcp::{Service, Services};
+use super::l4::{RouteKey, Service, Services};
 use crate::core::maglev;
-use crate::core::model::ObjectName;
 use crate::core::snapshot::BackendKey;
 
 /// What the maps have room for.
@@ -36,14 +35,14 @@ pub(super) struct Room<'m> {
     /// How large the smallest table of several backends is.
     pub(super) smallest: usize,
     /// Those that do not fit, and why.
-    pub(super) left_out: BTreeMap<&'m ObjectName, String>,
+    pub(super) left_out: BTreeMap<RouteKey<'m>, String>,
 }
 
 /// Gives room, the oldest route first. While all tables at their usual size take no more than half of the slots, they
 /// have it; else all are made smaller, with coarser shares, rather than a route be left out.
 pub(super) fn share_out<'m>(services: &Services<'m>, capacity: Capacity) -> Room<'m> {
-    let mut routes: Vec<(&'m ObjectName, &Service)> =
-        services.by_route.iter().map(|(name, service)| (*name, service)).collect();
+    let mut routes: Vec<(RouteKey<'m>, &Service)> =
+        services.by_route.iter().map(|(key, service)| (*key, service)).collect();
     routes.sort_by_key(|(_, service)| service.order);
     let all = |smallest| routes.iter().map(|(_, s)| s.size(smallest)).sum::<usize>();
     let sizes = maglev::SMALLEST;
@@ -51,11 +50,11 @@ pub(super) fn share_out<'m>(services: &Services<'m>, capacity: Capacity) -> Room
         sizes.into_iter().find(|size| all(*size) <= capacity.slots / 2).unwrap_or(sizes[sizes.len() - 1]);
     let mut room = Room { backends: BTreeSet::new(), smallest, left_out: BTreeMap::new() };
     let (mut served, mut slots) = (0, 0);
-    for (name, service) in routes {
+    for (route, service) in routes {
         let size = service.size(smallest);
         let new = service.backends().filter(|key| !room.backends.contains(*key)).count();
         let full = if served == capacity.services {
-            format!("SERVICES has room for {} TCPRoutes", capacity.services)
+            format!("SERVICES has room for {} TCPRoutes and UDPRoutes", capacity.services)
         } else if slots + size > capacity.slots {
             format!("SLOTS has room for {} more slots, and it takes {size}", capacity.slots - slots)
         } else if room.backends.len() + new > capacity.backends {
@@ -67,9 +66,11 @@ pub(super) fn share_out<'m>(services: &Services<'m>, capacity: Capacity) -> Room
             continue;
         };
         let message = format!(
-            "TCPRoute {name} does not fit into the kernel's maps beside the older ones: {full} (use fewer TCPRoutes or endpoints)"
+            "{} {} does not fit into the kernel's maps beside the older ones: {full} (use fewer routes or endpoints)",
+            route.0.route(),
+            route.1
         );
-        room.left_out.insert(name, message);
+        room.left_out.insert(route, message);
     }
     room
 }

@@ -7,8 +7,8 @@ use super::backends::Resolver;
 use super::condition::{Problem, join, no, problem, unless, yes};
 use super::gateways::{Gateways, ListenerId, age};
 use super::http::Tables;
-use super::listeners::{HTTP_ROUTE, TCP_ROUTE};
-use super::tcp::Services;
+use super::l4::Services;
+use super::listeners::HTTP_ROUTE;
 use crate::core::model::{Meta, Model, ObjectName};
 use crate::core::status::{ParentStatus, Report};
 
@@ -68,18 +68,19 @@ pub(super) fn http<'m>(
     report.routes.extend(statuses);
 }
 
-/// TCPRoutes into services.
-pub(super) fn tcp<'m>(
+/// TCPRoutes and UDPRoutes into services.
+pub(super) fn l4<'m>(
     model: &'m Model,
     gateways: &mut Gateways<'m>,
     resolver: &mut Resolver<'m>,
     services: &mut Services<'m>,
     report: &mut Report,
 ) {
-    let mut routes: Vec<_> = model.tcp_routes.values().collect();
+    let mut routes: Vec<_> = model.l4_routes.values().collect();
     routes.sort_by(|a, b| age(&a.meta).cmp(&age(&b.meta)));
     for route in routes {
-        let view = RouteView { kind: TCP_ROUTE, meta: &route.meta, parents: &route.parents, hostnames: &[] };
+        let kind = route.transport.route();
+        let view = RouteView { kind, meta: &route.meta, parents: &route.parents, hostnames: &[] };
         let attachments = attach(model, gateways, &view, &mut report.notes);
         let listeners = each_once(&attachments);
         let outcome = services.add(gateways, resolver, route, &listeners);
@@ -87,7 +88,7 @@ pub(super) fn tcp<'m>(
         if let Some((listener, older)) = outcome.superseded.first() {
             let all = if outcome.serves == 0 { "gets no traffic" } else { "does not serve every listener" };
             accepted = format!(
-                "the route is accepted, but {all}: the older TCPRoute {older} serves listener {listener} (remove one of the two)"
+                "the route is accepted, but {all}: the older {kind} {older} serves listener {listener} (remove one of the two)"
             );
         }
         let findings = Findings {
@@ -101,7 +102,7 @@ pub(super) fn tcp<'m>(
             count(gateways, &listeners);
         }
         let entries = conditions(&attachments, &findings, &route.meta);
-        report.routes.insert((TCP_ROUTE, route.meta.name.clone()), entries);
+        report.routes.insert((kind, route.meta.name.clone()), entries);
     }
 }
 

@@ -6,6 +6,7 @@ mod properties;
 mod room;
 mod routes;
 mod services;
+mod udp;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -17,12 +18,20 @@ use crate::core::route::Target;
 use crate::core::snapshot::{BoundListeners, BoundService, Ids, Snapshot};
 use crate::core::status::Condition;
 use crate::core::testing::{model, object};
+use crate::core::transport::Transport;
 
-/// A host with 192.0.2.1 and 2001:db8::1, where processes listen as given: `ADDRESS:PORT`.
+/// A host with 192.0.2.1 and 2001:db8::1, where processes listen as given: `ADDRESS:PORT`, `udp ADDRESS:PORT`.
 fn host(listening: &[&str]) -> Host {
     let listening = listening
         .iter()
-        .map(|at| Listening { at: at.parse::<SocketAddr>().unwrap(), process: "nginx (pid 7)".into() })
+        .map(|text| {
+            let udp = text.strip_prefix("udp ");
+            Listening {
+                transport: if udp.is_some() { Transport::Udp } else { Transport::Tcp },
+                at: udp.unwrap_or(text).parse::<SocketAddr>().unwrap(),
+                process: "nginx (pid 7)".into(),
+            }
+        })
         .collect();
     let addresses = ["192.0.2.1", "2001:db8::1", "127.0.0.1"].iter().map(|a| a.parse::<IpAddr>().unwrap());
     Host { addresses: addresses.collect(), listening, ..Host::default() }
@@ -44,7 +53,8 @@ fn place(key: &BindingKey) -> String {
     } else {
         std::net::Ipv6Addr::from(key.address).to_string()
     };
-    format!("{ip}:{}", key.port)
+    let udp = if key.protocol == Transport::Udp.number() { "/udp" } else { "" };
+    format!("{ip}:{}{udp}", key.port)
 }
 
 /// Everything that a snapshot says, a line each.
@@ -99,10 +109,11 @@ fn lines(snapshot: &Snapshot) -> Vec<String> {
         assert_eq!(bound.id, image.id);
         let service = match (&bound.service, image.action) {
             (BoundService::Http(_), Action::Steer) => "http".to_owned(),
-            (BoundService::Tcp(tcp), Action::Forward) => {
-                assert_eq!(Some(tcp.id), image.service);
-                assert_eq!(tcp.slots, snapshot.image.services[&tcp.id]);
-                format!("tcp {}", short(&tcp.route))
+            (BoundService::L4(l4), Action::Forward) => {
+                assert_eq!(Some(l4.id), image.service);
+                assert_eq!(l4.slots, snapshot.image.services[&l4.id]);
+                assert_eq!(l4.transport.number(), key.protocol);
+                format!("{} {}", l4.transport.lower(), short(&l4.route))
             }
             (BoundService::Reject, Action::Reject) => "reject".to_owned(),
             (bound, action) => panic!("{bound:?} for {action:?}"),
@@ -149,7 +160,7 @@ fn targets(objects: &str) -> String {
 fn targets_of(snapshot: &Snapshot) -> String {
     let http = |bound: &std::sync::Arc<BoundListeners>| match &bound.service {
         BoundService::Http(table) => Some(table.clone()),
-        BoundService::Tcp(_) | BoundService::Reject => None,
+        BoundService::L4(_) | BoundService::Reject => None,
     };
     let table = snapshot.bindings.values().find_map(http).expect("an HTTP listener");
     let headers = http::HeaderMap::new();

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use gateway_ebpf::abi::BindingKey;
 
 use super::Matched;
-use crate::core::compile::{HTTP_ROUTE, TCP_ROUTE};
+use crate::core::compile::HTTP_ROUTE;
 use crate::core::route::Unserved;
 use crate::core::snapshot::{BoundService, Snapshot};
+use crate::core::transport::Transport;
 
-/// A match that is served, or a TCP listener.
+/// A match that is served, or a TCP or UDP listener.
 #[derive(Clone, Debug)]
 pub struct Listed {
     /// The binding.
@@ -23,11 +24,11 @@ pub struct Listed {
     pub listener_hostname: Option<String>,
     /// Kind of the route.
     pub kind: &'static str,
-    /// `NAMESPACE/NAME` of the route; empty: none, every connection is reset.
+    /// `NAMESPACE/NAME` of the route; empty: none, every connection is reset, every datagram dropped.
     pub route: Arc<str>,
     /// The rule's name, or its position.
     pub rule: Arc<str>,
-    /// The match; `None` for TCP.
+    /// The match; `None` for TCP and UDP.
     pub matched: Option<Matched>,
     /// What is answered instead by whichever backend; `None`: a backend answers.
     pub unserved: Option<Unserved>,
@@ -54,14 +55,14 @@ pub struct ListedBackend {
 #[must_use]
 pub fn listing(snapshot: &Snapshot) -> Vec<Listed> {
     let mut bindings: Vec<_> = snapshot.bindings.values().collect();
-    bindings.sort_by_key(|bound| (bound.key.port, bound.key.address));
+    bindings.sort_by_key(|bound| (bound.key.port, bound.key.protocol, bound.key.address));
     let mut all = Vec::new();
     for bound in bindings {
-        let tcp = |route: &Arc<str>, backends| Listed {
+        let l4 = |route: &Arc<str>, backends| Listed {
             binding: bound.key,
             listener: bound.label.clone(),
             listener_hostname: None,
-            kind: TCP_ROUTE,
+            kind: Transport::of(bound.key.protocol).route(),
             route: route.clone(),
             rule: "0".into(),
             matched: None,
@@ -69,8 +70,8 @@ pub fn listing(snapshot: &Snapshot) -> Vec<Listed> {
             backends,
         };
         match &bound.service {
-            BoundService::Reject => all.push(tcp(&"".into(), Vec::new())),
-            BoundService::Tcp(service) => {
+            BoundService::Reject => all.push(l4(&"".into(), Vec::new())),
+            BoundService::L4(service) => {
                 let mut backends: Vec<ListedBackend> = Vec::new();
                 for (id, backend) in &service.backends {
                     let slots = service.slots.iter().filter(|slot| *slot == id).count();
@@ -89,7 +90,7 @@ pub fn listing(snapshot: &Snapshot) -> Vec<Listed> {
                         }),
                     }
                 }
-                all.push(tcp(&service.route, backends));
+                all.push(l4(&service.route, backends));
             }
             BoundService::Http(table) => {
                 for entry in table.inspect("").entries() {

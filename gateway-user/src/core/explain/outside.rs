@@ -6,9 +6,10 @@
 use std::sync::Arc;
 
 use super::{Lost, Scene, Why, listener};
-use crate::core::compile::{HTTP_ROUTE, RouteView, TCP_ROUTE, attached_to};
+use crate::core::compile::{HTTP_ROUTE, RouteView, attached_to, transport as of};
 use crate::core::model::{Model, ObjectName};
 use crate::core::status::{Condition, Report};
+use crate::core::transport::Transport;
 
 /// Routes outside of a binding whose listeners have these labels, the one that matters most first. `unserved` names
 /// the rules of an attached route that are not served.
@@ -66,7 +67,7 @@ fn views<'m>(model: &'m Model, kind: &'static str) -> Vec<RouteView<'m>> {
             hostnames: &route.hostnames,
         }));
     } else {
-        views.extend(model.tcp_routes.values().map(tcp_view));
+        views.extend(model.l4_routes.values().filter(|route| route.transport.route() == kind).map(l4_view));
     }
     views.extend(model.unbuilt_routes.iter().map(|((kind, _), route)| RouteView {
         kind,
@@ -77,9 +78,9 @@ fn views<'m>(model: &'m Model, kind: &'static str) -> Vec<RouteView<'m>> {
     views
 }
 
-/// A TCPRoute as attachment sees it.
-pub(super) fn tcp_view(route: &crate::core::model::TcpRoute) -> RouteView<'_> {
-    RouteView { kind: TCP_ROUTE, meta: &route.meta, parents: &route.parents, hostnames: &[] }
+/// A TCPRoute or UDPRoute as attachment sees it.
+pub(super) fn l4_view(route: &crate::core::model::L4Route) -> RouteView<'_> {
+    RouteView { kind: route.transport.route(), meta: &route.meta, parents: &route.parents, hostnames: &[] }
 }
 
 fn is_negative(condition: &Condition) -> bool {
@@ -104,11 +105,11 @@ fn nowhere(report: &Report, kind: &'static str, name: &ObjectName) -> Option<Str
 
 /// Listeners of a port that are served nowhere: label, and why.
 #[must_use]
-pub fn unserved_listeners(scene: &Scene<'_>, port: u16) -> Vec<(String, String)> {
+pub fn unserved_listeners(scene: &Scene<'_>, transport: Transport, port: u16) -> Vec<(String, String)> {
     let served: Vec<&str> = scene.snapshot.bindings.values().flat_map(|b| b.label.split(',')).collect();
     let mut all = Vec::new();
     for (name, gateway) in &scene.model.gateways {
-        for listener in gateway.listeners.iter().filter(|listener| listener.port == port) {
+        for listener in gateway.listeners.iter().filter(|l| l.port == port && of(l) == transport) {
             let label = format!("{name}/{}", listener.name);
             let why = match scene.report.gateways.get(name) {
                 None => "the Gateway's class is not ours".to_owned(),

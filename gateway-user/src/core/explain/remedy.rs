@@ -5,10 +5,11 @@
 use std::net::IpAddr;
 
 use super::outside::{negative, unserved_listeners};
-use super::{Http, Lost, Scene, Tcp, Why, listener, object};
-use crate::core::compile::{HTTP_ROUTE, TCP_ROUTE};
+use super::{Http, L4, Lost, Scene, Why, listener, object};
+use crate::core::compile::HTTP_ROUTE;
 use crate::core::model::ObjectName;
 use crate::core::route::Unserved;
+use crate::core::transport::Transport;
 
 /// Why nothing is served, and what to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,10 +24,14 @@ pub struct Outcome {
 
 /// No binding is there.
 #[must_use]
-pub fn no_binding(scene: &Scene<'_>, to: Option<IpAddr>, port: u16) -> Outcome {
+pub fn no_binding(scene: &Scene<'_>, transport: Transport, to: Option<IpAddr>, port: u16) -> Outcome {
     let at = to.map_or_else(|| format!("port {port}"), |to| std::net::SocketAddr::new(to, port).to_string());
-    let message = format!("nothing of ours listens on {at}: a connection goes to the host's own sockets");
-    let unserved: Vec<String> = unserved_listeners(scene, port)
+    let (at, what) = match transport {
+        Transport::Tcp => (at, "a connection goes"),
+        Transport::Udp => (format!("{at} (UDP)"), "datagrams go"),
+    };
+    let message = format!("nothing of ours listens on {at}: {what} to the host's own sockets");
+    let unserved: Vec<String> = unserved_listeners(scene, transport, port)
         .into_iter()
         .map(|(label, why)| format!("listener {label}: {why}"))
         .collect();
@@ -35,6 +40,7 @@ pub fn no_binding(scene: &Scene<'_>, to: Option<IpAddr>, port: u16) -> Outcome {
         .image
         .bindings
         .keys()
+        .filter(|key| key.protocol == transport.number())
         .map(|key| {
             let any = key.address == gateway_ebpf::abi::ANY;
             let ip = IpAddr::from(key.address).to_canonical();
@@ -44,8 +50,10 @@ pub fn no_binding(scene: &Scene<'_>, to: Option<IpAddr>, port: u16) -> Outcome {
     served.sort();
     let remedy = if !unserved.is_empty() {
         unserved.join("; ")
-    } else if served.is_empty() {
+    } else if scene.snapshot.image.bindings.is_empty() {
         "no listener is served at all; see `sluice status`".to_owned()
+    } else if served.is_empty() {
+        format!("no listener is served by {}; add one", transport.name())
     } else {
         format!("add a listener, or use one of: {}", served.join(", "))
     };
@@ -112,33 +120,37 @@ impl Http {
     }
 }
 
-impl Tcp {
-    /// Why the connection is reset; `None` if it is not.
+impl L4 {
+    /// Why the connection is reset or the datagrams are dropped; `None` if they are not.
     #[must_use]
     pub fn outcome(&self, scene: &Scene<'_>, label: &str) -> Option<Outcome> {
         if !self.order.is_empty() {
             return None;
         }
+        let kind = self.transport.route();
+        let lost = match self.transport {
+            Transport::Tcp => "the connection is reset",
+            Transport::Udp => "the datagrams are dropped",
+        };
         let Some(route) = &self.route else {
             let refused = self.lost.iter().find(|l| matches!(l.why, Why::NotServed | Why::NotAttached));
             let (gateway, name) = listener(label);
             let remedy = refused.map_or_else(
-                || format!("add a TCPRoute with a parentRef to Gateway {gateway}, sectionName {name}"),
+                || format!("add a {kind} with a parentRef to Gateway {gateway}, sectionName {name}"),
                 |Lost { kind, route, message, .. }| format!("{kind} {route}: {message}"),
             );
-            let message = format!("no TCPRoute serves listener {label}: the connection is reset");
+            let message = format!("no {kind} serves listener {label}: {lost}");
             return Some(Outcome { status: None, message, remedy });
         };
         let message = if self.slots > self.refused {
             format!(
-                "the connection is reset: {} of the {} slots of TCPRoute {route} belong to backends that lead nowhere",
+                "{lost}: {} of the {} slots of {kind} {route} belong to backends that lead nowhere",
                 self.refused, self.slots
             )
         } else {
-            format!("the connection is reset: TCPRoute {route} has nothing to connect to")
+            format!("{lost}: {kind} {route} has nothing to connect to")
         };
-        let mut remedies: Vec<String> =
-            negative(scene.report, TCP_ROUTE, &object(route)).into_iter().collect();
+        let mut remedies: Vec<String> = negative(scene.report, kind, &object(route)).into_iter().collect();
         if remedies.is_empty() {
             let empty = self.shares.iter().filter(|s| s.weight > 0 && s.endpoints.is_empty());
             remedies.extend(empty.map(|shares| no_endpoints(scene, &shares.name)));

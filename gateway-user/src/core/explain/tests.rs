@@ -5,13 +5,14 @@ mod random;
 
 use ::http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{Http, Scene, bindings, http, listing, no_binding, tcp, tuple, wire};
+use super::{Http, Scene, bindings, http, l4, listing, no_binding, tuple, wire};
 use crate::core::compile::compile;
 use crate::core::host::Host;
 use crate::core::model::Model;
 use crate::core::route::{RequestView, Unserved};
 use crate::core::snapshot::{BoundService, Ids, Snapshot};
 use crate::core::testing::model;
+use crate::core::transport::Transport;
 
 /// `[METHOD] HOST/PATH[?QUERY] [HEADER:VALUE]…`
 struct Asked<'t> {
@@ -327,7 +328,7 @@ fn no_binding_says_why_the_listener_is_not_served() {
         ),
         (
             "gateway gw\nlistener tls HTTPS 443",
-            "listener default/gw/tls: Accepted (UnsupportedProtocol): protocol HTTPS is not supported (use HTTP or TCP)",
+            "listener default/gw/tls: Accepted (UnsupportedProtocol): protocol HTTPS is not supported (use HTTP, TCP or UDP)",
         ),
         (
             "class theirs example.com/x\ngateway gw class=theirs\nlistener a HTTP 443",
@@ -335,7 +336,8 @@ fn no_binding_says_why_the_listener_is_not_served() {
         ),
     ] {
         let (model, snapshot) = compiled(objects);
-        let outcome = no_binding(&scene(&model, &snapshot), Some("10.0.0.9".parse().unwrap()), 443);
+        let outcome =
+            no_binding(&scene(&model, &snapshot), Transport::Tcp, Some("10.0.0.9".parse().unwrap()), 443);
         assert_eq!(outcome.remedy, want);
         assert_eq!(
             outcome.message,
@@ -345,23 +347,24 @@ fn no_binding_says_why_the_listener_is_not_served() {
 }
 
 /// `ROUTE of SLOTS (REFUSED refused)`, shares, outcome, then those that lost.
-fn check_tcp(objects: &str, want: &str) {
-    let (model, snapshot) = compiled(&format!("gateway gw\nlistener db TCP 80\n{objects}"));
-    let packet = tuple((mapped([10, 0, 0, 2]), 40_000), (mapped([10, 0, 0, 1]), 80));
-    let bound = &snapshot.bindings[&PORT_80];
+fn check_l4(transport: Transport, objects: &str, want: &str) {
+    let listeners = format!("gateway gw\nlistener db {} 80", transport.name());
+    let (model, snapshot) = compiled(&format!("{listeners}\n{objects}"));
+    let packet = tuple(transport, (mapped([10, 0, 0, 2]), 40_000), (mapped([10, 0, 0, 1]), 80));
+    let bound = &snapshot.bindings[&BindingKey { protocol: transport.number(), ..PORT_80 }];
     let scene = scene(&model, &snapshot);
-    let tcp = tcp(&scene, bound, &packet);
+    let l4 = l4(&scene, bound, &packet);
     let mut lines =
-        vec![format!("{}.{}", tcp.route.as_deref().unwrap_or("-"), tcp.rule.as_deref().unwrap_or("-"))];
-    for shares in &tcp.shares {
+        vec![format!("{}.{}", l4.route.as_deref().unwrap_or("-"), l4.rule.as_deref().unwrap_or("-"))];
+    for shares in &l4.shares {
         let slots: usize = shares.endpoints.iter().map(|(_, slots)| slots).sum();
-        let percent = (slots * 100).checked_div(tcp.slots).unwrap_or(0);
+        let percent = (slots * 100).checked_div(l4.slots).unwrap_or(0);
         lines.push(format!("{} weight {} {percent}%", shares.name, shares.weight));
     }
-    if let Some(outcome) = tcp.outcome(&scene, &bound.label) {
+    if let Some(outcome) = l4.outcome(&scene, &bound.label) {
         lines.push(format!("{} -> {}", outcome.message, outcome.remedy));
     }
-    lines.extend(tcp.lost.iter().map(|lost| format!("{} {}: {}", lost.route, lost.why.name(), lost.message)));
+    lines.extend(l4.lost.iter().map(|lost| format!("{} {}: {}", lost.route, lost.why.name(), lost.message)));
     let want: Vec<&str> = want.lines().map(str::trim).collect();
     assert_eq!(lines, want);
 }
@@ -382,17 +385,31 @@ fn tcp_says_who_serves_and_why_not() {
         ("tcp r\nto nobody:80", "default/r.0\ndefault/nobody:80 weight 1 0%\nthe connection is reset: TCPRoute default/r has nothing to connect to -> ResolvedRefs=False: spec.rules[0].backendRefs[0]: there is no Service default/nobody (create it, or correct the reference)"),
         ("tcp r\nto a:80 weight=0", "default/r.0\ndefault/a:80 weight 0 0%\nthe connection is reset: TCPRoute default/r has nothing to connect to -> give a backendRef a weight above 0"),
     ] {
-        check_tcp(&format!("{services}{routes}"), want);
+        check_l4(Transport::Tcp, &format!("{services}{routes}"), want);
+    }
+}
+
+#[test]
+fn udp_says_who_serves_and_why_not() {
+    let services = "service a 80:UDP\nendpoints a 10.0.0.3:1 protocol=UDP\nservice t 80\n";
+    for (routes, want) in [
+        ("udp r\nto a:80\ntcp r\nto t:80", "default/r.0\ndefault/a:80 weight 1 100%"),
+        ("udp b\nto a:80\nudp a\nto a:80", "default/a.0\ndefault/a:80 weight 1 100%
+          default/b NameOrder: a UDP listener is served by one route: default/a comes first by namespace and name, and neither is older"),
+        ("", "-.-\nno UDPRoute serves listener default/gw/db: the datagrams are dropped -> add a UDPRoute with a parentRef to Gateway default/gw, sectionName db"),
+        ("udp r\nto t:80", "default/r.0\ndefault/t:80 weight 1 0%\nthe datagrams are dropped: UDPRoute default/r has nothing to connect to -> ResolvedRefs=False: spec.rules[0].backendRefs[0]: Service default/t, port 80: its protocol is TCP, not UDP (use a UDP port)"),
+    ] {
+        check_l4(Transport::Udp, &format!("{services}{routes}"), want);
     }
 }
 
 #[test]
 fn the_listing_is_in_the_order_of_precedence() {
     let (_, snapshot) = compiled(
-        "gateway gw\nlistener any HTTP 80\nlistener a HTTP 80 hostname=a.org\nlistener t TCP 79\nlistener u TCP 78
+        "gateway gw\nlistener any HTTP 80\nlistener a HTTP 80 hostname=a.org\nlistener t TCP 79\nlistener u TCP 78\nlistener d UDP 79
          http r parent=gw#any host=*.com host=b.com\nmatch prefix=/\nmatch exact=/x method=GET header=h:1 queryre=q:.\nto svc:80 weight=7
-         http s parent=gw#a\ntcp t parent=gw#t\nto svc:80
-         service svc 80\nendpoints svc 10.0.0.3:1",
+         http s parent=gw#a\ntcp t parent=gw#t\nto svc:80\nudp t\nto dns:53
+         service svc 80\nendpoints svc 10.0.0.3:1\nservice dns 53:UDP\nendpoints dns 10.0.0.4:53 protocol=UDP",
     );
     let lines: Vec<String> = listing(&snapshot)
         .iter()
@@ -419,6 +436,7 @@ fn the_listing_is_in_the_order_of_precedence() {
         [
             "78 default/gw/u * .0   None",
             "79 default/gw/t * default/t.0  default/svc:80=None [10.0.0.3:1] None",
+            "79 default/gw/d * default/t.0  default/dns:53=None [10.0.0.4:53] None",
             "80 default/gw/a a.org default/s.0 * PathPrefix /  Some(500)",
             "80 default/gw/any * default/r.0 b.com Exact /x, method GET, header h=1, query q~. default/svc:80=Some(7) [10.0.0.3:1] None",
             "80 default/gw/any * default/r.0 b.com PathPrefix / default/svc:80=Some(7) [10.0.0.3:1] None",

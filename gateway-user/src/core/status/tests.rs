@@ -53,7 +53,7 @@ fn without_any_address_the_listeners_are_not_programmed_either() {
 
 #[test]
 fn what_could_not_be_applied_is_pending_and_what_was_invalid_stays_so() {
-    let objects = "gateway gw\nlistener http HTTP 80\nlistener odd UDP 53";
+    let objects = "gateway gw\nlistener http HTTP 80\nlistener odd TLS 53";
     let outcome = Outcome { failed: Some("SLOTS: full".into()), ..Outcome::default() };
     let done = finish(&report(objects), &outcome);
     let gateway = &done.gateways[&object("gw")];

@@ -200,7 +200,7 @@ fn filter(program: &mut SchedClassifier, interface: &str) -> Result<(), ProgramE
         }
     };
     // It stays when this process ends.
-    std::mem::forget(program.take_link(id)?);
+    let _stays = std::mem::ManuallyDrop::new(program.take_link(id)?);
     Ok(())
 }
 

@@ -18,6 +18,7 @@ use super::record::Record;
 use super::request::{Refused, check, is_last};
 use crate::core::route::{RequestView, Unserved};
 use crate::core::snapshot::BoundService;
+use crate::core::transport::Transport;
 
 /// What is said of a request that could be read in two ways.
 pub(super) const AMBIGUOUS: &str = "both Content-Length and Transfer-Encoding";
@@ -35,7 +36,7 @@ pub(super) async fn answer(
     }
     let view = client.connection.worker.view();
     let mut record = Record::new(client.clone(), view.clone(), &parts);
-    let bound = view.bound(client.connection.local).map(|bound| &bound.listeners.service);
+    let bound = view.bound(Transport::Tcp, client.connection.local).map(|bound| &bound.listeners.service);
     let Some(BoundService::Http(table)) = bound else {
         // The listener has gone since the client connected.
         return Ok(closing(own(StatusCode::NOT_FOUND, "no listener is here any more", record)));

@@ -10,6 +10,7 @@ use crate::core::model::{
     FromNamespaces, GATEWAY_GROUP, Gateway, GroupKind, Listener, Model, NamedRoute, ObjectName, ParentRef,
     Protocol,
 };
+use crate::core::transport::Transport;
 use crate::source::Diagnostic;
 use crate::source::kind::Kind;
 use crate::source::object::Object;
@@ -62,17 +63,19 @@ impl<'a> World<'a> {
         for route in &self.routes {
             let Some(found) = self.parents(route) else { continue };
             let name = &route.meta.name;
+            let mut l4 = |transport, found| {
+                if let Some(route) = model.l4_routes.get_mut(&(transport, name.clone())) {
+                    route.parents = found;
+                }
+            };
             match route.kind {
                 Kind::HttpRoute => {
                     if let Some(route) = model.http_routes.get_mut(name) {
                         Arc::make_mut(route).parents = found;
                     }
                 }
-                Kind::TcpRoute => {
-                    if let Some(route) = model.tcp_routes.get_mut(name) {
-                        route.parents = found;
-                    }
-                }
+                Kind::TcpRoute => l4(Transport::Tcp, found),
+                Kind::UdpRoute => l4(Transport::Udp, found),
                 kind => {
                     if let Some(route) = model.unbuilt_routes.get_mut(&(kind.name(), name.clone())) {
                         route.parents = found;
@@ -240,7 +243,7 @@ impl<'a> World<'a> {
 pub(super) fn parents(body: &Body) -> Option<&[ParentRef]> {
     match body {
         Body::Http(route) => Some(&route.parents),
-        Body::Tcp(route) => Some(&route.parents),
+        Body::L4(route) => Some(&route.parents),
         Body::Unbuilt(route) => Some(&route.parents),
         _ => None,
     }

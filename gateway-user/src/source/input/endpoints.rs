@@ -6,10 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::document::{ENDPOINT_FLAG, MANAGED_BY};
+use super::super::endpoint::port_name;
 use super::super::kind::Kind;
 use super::super::translate::Body;
 use super::{Diagnostic, EndpointFlag, Given, Key, Part, key_of};
 use crate::core::model::{ObjectName, Service};
+use crate::core::transport::Transport;
 
 /// The label that names a slice's Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -29,8 +31,11 @@ pub(super) fn documents(flags: &[EndpointFlag], parts: &[&Part]) -> Result<Given
             None => {
                 let ports: BTreeSet<u16> =
                     flags.iter().map(|flag| flag.port.unwrap_or(flag.address.port())).collect();
-                let ports: Vec<_> =
-                    ports.iter().map(|port| (*port, format!("port-{port}"), "TCP".to_owned())).collect();
+                let both = |port: &u16| {
+                    let port = *port;
+                    Transport::ALL.map(|of| (port, port_name(of, port), of.name().to_owned()))
+                };
+                let ports: Vec<_> = ports.iter().flat_map(both).collect();
                 service(&mut text, name, &ports);
                 ports
             }
@@ -83,8 +88,10 @@ pub(super) fn left_over(flags: &[EndpointFlag], made: &[Part], stored: &[Part]) 
 }
 
 fn service(text: &mut String, name: &ObjectName, ports: &[(u16, String, String)]) {
-    let ports: Vec<_> =
-        ports.iter().map(|(port, name, _)| format!("{{name: {name}, port: {port}}}")).collect();
+    let port = |(port, name, protocol): &(u16, String, String)| {
+        format!("{{name: {name}, port: {port}, protocol: {protocol}}}")
+    };
+    let ports: Vec<_> = ports.iter().map(port).collect();
     let ObjectName { namespace, name } = name;
     text.push_str(
         &format!(

@@ -2,6 +2,7 @@
 
 use super::{load, messages, name};
 use crate::core::model::{AllowedRoutes, FromNamespaces, GroupKind, NamedRoute};
+use crate::core::transport::Transport;
 
 /// The allowedRoutes of a listener that is written with these lines.
 fn allowed(listener: &str) -> AllowedRoutes {
@@ -154,7 +155,7 @@ fn forward_to_and_target_refs() {
         let model = &loaded.model;
         let backends = match kind {
             "HTTPRoute" => &model.http_routes[&name("default/r")].rules[0].backends,
-            _ => &model.tcp_routes[&name("default/r")].rules[0].backends,
+            _ => &model.l4_routes[&(Transport::Tcp, name("default/r"))].rules[0].backends,
         };
         let found: Vec<_> = (backends.iter())
             .map(|b| (b.namespace.as_deref().unwrap_or_default(), &*b.name, b.port.unwrap(), b.weight))

@@ -10,7 +10,7 @@ fn every_example_loads() {
     for entry in std::fs::read_dir(folder).unwrap() {
         let file = entry.unwrap().file_name().into_string().unwrap();
         let loaded = example(&file, &[]).load().unwrap_or_else(|errors| panic!("{file}: {errors:#?}"));
-        assert!(loaded.model.http_routes.len() + loaded.model.tcp_routes.len() > 0, "{file}");
+        assert!(loaded.model.http_routes.len() + loaded.model.l4_routes.len() > 0, "{file}");
         let warnings = match &*file {
             "old-dialect.yaml" | "from-istio.yaml" => 2,
             "old-dialect-v1alpha1.yaml" | "old-dialect-v1alpha2.yaml" => 5,

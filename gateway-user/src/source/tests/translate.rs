@@ -33,7 +33,7 @@ fn refusals(model: &Model) -> Vec<(String, String)> {
             }
         }
     }
-    for route in model.tcp_routes.values() {
+    for route in model.l4_routes.values() {
         add("tcp route".into(), &route.refusals);
     }
     all
@@ -137,14 +137,9 @@ metadata: {name: a}
 spec: {parentRefs: [{name: g}]}
 ---
 apiVersion: gateway.networking.k8s.io/v1
-kind: UDPRoute
-metadata: {name: a}
-spec: {parentRefs: [{name: g, sectionName: dns, port: 53}], rules: [{backendRefs: [{name: s, port: 53}]}]}
----
-apiVersion: gateway.networking.k8s.io/v1
 kind: TLSRoute
 metadata: {name: a}
-spec: {parentRefs: [{name: g}], hostnames: [a.example], rules: [{backendRefs: [{name: s, port: 53}]}]}
+spec: {parentRefs: [{name: g, sectionName: sni, port: 53}], hostnames: [a.example], rules: [{backendRefs: [{name: s, port: 53}]}]}
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: ListenerSet
@@ -158,9 +153,9 @@ spec: {targetRefs: [{group: \"\", kind: Service, name: s, sectionName: https}], 
 ",
     );
     let routes: Vec<_> = model.unbuilt_routes.keys().map(|(kind, _)| *kind).collect();
-    assert_eq!(routes, ["GRPCRoute", "TLSRoute", "UDPRoute"]);
-    let parent = &model.unbuilt_routes[&("UDPRoute", name("default/a"))].parents[0];
-    assert_eq!((parent.section.as_deref(), parent.port), (Some("dns"), Some(53)));
+    assert_eq!(routes, ["GRPCRoute", "TLSRoute"]);
+    let parent = &model.unbuilt_routes[&("TLSRoute", name("default/a"))].parents[0];
+    assert_eq!((parent.section.as_deref(), parent.port), (Some("sni"), Some(53)));
     assert_eq!(model.listener_sets.len(), 1);
     let target = &model.backend_tls[&name("default/a")].targets[0];
     assert_eq!(
@@ -290,15 +285,25 @@ fn endpoints_from_flags() {
     // Flags, the ports of the Service afterwards, and each slice's ports.
     let written = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{name: x, port: 80}, {name: y, port: 81}]}\n";
     for (text, flags, ports, slices) in [
-        ("", &["default/a:80=127.0.0.1:1"][..], &[80][..], &["port-80=1"][..]),
-        ("", &["default/a=127.0.0.1:1"], &[1], &["port-1=1"]),
-        ("", &["default/a:80=127.0.0.1:1", "default/a:80=[::1]:2"], &[80], &["port-80=1", "port-80=2"]),
-        ("", &["default/a:80=127.0.0.1:1", "default/a=127.0.0.1:2"], &[80], &["port-80=1", "port-80=2"]),
+        ("", &["default/a:80=127.0.0.1:1"][..], &[80, 80][..], &["port-80=1,port-80-udp=1"][..]),
+        ("", &["default/a=127.0.0.1:1"], &[1, 1], &["port-1=1,port-1-udp=1"]),
+        (
+            "",
+            &["default/a:80=127.0.0.1:1", "default/a:80=[::1]:2"],
+            &[80, 80],
+            &["port-80=1,port-80-udp=1", "port-80=2,port-80-udp=2"],
+        ),
+        (
+            "",
+            &["default/a:80=127.0.0.1:1", "default/a=127.0.0.1:2"],
+            &[80, 80],
+            &["port-80=1,port-80-udp=1", "port-80=2,port-80-udp=2"],
+        ),
         (
             "",
             &["default/a:80=127.0.0.1:1", "default/a:81=127.0.0.1:2"],
-            &[80, 81],
-            &["port-80=1", "port-81=2"],
+            &[80, 80, 81, 81],
+            &["port-80=1,port-80-udp=1", "port-81=2,port-81-udp=2"],
         ),
         (written, &["default/a:81=127.0.0.1:1"], &[80, 81], &["y=1"]),
         (written, &["default/a=127.0.0.1:1"], &[80, 81], &["x=1,y=1"]),

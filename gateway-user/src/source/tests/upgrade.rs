@@ -52,7 +52,7 @@ fn endpoints(model: &Model) -> Vec<EndpointFlag> {
             .flat_map(|rule| &rule.backends)
             .map(move |backend| (&route.meta.name.namespace, backend))
     });
-    let tcp = model.tcp_routes.values().flat_map(|route| {
+    let tcp = model.l4_routes.values().flat_map(|route| {
         route
             .rules
             .iter()

@@ -1,14 +1,15 @@
-//! HTTPRoute and TCPRoute, and what routes of all kinds share.
+//! HTTPRoute, TCPRoute and UDPRoute, and what routes of all kinds share.
 //!
-//! Owns the meaning of HTTPRoute's and TCPRoute's fields. Must not know whether what they refer to exists.
+//! Owns the meaning of their fields. Must not know whether what they refer to exists.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Refusals, group_kind, port};
 use crate::core::model::{
-    BackendRef, HttpMatch, HttpRoute, HttpRule, Meta, ParentRef, PathMatch, TcpRoute, TcpRule, ValueMatch,
+    BackendRef, HttpMatch, HttpRoute, HttpRule, L4Route, L4Rule, Meta, ParentRef, PathMatch, ValueMatch,
 };
+use crate::core::transport::Transport;
 use crate::source::coverage::Level;
 use crate::source::duration;
 use crate::source::node::Node;
@@ -30,11 +31,12 @@ pub(super) fn http(root: &Node, meta: Meta, refusals: &mut Refusals) -> HttpRout
     }
 }
 
-pub(super) fn tcp(root: &Node, meta: Meta, refusals: &mut Refusals) -> TcpRoute {
-    TcpRoute {
+pub(super) fn l4(transport: Transport, root: &Node, meta: Meta, refusals: &mut Refusals) -> L4Route {
+    L4Route {
+        transport,
         meta,
         parents: parents(root),
-        rules: rules(root, |path, node| TcpRule {
+        rules: rules(root, |path, node| L4Rule {
             name: node.str("name").map(Arc::from),
             backends: backends(path, node, refusals),
             refusals: refusals.of(Level::Rule, path),

@@ -260,7 +260,7 @@ fn forward<'a>(stage: &'a Stage, contender: &Contender) -> Result<Gateway<'a>> {
 }
 
 fn relay<'a>(stage: &'a Stage, contender: &Contender) -> Result<Gateway<'a>> {
-    sluice(stage, contender, &[])
+    sluice(stage, contender, &["--forward", "off"])
 }
 
 fn sluice<'a>(stage: &'a Stage, contender: &Contender, args: &[&str]) -> Result<Gateway<'a>> {

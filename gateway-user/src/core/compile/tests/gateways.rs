@@ -103,11 +103,10 @@ fn what_a_gateway_asks_for_and_is_not_built_refuses_it() {
 #[test]
 fn protocols_that_are_not_built() {
     check(
-        "gateway gw\nlistener a HTTPS 443\nlistener b TLS 444\nlistener c UDP 53\nlistener d example.com/x 99\nhttp r parent=gw#a",
+        "gateway gw\nlistener a HTTPS 443\nlistener b TLS 444\nlistener d example.com/x 99\nhttp r parent=gw#a",
         "listener gw/a Accepted=False:UnsupportedProtocol
          listener gw/a attached=0 kinds=[]
          listener gw/b Accepted=False:UnsupportedProtocol
-         listener gw/c Accepted=False:UnsupportedProtocol
          listener gw/d Accepted=False:UnsupportedProtocol
          listener gw/d Accepted says protocol example.com/x
          gateway gw Accepted=False:ListenersNotValid
@@ -155,11 +154,13 @@ fn tcp_excludes_every_other_listener_on_its_port_but_udp() {
          listener gw/h Conflicted=True:ProtocolConflict
          listener gw/s Conflicted=True:ProtocolConflict
          listener gw/u Conflicted=False
-         gateway gw Accepted=False:ListenersNotValid
+         gateway gw Accepted=True:ListenersNotValid
          listener two/t Accepted=True
          listener two/t attached=0 kinds=[TCPRoute]
-         !bound *:80
-         bound *:90 reject",
+         !bound *:80 …
+         bound *:80/udp reject
+         bound *:90 reject
+         bound *:90/udp reject",
     );
 }
 
@@ -309,13 +310,13 @@ fn status_names_at_most_sixteen_addresses() {
 #[test]
 fn objects_of_kinds_that_are_not_built_are_refused() {
     check(
-        "set s generation=4\ntls p svc\nunbuilt GRPCRoute g parent=gw parent=none\nunbuilt UDPRoute u\ngateway gw\nlistener http HTTP 80",
+        "set s generation=4\ntls p svc\nunbuilt GRPCRoute g parent=gw parent=none\nunbuilt TLSRoute u\ngateway gw\nlistener http HTTP 80",
         "ListenerSet s Accepted=False:NotAllowed gen=4
          BackendTLSPolicy p Accepted=False:Invalid
          GRPCRoute g @gw Accepted=False:NotAllowedByListeners
          GRPCRoute g @gw Accepted says GRPCRoute is not supported yet
          GRPCRoute g @!none Accepted=False:NoMatchingParent
-         UDPRoute u @gw Accepted=False:NotAllowedByListeners
+         TLSRoute u @gw Accepted=False:NotAllowedByListeners
          listener gw/http attached=0",
     );
 }

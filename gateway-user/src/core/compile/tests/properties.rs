@@ -11,6 +11,7 @@ use super::{compile, host, lines, object};
 use crate::core::model::*;
 use crate::core::route::RequestView;
 use crate::core::snapshot::{BoundService, Ids, Snapshot};
+use crate::core::transport::Transport;
 
 fn word<const N: usize>(words: [&'static str; N]) -> impl Strategy<Value = &'static str> {
     prop::sample::select(words.to_vec())
@@ -172,11 +173,13 @@ fn http_route() -> impl Strategy<Value = HttpRoute> {
     )
 }
 
-fn tcp_route() -> impl Strategy<Value = TcpRoute> {
+fn l4_route() -> impl Strategy<Value = L4Route> {
     let rule =
-        (backends(), refusals()).prop_map(|(backends, refusals)| TcpRule { name: None, backends, refusals });
-    (meta(), parents(), prop::collection::vec(rule, 0..3), refusals())
-        .prop_map(|(meta, parents, rules, refusals)| TcpRoute { meta, parents, rules, refusals })
+        (backends(), refusals()).prop_map(|(backends, refusals)| L4Rule { name: None, backends, refusals });
+    let transport = prop_oneof![3 => Just(Transport::Tcp), 1 => Just(Transport::Udp)];
+    (transport, meta(), parents(), prop::collection::vec(rule, 0..3), refusals()).prop_map(
+        |(transport, meta, parents, rules, refusals)| L4Route { transport, meta, parents, rules, refusals },
+    )
 }
 
 fn service() -> impl Strategy<Value = Service> {
@@ -240,16 +243,16 @@ pub(crate) fn any_model() -> impl Strategy<Value = Model> {
     (
         prop::collection::vec(gateway(), 0..4),
         prop::collection::vec(http_route(), 0..4),
-        prop::collection::vec(tcp_route(), 0..4),
+        prop::collection::vec(l4_route(), 0..4),
         prop::collection::vec(service(), 0..5),
         prop::collection::vec(slice(), 0..6),
         prop::collection::vec(grant, 0..2),
         prop::collection::vec(policy, 0..2),
     )
-        .prop_map(|(gateways, http, tcp, services, slices, grants, policies)| Model {
+        .prop_map(|(gateways, http, l4, services, slices, grants, policies)| Model {
             gateways: by_name(gateways, |g| &g.meta),
             http_routes: by_name(http.into_iter().map(Arc::new).collect(), |r| &r.meta),
-            tcp_routes: by_name(tcp, |r| &r.meta),
+            l4_routes: l4.into_iter().map(|r| ((r.transport, r.meta.name.clone()), r)).collect(),
             services: by_name(services, |s| &s.meta),
             slices: by_name(slices, |s| &s.meta),
             grants: by_name(grants, |g| &g.meta),
@@ -362,5 +365,6 @@ fn a_recovered_service_is_known_by_its_binding() {
     let renamed = super::model(&objects(["z", "a"]));
     let again = compile(&renamed, &host(&[]), &Ids::recover(&first.image), 1);
     assert_eq!(again.image, first.image);
-    assert_eq!(again.ids.services[&(object("z"), 0)], first.ids.services[&(object("m"), 0)]);
+    let id = |snapshot: &Snapshot, name| snapshot.ids.services[&(Transport::Tcp, object(name), 0)];
+    assert_eq!(id(&again, "z"), id(&first, "m"));
 }

@@ -36,9 +36,9 @@ fn shared(objects: &str, services: usize, slots: usize, backends: usize) -> (usi
     let mut gateways = resolve(&model, &host, &Ids::default());
     let mut resolver = Resolver::new(&model, Guard::new(&host, &gateways));
     let (mut all, mut report) = (Services::default(), Report::default());
-    routes::tcp(&model, &mut gateways, &mut resolver, &mut all, &mut report);
+    routes::l4(&model, &mut gateways, &mut resolver, &mut all, &mut report);
     let room = share_out(&all, Capacity { services, slots, backends });
-    let left = room.left_out.iter().map(|(name, why)| format!("{}: {why}", name.name)).collect();
+    let left = room.left_out.iter().map(|((_, name), why)| format!("{}: {why}", name.name)).collect();
     (room.smallest, left)
 }
 

@@ -1,23 +1,27 @@
-//! Connections to TCP listeners.
+//! Connections to TCP listeners, flows to UDP listeners.
 //!
 //! Owns nothing but the putting together.
 
-use std::net::SocketAddr;
-
 use super::parts::{candidate, endpoint, listener, object, place};
 use super::{Live, kernel, skips};
-use crate::admin::view::{AnswerView, BackendView};
-use crate::core::explain::{self, Outcome, Scene, Shares, Tcp, tuple, wire};
+use crate::admin::view::{AnswerView, BackendView, EndsView};
+use crate::core::explain::{self, L4, Outcome, Scene, Shares, tuple, wire};
 use crate::core::snapshot::{BoundListeners, BoundService};
 use crate::core::steer::{self, Answer};
+use crate::core::transport::Transport;
 
-/// What becomes of a connection.
-pub(super) fn answer(scene: &Scene<'_>, live: Option<&Live>, to: SocketAddr, from: SocketAddr) -> AnswerView {
-    let packet = tuple((wire(from.ip()), from.port()), (wire(to.ip()), to.port()));
+/// What becomes of a connection or flow.
+pub(super) fn answer(
+    scene: &Scene<'_>,
+    live: Option<&Live>,
+    transport: Transport,
+    &EndsView { to, from }: &EndsView,
+) -> AnswerView {
+    let packet = tuple(transport, (wire(from.ip()), from.port()), (wire(to.ip()), to.port()));
     let image = &scene.snapshot.image;
     let bound = steer::binding(image, &packet).and_then(|(key, _)| scene.snapshot.bindings.get(&key));
     let Some(bound) = bound else {
-        return AnswerView::default().failed(explain::no_binding(scene, Some(to.ip()), to.port()));
+        return AnswerView::default().failed(explain::no_binding(scene, transport, Some(to.ip()), to.port()));
     };
     let mut answer = AnswerView {
         binding: Some(place(bound)),
@@ -36,15 +40,15 @@ pub(super) fn answer(scene: &Scene<'_>, live: Option<&Live>, to: SocketAddr, fro
                           (`sluice explain http` tells where to)"
             .to_owned();
     } else {
-        let tcp = explain::tcp(scene, bound, &packet);
-        answer = put(answer, &tcp, bound, live);
-        if let Some(outcome) = tcp.outcome(scene, &bound.label) {
+        let l4 = explain::l4(scene, bound, &packet);
+        answer = put(answer, &l4, bound, live);
+        if let Some(outcome) = l4.outcome(scene, &bound.label) {
             return answer.failed(outcome);
         }
-        answer.order = tcp.order.iter().map(|backend| backend.at).collect();
+        answer.order = l4.order.iter().map(|backend| backend.at).collect();
         // As the relay does: those that fail are left out, unless all do.
-        let fails = |at: &SocketAddr| match (live, steered.and_then(worker)) {
-            (Some(live), Some(worker)) => skips(live, worker, *at),
+        let fails = |at: &std::net::SocketAddr| match (live, steered.and_then(worker)) {
+            (Some(live), Some(worker)) if transport == Transport::Tcp => skips(live, worker, *at),
             _ => false,
         };
         answer.pick = answer.order.iter().find(|at| !fails(at)).or(answer.order.first()).copied();
@@ -52,7 +56,7 @@ pub(super) fn answer(scene: &Scene<'_>, live: Option<&Live>, to: SocketAddr, fro
     match steered {
         Some(Answer::Refused { verdict, .. }) => answer.failed(Outcome {
             status: None,
-            message: format!("the kernel refuses the connection: {}", verdict.name()),
+            message: format!("the kernel refuses it: {}", verdict.name()),
             remedy: "see `sluice status` and `sluice maps`: do the workers run?".to_owned(),
         }),
         _ => answer.all_skipped(live),
@@ -74,9 +78,9 @@ pub(super) fn of_a_request(
     answer: AnswerView,
 ) -> AnswerView {
     let nobody = ([0; 16], 0);
-    let tcp = explain::tcp(scene, bound, &tuple(nobody, (bound.key.address, bound.key.port)));
-    let mut answer = put(answer, &tcp, bound, live);
-    match (&bound.service, tcp.outcome(scene, &bound.label)) {
+    let l4 = explain::l4(scene, bound, &tuple(Transport::Tcp, nobody, (bound.key.address, bound.key.port)));
+    let mut answer = put(answer, &l4, bound, live);
+    match (&bound.service, l4.outcome(scene, &bound.label)) {
         (BoundService::Reject, Some(outcome)) => answer.failed(outcome),
         _ => {
             answer.served = true;
@@ -89,16 +93,17 @@ pub(super) fn of_a_request(
     }
 }
 
-fn put(mut answer: AnswerView, tcp: &Tcp, bound: &BoundListeners, live: Option<&Live>) -> AnswerView {
+fn put(mut answer: AnswerView, l4: &L4, bound: &BoundListeners, live: Option<&Live>) -> AnswerView {
     answer.listener = Some(listener(&bound.label, None));
-    answer.route = tcp.route.as_deref().map(|route| object("TCPRoute", route));
-    answer.rule = tcp.rule.as_deref().map(str::to_owned);
-    answer.backends = tcp.shares.iter().map(|shares| backend(shares, tcp.slots, live)).collect();
-    answer.candidates = tcp.lost.iter().map(candidate).collect();
+    answer.route = l4.route.as_deref().map(|route| object(l4.transport.route(), route));
+    answer.rule = l4.rule.as_deref().map(str::to_owned);
+    answer.backends = l4.shares.iter().map(|shares| backend(shares, l4, live)).collect();
+    answer.candidates = l4.lost.iter().map(candidate).collect();
     answer
 }
 
-fn backend(shares: &Shares, slots: usize, live: Option<&Live>) -> BackendView {
+fn backend(shares: &Shares, l4: &L4, live: Option<&Live>) -> BackendView {
+    let slots = l4.slots;
     let own: usize = shares.endpoints.iter().map(|(_, slots)| slots).sum();
     let nowhere = shares.endpoints.is_empty() && shares.weight > 0;
     BackendView {
@@ -107,7 +112,10 @@ fn backend(shares: &Shares, slots: usize, live: Option<&Live>) -> BackendView {
         share: if slots == 0 { 0.0 } else { super::parts::percent(own as f64 / slots as f64) },
         status: None,
         message: if nowhere {
-            "leads nowhere: its part of the connections is reset".to_owned()
+            match l4.transport {
+                Transport::Tcp => "leads nowhere: its part of the connections is reset".to_owned(),
+                Transport::Udp => "leads nowhere: its part of the datagrams is dropped".to_owned(),
+            }
         } else {
             String::new()
         },

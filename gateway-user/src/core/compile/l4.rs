@@ -1,21 +1,21 @@
-//! TCPRoutes: from weighted backendRefs to slots.
+//! TCPRoutes and UDPRoutes: from weighted backendRefs to slots.
 //!
 //! Owns which route serves a listener and each endpoint's share.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use gateway_ebpf::abi::{REJECT_BACKEND, TCP};
+use gateway_ebpf::abi::REJECT_BACKEND;
 use rustc_hash::FxHashMap;
 
-use super::backends::Resolver;
+use super::backends::{Resolved, Resolver, Spoken};
 use super::condition::Problem;
 use super::gateways::{Gateways, ListenerId, refusals};
-use super::listeners::TCP_ROUTE;
 use crate::core::maglev::{self, Share};
-use crate::core::model::{ObjectName, Protocol, TcpRoute};
+use crate::core::model::{L4Route, ObjectName, Protocol};
 use crate::core::route::Target;
-use crate::core::snapshot::{BackendKey, TcpBackend};
+use crate::core::snapshot::{BackendKey, L4Backend};
+use crate::core::transport::Transport;
 
 /// A service in the making: the rule of a route that serves a listener.
 pub(super) struct Service {
@@ -27,13 +27,16 @@ pub(super) struct Service {
     pub(super) order: usize,
 }
 
-/// TCPRoutes, compiled.
+/// A route by its protocol and name.
+pub(super) type RouteKey<'m> = (Transport, &'m ObjectName);
+
+/// TCPRoutes and UDPRoutes, compiled.
 #[derive(Default)]
 pub(super) struct Services<'m> {
     /// The route that serves a listener.
-    pub(super) by_listener: FxHashMap<ListenerId, &'m ObjectName>,
+    pub(super) by_listener: FxHashMap<ListenerId, RouteKey<'m>>,
     /// By route. One that has nothing to connect to is not in here.
-    pub(super) by_route: BTreeMap<&'m ObjectName, Service>,
+    pub(super) by_route: BTreeMap<RouteKey<'m>, Service>,
 }
 
 /// What came of a route.
@@ -54,9 +57,11 @@ impl<'m> Services<'m> {
         &mut self,
         gateways: &Gateways<'_>,
         resolver: &mut Resolver<'m>,
-        route: &'m TcpRoute,
+        route: &'m L4Route,
         listeners: &[ListenerId],
     ) -> Outcome {
+        let kind = route.transport.route();
+        let key = (route.transport, &route.meta.name);
         let mut refused = Vec::new();
         if !route.refusals.is_empty() {
             refused.push(refusals(&route.refusals));
@@ -69,20 +74,19 @@ impl<'m> Services<'m> {
                 outcome.refused.push(refusals(&rule.refusals));
             }
             if at > 0 {
-                outcome
-                    .refused
-                    .push(format!("spec.rules[{at}]: a TCPRoute has one rule (remove the others)"));
+                outcome.refused.push(format!("spec.rules[{at}]: a {kind} has one rule (remove the others)"));
             }
             for (b, backend) in rule.backends.iter().enumerate() {
                 if !backend.refusals.is_empty() {
                     outcome.refused.push(refusals(&backend.refusals));
                 }
-                let resolved = resolver.resolve(backend, TCP_ROUTE, &route.meta.name.namespace, false);
+                let spoken = Spoken::Any(route.transport);
+                let resolved = resolver.resolve(backend, kind, &route.meta.name.namespace, spoken);
                 if let Some(problem) = &resolved.problem {
                     outcome.backends.push((format!("spec.rules[{at}].backendRefs[{b}]"), problem.clone()));
                 }
                 if at == 0 {
-                    service.add(backend.weight, &resolved.target, &resolved.name);
+                    service.add(backend.weight, &resolved, route.transport);
                 }
             }
         }
@@ -90,35 +94,39 @@ impl<'m> Services<'m> {
         for &id in listeners {
             let work = &gateways.list[id.0].listeners[id.1];
             match self.by_listener.get(&id) {
-                Some(older) => outcome.superseded.push((work.label.clone(), older.to_string())),
+                Some(older) => outcome.superseded.push((work.label.clone(), older.1.to_string())),
                 None => {
-                    self.by_listener.insert(id, &route.meta.name);
+                    self.by_listener.insert(id, key);
                     outcome.serves += 1;
-                    used |= !work.keys.is_empty() && work.listener.protocol == Protocol::Tcp;
+                    used |= !work.keys.is_empty() && is_l4(&work.listener.protocol);
                 }
             }
         }
         if used && outcome.refused.is_empty() && !service.names.is_empty() {
-            self.by_route.insert(&route.meta.name, service);
+            self.by_route.insert(key, service);
         }
         outcome
     }
 }
 
+fn is_l4(protocol: &Protocol) -> bool {
+    matches!(protocol, Protocol::Tcp | Protocol::Udp)
+}
+
 impl Service {
-    fn add(&mut self, weight: u32, target: &Target, name: &Arc<str>) {
+    fn add(&mut self, weight: u32, resolved: &Resolved, transport: Transport) {
         if weight == 0 {
             return;
         }
         let whole = u128::from(weight) << 48;
-        let Target::Endpoints(endpoints) = target else {
+        let Target::Endpoints(endpoints) = &resolved.target else {
             *self.shares.entry(None).or_default() += whole;
             return;
         };
         for at in endpoints.iter() {
-            let key = BackendKey { at: *at, protocol: TCP };
+            let key = BackendKey { at: *at, protocol: transport.number() };
             *self.shares.entry(Some(key)).or_default() += whole / endpoints.len() as u128;
-            self.names.entry(key).or_insert_with(|| name.clone());
+            self.names.entry(key).or_insert_with(|| resolved.name.clone());
         }
     }
 
@@ -137,7 +145,7 @@ impl Service {
         &self,
         ids: &BTreeMap<BackendKey, u32>,
         smallest: usize,
-    ) -> (Arc<[u32]>, BTreeMap<u32, TcpBackend>) {
+    ) -> (Arc<[u32]>, BTreeMap<u32, L4Backend>) {
         let id = |key: &BackendKey| ids.get(key).copied().unwrap_or(REJECT_BACKEND);
         let shares: Vec<Share> = self
             .shares
@@ -149,7 +157,7 @@ impl Service {
             })
             .collect();
         let backends =
-            self.names.iter().map(|(key, name)| (id(key), TcpBackend { at: key.at, name: name.clone() }));
+            self.names.iter().map(|(key, name)| (id(key), L4Backend { at: key.at, name: name.clone() }));
         (maglev::slots(&shares, smallest).into(), backends.collect())
     }
 }
