@@ -38,6 +38,11 @@ impl FlowTable {
         bytemuck::pod_read_unaligned(bytemuck::cast_slice(&words))
     }
 
+    /// The same of every place.
+    pub fn all(&self) -> impl Iterator<Item = Flow> {
+        (0..self.0.get().len() / WORDS).map(|place| self.get(place))
+    }
+
     /// Its life, and when its last packet came: what changes with every packet of a flow.
     #[must_use]
     pub fn life_and_seen(&self, place: usize) -> (u64, u64) {
