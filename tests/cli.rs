@@ -17,6 +17,8 @@ mod notify;
 
 /// Every test that counts something runs with two workers, whatever the machine has.
 const WORKERS: &[&str] = &["--workers", "2"];
+/// Of one that counts what workers do with TCP: the kernel leaves it to them.
+const RELAY: &[&str] = &["--workers", "2", "--forward", "off"];
 
 /// A Gateway on every local address with an HTTP listener on port 80 and a TCP one on port 9000, and their routes.
 fn web(http: SocketAddr, tcp: SocketAddr) -> String {

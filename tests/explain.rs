@@ -22,7 +22,7 @@ use gateway_tests::lab::{CLIENT4, GATEWAY4, Lab};
 use gateway_tests::netns::NetNs;
 use gateway_tests::objects;
 use gateway_tests::peers::echo;
-use gateway_user::admin::view::{AnswerView, ExplainView, HeaderView, QuestionView};
+use gateway_user::admin::view::{AnswerView, EndsView, ExplainView, HeaderView, QuestionView};
 use serde_json::Value;
 
 use cases::{Case, random_case};
@@ -143,7 +143,11 @@ fn explanations_agree_with_what_happens() {
     let log = folder.path().join("access.log");
     let log_flag = log.display().to_string();
     let first = World::random(&mut rng);
-    let agent = Agent::start(&lab.gateway, &first.yaml, &["--workers", "2", "--access-log", &log_flag]);
+    let agent = Agent::start(
+        &lab.gateway,
+        &first.yaml,
+        &["--workers", "2", "--access-log", &log_flag, "--forward", "off"],
+    );
     let mut admin = Admin(BufReader::new(UnixStream::connect(socket(&agent)).expect("the admin socket")));
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     let mut tcp_served = 0;
@@ -177,7 +181,7 @@ fn explanations_agree_with_what_happens() {
             let (from, name) = connect(&lab.client, to);
             // A port that refuses told nothing of where the client came from: one is taken for it.
             let from = from.unwrap_or(SocketAddr::new(CLIENT4, 40_000));
-            let answer = admin.explain(&QuestionView::Tcp { to, from });
+            let answer = admin.explain(&QuestionView::Tcp(EndsView { to, from }));
             let context = || format!("round {round}: {from} -> {to}\n{}\n{answer:#?}", world.yaml);
             match (name, answer.pick) {
                 (Some(name), Some(pick)) => {

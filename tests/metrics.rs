@@ -45,8 +45,11 @@ fn metrics_equal_what_was_sent() {
         let one = echo::http(&lab.backend, SocketAddr::new(backend, 8081), "one");
         let two = echo::http(&lab.backend, SocketAddr::new(backend, 8082), "two");
         let db = echo::tcp(&lab.backend, SocketAddr::new(backend, 5432), "db");
-        let agent =
-            Agent::start(&lab.gateway, &yaml(one.address, two.address, db.address), &["--workers", "2"]);
+        let agent = Agent::start(
+            &lab.gateway,
+            &yaml(one.address, two.address, db.address),
+            &["--workers", "2", "--forward", "off"],
+        );
         let at = SocketAddr::new(gateway, 80);
         let (first, second) = ("one.example.com", "two.example.com");
         for _ in 0..3 {

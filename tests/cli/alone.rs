@@ -68,9 +68,15 @@ fn the_first_help_names_every_command() {
 fn version_says_what_it_is() {
     let version = env!("CARGO_PKG_VERSION");
     let out = sluice(&["version"], "");
-    assert_eq!(text(&out.stdout), format!("sluice {version} (contract 1, Gateway API v1.6.1)\n"));
+    assert_eq!(
+        text(&out.stdout),
+        format!("sluice {version} (contract {}, Gateway API v1.6.1)\n", gateway_ebpf::VERSION)
+    );
     let json: Value = serde_json::from_slice(&sluice(&["version", "-o", "json"], "").stdout).expect("JSON");
-    assert_eq!(json, serde_json::json!({"version": version, "contract": 1, "gatewayApi": "v1.6.1"}));
+    assert_eq!(
+        json,
+        serde_json::json!({"version": version, "contract": gateway_ebpf::VERSION, "gatewayApi": "v1.6.1"})
+    );
 }
 
 #[test]

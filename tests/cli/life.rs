@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use super::maps::hits;
-use super::{WORKERS, web};
+use super::{RELAY, WORKERS, web};
 
 const HTTP: SocketAddr = SocketAddr::new(GATEWAY4, 80);
 const TCP: SocketAddr = SocketAddr::new(GATEWAY4, 9000);
@@ -121,7 +121,7 @@ fn a_second_agent_is_refused_by_name() {
 fn ids_and_counters_outlive_kill_9() {
     let lab = Lab::new("count-on");
     let (http, tcp) = peers(&lab);
-    let mut agent = Agent::start(&lab.gateway, &web(http.address, tcp.address), WORKERS);
+    let mut agent = Agent::start(&lab.gateway, &web(http.address, tcp.address), RELAY);
     for _ in 0..10 {
         serves(&lab);
     }
@@ -158,7 +158,7 @@ fn the_deadline_of_a_drain_holds_and_a_second_signal_cuts() {
     let lab = Lab::new("deadline");
     let (http, tcp) = peers(&lab);
     for (drain, second_signal) in [("300ms", false), ("1h", true)] {
-        let args = [WORKERS, &["--drain-timeout", drain]].concat();
+        let args = [RELAY, &["--drain-timeout", drain]].concat();
         let mut agent = Agent::start(&lab.gateway, &web(http.address, tcp.address), &args);
         let _open = lab.client.enter(|| std::net::TcpStream::connect(TCP).expect("a connection"));
         agent.wait("the connection to be relayed", || tcp.open() == 1);
@@ -233,7 +233,7 @@ fn the_access_log_is_json_and_can_be_rotated() {
     let folder = tempfile::tempdir().expect("a folder");
     let (log, rotated) = (folder.path().join("access.log"), folder.path().join("access.log.1"));
     let path = log.display().to_string();
-    let args = [WORKERS, &["--access-log", &path]].concat();
+    let args = [RELAY, &["--access-log", &path]].concat();
     let agent = Agent::start(&lab.gateway, &web(http.address, tcp.address), &args);
     let lines = |path: &std::path::Path| -> Vec<Value> {
         let text = std::fs::read_to_string(path).unwrap_or_default();

@@ -9,7 +9,7 @@ use gateway_tests::lab::{BACKEND4, BACKEND6, GATEWAY4, GATEWAY6, Lab};
 use gateway_tests::peers::echo;
 use serde_json::Value;
 
-use super::{WORKERS, web};
+use super::{RELAY, web};
 
 /// The hits of the binding of a port.
 pub(crate) fn hits(maps: &Value, port: u16) -> u64 {
@@ -28,7 +28,7 @@ fn counts(name: &str, gateway: IpAddr, backend: IpAddr) {
     let lab = Lab::new(name);
     let http = echo::http(&lab.backend, SocketAddr::new(backend, 8080), "app");
     let tcp = echo::tcp(&lab.backend, SocketAddr::new(backend, 5432), "db");
-    let agent = Agent::start(&lab.gateway, &web(http.address, tcp.address), WORKERS);
+    let agent = Agent::start(&lab.gateway, &web(http.address, tcp.address), RELAY);
     let before = agent.ask("maps");
     assert_eq!((hits(&before, 80), hits(&before, 9000)), (0, 0));
 

@@ -294,13 +294,16 @@ fn a_client_of_a_fixed_port_goes_on_after_a_restart_of_the_agent() {
 fn a_port_that_a_process_has_is_left_to_it() {
     let bed = Bed::new("udp-own");
     let (ip, _) = FAMILIES[0];
-    let own = udp::echo(&bed.lab.gateway, at([0, 0, 0, 0].into(), 5302), "own");
-    let agent = Agent::start(&bed.lab.gateway, &bed.both(), RELAY);
-    assert_eq!(asks(&UdpClient::new(&bed.lab.client, at(ip, 5302))), "own");
-    assert_eq!(asks(&UdpClient::new(&bed.lab.client, at(ip, 5301))), "one");
-    let status = agent.ask("status").to_string();
-    assert!(status.contains("PortUnavailable"), "{status}");
-    drop(own);
+    // A socket on [::] has IPv4, too.
+    for any in ["0.0.0.0", "::"] {
+        let own = udp::echo(&bed.lab.gateway, at(any.parse().expect("an address"), 5302), "own");
+        let agent = Agent::start(&bed.lab.gateway, &bed.both(), RELAY);
+        assert_eq!(asks(&UdpClient::new(&bed.lab.client, at(ip, 5302))), "own", "{any}");
+        assert_eq!(asks(&UdpClient::new(&bed.lab.client, at(ip, 5301))), "one", "{any}");
+        let status = agent.ask("status").to_string();
+        assert!(status.contains("PortUnavailable"), "{any}: {status}");
+        drop(own);
+    }
 }
 
 #[test]

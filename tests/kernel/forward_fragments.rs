@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use gateway_ebpf::flow::{Decision, Reason};
 use gateway_tests::packets::{Packet, Transport, fragments, verify};
 
-use crate::forward_line::{Line, asked, client, datagrams, endpoint, node};
+use crate::forward_line::{Line, asked, client, datagrams, endpoint, node, uninterrupted};
 
 const FORWARDED: u32 = Decision::Forwarded as u32;
 const DROPPED: u32 = Decision::Dropped as u32;
@@ -72,10 +72,10 @@ fn large_datagrams_arrive_both_ways() {
             let sent: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
             asking.send(&sent).unwrap();
             let mut buffer = vec![0; 1 << 16];
-            let (got, from) = server.recv_from(&mut buffer).unwrap();
+            let (got, from) = uninterrupted(|| server.recv_from(&mut buffer)).unwrap();
             assert!(buffer[..got] == sent, "{local} {v6}: {got} of {length}");
             server.send_to(&sent, from).unwrap();
-            let got = asking.recv(&mut buffer).unwrap();
+            let got = uninterrupted(|| asking.recv(&mut buffer)).unwrap();
             assert!(buffer[..got] == sent, "{local} {v6}: {got} of {length} come back");
         }
     }

@@ -1,8 +1,7 @@
 //! A client, the gateway and an endpoint, each in a namespace, in a line; nobody forwards but the programs.
 
-use std::collections::BTreeMap;
-use std::io::Read as _;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::io::{self, ErrorKind, Read as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +22,9 @@ use crate::bed::{Sockets, WAIT, config, key, ops, pin_dir, start};
 
 /// `ETH_P_ALL`, in wire order.
 const EVERY_PROTOCOL: i32 = 0x0003u16.to_be() as i32;
+
+/// Where clients ask that come by the tunnel.
+const TUNNELLED: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 8, 3, 1));
 
 pub(crate) struct Line {
     // In the order in which they must go.
@@ -104,18 +106,49 @@ impl Line {
             udp_idle: Duration::from_secs(120),
             clsact: false,
         };
-        let stub = |name: &str| Wanted { name: name.to_owned(), stub: Stub::Ethernet };
-        let wanted = BTreeMap::from([(front, stub("front")), (back, stub("back"))]);
-        let hooked = gateway.enter(|| {
-            dataplane.forward(&forwarding).unwrap();
-            dataplane.hook(&wanted).unwrap()
-        });
-        assert!(hooked.values().all(Result::is_ok), "{hooked:?}");
+        gateway.enter(|| dataplane.forward(&forwarding).unwrap());
         let image = image(back, local, mtu);
         let local = image.ways.local.iter().map(|ip| Op::PutLocal(*ip)).collect::<Vec<_>>();
         dataplane.apply(&[ops(&image), local].concat()).unwrap();
         let flows = dataplane.flow_table().unwrap();
-        Self { dataplane, flows, _sockets: sockets, fs, gateway, client, endpoint: endpoint_ns, front, back }
+        let mut line = Self {
+            dataplane,
+            flows,
+            _sockets: sockets,
+            fs,
+            gateway,
+            client,
+            endpoint: endpoint_ns,
+            front,
+            back,
+        };
+        line.hook(&[("front", Stub::Ethernet), ("back", Stub::Ethernet)]);
+        line
+    }
+
+    /// Hooks these interfaces of the gateway.
+    pub(crate) fn hook(&mut self, interfaces: &[(&str, Stub)]) {
+        let dataplane = &mut self.dataplane;
+        let hooked = self.gateway.enter(|| {
+            let wanted = interfaces.iter().map(|(name, stub)| {
+                let index = nix::net::if_::if_nametoindex(*name).unwrap();
+                (index, Wanted { name: (*name).to_owned(), stub: *stub })
+            });
+            dataplane.hook(&wanted.collect()).unwrap()
+        });
+        assert!(hooked.values().all(Result::is_ok), "{hooked:?}");
+    }
+
+    /// Joins client and gateway by a tunnel, too, whose packets have no Ethernet header. Where the client asks then, and
+    /// who it is.
+    pub(crate) fn tunnel(&mut self) -> (SocketAddr, SocketAddr) {
+        for (ns, own, other) in [(&self.gateway, 1, 2), (&self.client, 2, 1)] {
+            ns.run(&format!("ip link add tunnel type ipip local 10.8.1.{own} remote 10.8.1.{other}"));
+            ns.run("ip link set tunnel up");
+            ns.address("tunnel", format!("10.8.3.{own}").parse().unwrap(), 24);
+        }
+        self.hook(&[("front", Stub::Ethernet), ("back", Stub::Ethernet), ("tunnel", Stub::Raw)]);
+        (SocketAddr::new(TUNNELLED, 80), "10.8.3.2:5000".parse().unwrap())
     }
 
     /// What a packet becomes that comes in at the front, or at the back.
@@ -179,12 +212,15 @@ fn image(back: u32, local: bool, mtu: u32) -> MapImage {
         let (asked, at) = (asked(v6), endpoint(v6));
         let binding = BindingImage { action: Action::Forward, id: number, service: Some(number) };
         image.bindings.insert(key(Some(asked.ip()), asked.port(), protocol), binding);
+        if !v6 {
+            image.bindings.insert(key(Some(TUNNELLED), asked.port(), protocol), binding);
+        }
         image.services.insert(number, Arc::from([number + 1]));
         image.backends.insert(number + 1, BackendKey { at, protocol });
         let path = Path { interface: back, next_hop: at.ip(), source: Some(node(v6)), mtu, local };
         image.ways.paths.insert(number + 1, path);
         image.ways.local.insert(asked.ip());
-        image.ways.local.insert(node(v6));
+        image.ways.local.extend([node(v6), TUNNELLED]);
     }
     image
 }
@@ -197,6 +233,17 @@ pub(crate) fn datagrams(ns: &NetNs, from: SocketAddr, to: SocketAddr) -> UdpSock
         socket.set_read_timeout(Some(WAIT)).unwrap();
         socket
     })
+}
+
+/// Does what waits, again when a signal of another test's children has ended the wait (a socket with a timeout is not
+/// waited for again by the kernel, signal(7)).
+pub(crate) fn uninterrupted<T>(mut wait: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match wait() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
 }
 
 /// Reads what passes in a namespace, both ways.
@@ -214,7 +261,7 @@ impl Capture {
     pub(crate) fn next(&self, fits: impl Fn(&[u8]) -> bool) -> Vec<u8> {
         let mut buffer = vec![0; 1 << 16];
         loop {
-            let length = (&self.0).read(&mut buffer).expect("nothing has come that fits");
+            let length = uninterrupted(|| (&self.0).read(&mut buffer)).expect("nothing has come that fits");
             if fits(&buffer[..length]) {
                 return buffer[..length].to_vec();
             }

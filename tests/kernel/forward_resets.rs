@@ -8,7 +8,7 @@ use gateway_ebpf::life::{ACK, FIN, RST, SYN, TOLD};
 use gateway_tests::packets::{Packet, Transport, verify};
 
 use crate::bed::WAIT;
-use crate::forward_line::{Capture, Line, asked, client, endpoint, node};
+use crate::forward_line::{Capture, Line, asked, client, endpoint, node, uninterrupted};
 
 const TCP_RST: usize = 13;
 
@@ -42,7 +42,7 @@ fn both_sides_of_a_withdrawn_connection_are_reset() {
             let sender = if back { &mut answering } else { &mut asking };
             sender.write_all(&vec![7; 3000]).unwrap();
             for end in [&mut asking, &mut answering] {
-                let reset = end.read(&mut [0; 9]).unwrap_err();
+                let reset = uninterrupted(|| end.read(&mut [0; 9])).unwrap_err();
                 assert_eq!(reset.kind(), ErrorKind::ConnectionReset, "{local} {v6} {back} {tx}");
             }
             let header = if v6 { 40 } else { 20 };

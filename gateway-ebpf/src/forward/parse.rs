@@ -109,50 +109,6 @@ struct Tcp {
     urgent: u16,
 }
 
-/// An IPv6 fragment header (RFC 8200, 4.5), likewise: `next` is next header, reserved, offset and flags.
-#[repr(C)]
-struct Fragment {
-    next: u32,
-    id: u32,
-}
-
-/// A UDP header (RFC 768), likewise, or what is certain of a quoted transport header.
-#[repr(C)]
-struct Udp {
-    ports: u32,
-    rest: u32,
-}
-
-/// Where headers are read. Those of a packet that came lie where they can be read without a helper, which
-/// `context::begin` has seen to: the program that meets every packet, ours or not, reads them so, and a header that is
-/// not there makes the packet one that it does not know. Quoted ones may lie anywhere, and are copied.
-#[derive(Clone, Copy)]
-struct Bytes<'a> {
-    ctx: &'a TcContext,
-    whole: Whole,
-}
-
-impl Bytes<'_> {
-    /// The header at an offset, in `room` if it is copied. Its fields lie as the kernel aligns them: so that IP headers
-    /// begin at a word.
-    #[inline(always)]
-    fn at<T>(self, offset: u32, room: &mut MaybeUninit<T>) -> Option<*const T> {
-        if self.whole == Whole::Quoted {
-            return read(self.ctx, offset).map(|header| &raw const *room.write(header));
-        }
-        let start = self.ctx.data() + offset as usize;
-        (start + size_of::<T>() <= self.ctx.data_end()).then_some(start as *const T)
-    }
-}
-
-/// A field of a header.
-macro_rules! of {
-    ($header:expr, $($field:tt)+) => {
-        // SAFETY: the header is within the packet, to which the verifier holds it, or a copy on the stack.
-        unsafe { (&raw const (*$header).$($field)+).read() }
-    };
-}
-
 /// Reads a part of the packet; `None` if it is not that long.
 #[inline(always)]
 pub(crate) fn read<T>(ctx: &TcContext, offset: u32) -> Option<T> {
@@ -166,6 +122,22 @@ pub(crate) fn read<T>(ctx: &TcContext, offset: u32) -> Option<T> {
     }
     // SAFETY: written; every `T` used here is integers only.
     Some(unsafe { value.assume_init() })
+}
+
+/// Reads a header. Those of the packet itself lie where they can be read without a helper, which `context::begin` has
+/// seen to; one that does not makes the packet one that nobody here knows. Every packet goes through this, ours or not.
+#[inline(always)]
+fn header<T>(ctx: &TcContext, offset: u32, whole: Whole) -> Option<T> {
+    if whole == Whole::Quoted {
+        return read(ctx, offset);
+    }
+    let start = ctx.data() + offset as usize;
+    if start + size_of::<T>() > ctx.data_end() {
+        return None;
+    }
+    // SAFETY: within the packet, which the verifier holds it to. Its fields lie as the kernel aligns them, so that IP
+    // headers begin at a word; where that does not hold, x86 does not mind, and neither does BPF's instruction set.
+    Some(unsafe { (start as *const T).read() })
 }
 
 /// Reads the packet's headers.
@@ -207,71 +179,66 @@ pub(crate) extern "C" fn parse_quoted(skb: *mut __sk_buff, start: u32, packet: *
 
 #[inline(always)]
 fn v4(ctx: &TcContext, start: u32, packet: &mut Packet, whole: Whole) -> Kind {
-    let (bytes, mut room) = (Bytes { ctx, whole }, MaybeUninit::<V4>::uninit());
-    let Some(ip) = bytes.at(start, &mut room) else { return Kind::Other };
-    let version_length = of!(ip, version_length);
-    let header = u32::from(version_length & 0xf) * 4;
-    if version_length >> 4 != 4 || header < 20 {
+    let Some(ip) = header::<V4>(ctx, start, whole) else { return Kind::Other };
+    let header = u32::from(ip.version_length & 0xf) * 4;
+    if ip.version_length >> 4 != 4 || header < 20 {
         return Kind::Other;
     }
-    let fragment = u16::from_be(of!(ip, fragment));
-    let protocol = of!(ip, protocol);
+    let fragment = u16::from_be(ip.fragment);
     packet.v6 = false;
-    packet.key.source = mapped_words(of!(ip, source));
-    packet.key.destination = mapped_words(of!(ip, destination));
+    packet.key.source = mapped_words(ip.source);
+    packet.key.destination = mapped_words(ip.destination);
     packet.key.ports = 0;
-    packet.key.protocol = protocol.into();
+    packet.key.protocol = ip.protocol.into();
     packet.l4 = start + header;
     packet.headers = header;
-    let Some(length) = length(ctx, u16::from_be(of!(ip, length)).into(), whole) else { return Kind::Other };
+    let Some(length) = length(ctx, u16::from_be(ip.length).into(), whole) else { return Kind::Other };
     packet.length = length;
-    packet.ttl = of!(ip, ttl);
-    packet.checksum = of!(ip, checksum);
-    packet.id = of!(ip, id).into();
+    packet.ttl = ip.ttl;
+    packet.checksum = ip.checksum;
+    packet.id = ip.id.into();
     packet.flags = 0;
     // More fragments, and the offset.
     packet.first = fragment & 0x3fff == 0x2000;
     if fragment & 0x1fff != 0 {
         return Kind::Later;
     }
-    if protocol == ICMP { Kind::Icmp } else { transport(bytes, packet) }
+    if ip.protocol == ICMP { Kind::Icmp } else { transport(ctx, packet, whole) }
 }
 
 #[inline(always)]
 fn v6(ctx: &TcContext, start: u32, packet: &mut Packet, whole: Whole) -> Kind {
-    let (bytes, mut room) = (Bytes { ctx, whole }, MaybeUninit::<V6>::uninit());
-    let Some(ip) = bytes.at(start, &mut room) else { return Kind::Other };
-    let [version, _, _, _] = of!(ip, version).to_ne_bytes();
+    let Some(ip) = header::<V6>(ctx, start, whole) else { return Kind::Other };
+    let [version, _, _, _] = ip.version.to_ne_bytes();
     if version >> 4 != 6 {
         return Kind::Other;
     }
-    let next = of!(ip, next);
     packet.v6 = true;
-    packet.key.source = [of!(ip, addresses[0]), of!(ip, addresses[1])];
-    packet.key.destination = [of!(ip, addresses[2]), of!(ip, addresses[3])];
+    packet.key.source = [ip.addresses[0], ip.addresses[1]];
+    packet.key.destination = [ip.addresses[2], ip.addresses[3]];
     packet.key.ports = 0;
-    packet.key.protocol = next.into();
+    packet.key.protocol = ip.next.into();
     packet.l4 = start + 40;
     packet.headers = 40;
     // An IPv4 address in this form is never on the wire (RFC 4291, 2.5.5.2), and its tuple is that of IPv4.
     if is_v4(&packet.key.source) || is_v4(&packet.key.destination) {
         return Kind::Other;
     }
-    let told = u32::from(u16::from_be(of!(ip, length))) + 40;
+    let told = u32::from(u16::from_be(ip.length)) + 40;
     let Some(length) = length(ctx, told, whole) else { return Kind::Other };
     packet.length = length;
-    packet.ttl = of!(ip, hops);
+    packet.ttl = ip.hops;
     packet.checksum = 0;
     packet.id = 0;
     packet.flags = 0;
     packet.first = false;
-    if next == FRAGMENT6 {
-        let mut room = MaybeUninit::<Fragment>::uninit();
-        let Some(fragment) = bytes.at(packet.l4, &mut room) else { return Kind::Other };
-        let [next, _, high, low] = of!(fragment, next).to_ne_bytes();
+    if ip.next == FRAGMENT6 {
+        // Next header, reserved, offset and flags (two bytes), identification.
+        let Some(fragment) = header::<[u32; 2]>(ctx, packet.l4, whole) else { return Kind::Other };
+        let [next, _, high, low] = fragment[0].to_ne_bytes();
         let offset = u16::from_be_bytes([high, low]);
         packet.key.protocol = next.into();
-        packet.id = of!(fragment, id);
+        packet.id = fragment[1];
         packet.l4 = start + 48;
         packet.headers = 48;
         packet.first = offset & 1 != 0;
@@ -279,7 +246,7 @@ fn v6(ctx: &TcContext, start: u32, packet: &mut Packet, whole: Whole) -> Kind {
             return Kind::Later;
         }
     }
-    if packet.key.protocol == u32::from(ICMP6) { Kind::Icmp } else { transport(bytes, packet) }
+    if packet.key.protocol == u32::from(ICMP6) { Kind::Icmp } else { transport(ctx, packet, whole) }
 }
 
 /// The length of an IP packet whose header says this; `None` if it was cut short. One that the kernel put together is all
@@ -297,26 +264,24 @@ fn length(ctx: &TcContext, told: u32, whole: Whole) -> Option<u32> {
 }
 
 #[inline(always)]
-fn transport(bytes: Bytes<'_>, packet: &mut Packet) -> Kind {
-    if packet.key.protocol == u32::from(TCP) && bytes.whole == Whole::Yes {
-        let mut room = MaybeUninit::<Tcp>::uninit();
-        let Some(tcp) = bytes.at(packet.l4, &mut room) else { return Kind::Other };
+fn transport(ctx: &TcContext, packet: &mut Packet, whole: Whole) -> Kind {
+    if packet.key.protocol == u32::from(TCP) && whole == Whole::Yes {
+        let Some(tcp) = header::<Tcp>(ctx, packet.l4, whole) else { return Kind::Other };
         if packet.headers + size_of::<Tcp>() as u32 > packet.length {
             // What follows is Ethernet's padding.
             return Kind::Other;
         }
-        packet.key.ports = of!(tcp, ports);
-        packet.flags = of!(tcp, flags);
-        packet.headers += u32::from(of!(tcp, offset) >> 4) * 4;
+        packet.key.ports = tcp.ports;
+        packet.flags = tcp.flags;
+        packet.headers += u32::from(tcp.offset >> 4) * 4;
         Kind::Transport
     } else if matches!(packet.key.protocol as u8, TCP | UDP) {
-        let mut room = MaybeUninit::<Udp>::uninit();
-        let Some(udp) = bytes.at(packet.l4, &mut room) else { return Kind::Other };
-        packet.headers += size_of::<Udp>() as u32;
+        let Some(udp) = header::<[u32; 2]>(ctx, packet.l4, whole) else { return Kind::Other };
+        packet.headers += 8;
         if packet.headers > packet.length {
             return Kind::Other;
         }
-        packet.key.ports = of!(udp, ports);
+        packet.key.ports = udp[0];
         Kind::Transport
     } else {
         Kind::Other

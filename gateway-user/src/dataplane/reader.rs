@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use aya::maps::{HashMap, Map, MapData, PerCpuArray};
 use gateway_ebpf::abi::{Lookups, META_ENTRIES, ServiceWord};
-use gateway_ebpf::names::{BACKENDS, BINDINGS, LOOKUPS, MAPS, META, MISSES, SERVICES, SLOTS, SOCKETS};
+use gateway_ebpf::names::{
+    BACKENDS, BINDINGS, LOOKUPS, MAPS, META, MISSES, PROBING, SERVICES, SLOTS, SOCKETS,
+};
 
 use super::Error;
 use super::maps::{Maps, Part, RawBinding, RawKey, backends_used, bindings};
@@ -112,7 +114,7 @@ impl Handles {
             BACKENDS => backends_used(&self.backends)?,
             SOCKETS => self.sockets.load(Ordering::Relaxed),
             META => META_ENTRIES,
-            MISSES => 1,
+            MISSES | PROBING => 1,
             // LOADS: one for each worker.
             _ => self.workers,
         })
