@@ -8,6 +8,12 @@ mod change;
 mod dns;
 #[path = "e2e/forward.rs"]
 mod forward;
+#[path = "e2e/forward_bed.rs"]
+mod forward_bed;
+#[path = "e2e/forward_bytes.rs"]
+mod forward_bytes;
+#[path = "e2e/forward_tuples.rs"]
+mod forward_tuples;
 #[path = "e2e/harness.rs"]
 mod harness;
 #[path = "e2e/http.rs"]
