@@ -12,6 +12,8 @@ mod forward;
 mod forward_bed;
 #[path = "e2e/forward_bytes.rs"]
 mod forward_bytes;
+#[path = "e2e/forward_change.rs"]
+mod forward_change;
 #[path = "e2e/forward_tuples.rs"]
 mod forward_tuples;
 #[path = "e2e/harness.rs"]

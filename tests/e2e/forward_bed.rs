@@ -139,7 +139,9 @@ impl Bed {
     /// An agent that knows the way to its endpoints.
     pub(crate) fn agent_on(&self, yaml: &str, args: &[&str]) -> Agent<'_> {
         let ports = format!("{}-{}", PORTS.start(), PORTS.end());
-        let args = [WORKERS, &["--snat-ports", &ports], args].concat();
+        let ports = ["--snat-ports", &ports];
+        let ports = if args.contains(&ports[0]) { &[][..] } else { &ports };
+        let args = [WORKERS, ports, args].concat();
         let agent = Agent::start(&self.lab.gateway, yaml, &args);
         ways(&agent);
         agent
@@ -193,9 +195,11 @@ pub(crate) fn ways(agent: &Agent<'_>) {
     agent.wait("a way to every backend", || paths(agent).values().all(|path| path != "relay"));
 }
 
-/// How many connections came to a worker.
-pub(crate) fn relayed(agent: &Agent<'_>) -> f64 {
-    agent.metric("sluice_connections_total")
+/// Nothing came to a worker.
+pub(crate) fn all_forwarded(agent: &Agent<'_>) {
+    let relayed = agent.metric("sluice_connections_total");
+    let counts: Vec<_> = Reason::ALL.map(|reason| (reason.name(), count(agent, reason))).into();
+    assert!(relayed == 0.0, "{relayed} connections came to a worker: {counts:?}");
 }
 
 /// How often something happened, as the kernel counted.

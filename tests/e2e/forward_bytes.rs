@@ -1,15 +1,8 @@
 //! What forwarded connections carry: every byte, whatever the devices leave to be done, and who is seen by whom.
 
-use std::{
-    io::{Read as _, Write as _},
-    net::TcpStream,
-    thread,
-};
+use gateway_tests::client;
 
-use gateway_tests::{client, netns::NetNs, peers::echo};
-
-use super::forward_bed::{BEHIND4, BEHIND6, Bed, CASES, PORT, alive, close, connect, relayed};
-use super::at;
+use super::forward_bed::{Bed, CASES, alive, all_forwarded, close, connect};
 
 /// In bytes.
 const GIGABYTE: usize = 1 << 30;
@@ -31,7 +24,7 @@ fn the_endpoint_sees_the_client_or_the_reserved_ports() {
                 close(&near, &far);
             }
         }
-        assert_eq!(relayed(&agent), 0.0);
+        all_forwarded(&agent);
     }
 }
 
@@ -46,7 +39,7 @@ fn carry(bed: &Bed, sizes: &[usize]) {
             assert_eq!(name, case.name, "{size}");
         }
     }
-    assert_eq!(relayed(&agent), 0.0);
+    all_forwarded(&agent);
 }
 
 #[test]
