@@ -1,6 +1,6 @@
 //! Changes while connections are made and carry bytes: endpoints that come, go and move, agents that are killed.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, fs, net::IpAddr};
 
 use gateway_tests::{agent::Agent, peers::echo};
 
@@ -63,43 +63,42 @@ fn no_connection_fails_when_the_agent_is_stopped() {
     restart("stopped", |agent| assert!(agent.stop().success(), "{}", agent.log()));
 }
 
+/// Ids of the backends that the agent knows.
+fn ids(agent: &Agent<'_>) -> BTreeSet<u64> {
+    let status = agent.ask("status");
+    let backends = status["agent"]["forwarding"]["backends"].as_array().cloned().unwrap_or_default();
+    backends.iter().map(|backend| backend["id"].as_u64().expect("an id")).collect()
+}
+
 #[test]
-fn a_flow_outlives_its_endpoint_and_the_next_one_with_its_id() {
+fn a_flow_outlives_its_endpoint_and_meets_the_next_one_with_its_id() {
     let bed = Bed::new("ids");
-    let old = bed.listeners();
-    // The ids of endpoints are given out round and round; a listener each makes the round visible.
-    let new = CASES.map(|case| bed.listener(&case, PORT + 1));
+    let listeners = |port: u16| CASES.map(|case| bed.listener(&case, port));
+    let (old, _between, new) = (listeners(PORT), listeners(PORT + 1), listeners(PORT + 2));
     let yaml = |port: u16| objects(|case| vec![at(case.endpoint, port)]);
     let mut agent = bed.agent_on(&yaml(PORT), &[]);
-    let first = CASES.each_ref().map(|case| connect(&bed.lab.client, case.asked(), &old[index(case)]));
-    let ids = |agent: &Agent<'_>| {
-        let status = agent.ask("status");
-        let backends = status["agent"]["forwarding"]["backends"].as_array().cloned().unwrap_or_default();
-        let mut ids: Vec<_> = backends.iter().map(|backend| backend["id"].as_u64().expect("an id")).collect();
-        ids.sort_unstable();
-        ids
-    };
+    let client = &bed.lab.client;
+    let flows: Vec<_> = CASES.iter().zip(&old).map(|(c, old)| connect(client, c.asked(), old)).collect();
     let before = ids(&agent);
     agent.change(&yaml(PORT + 1));
-    // An agent that starts knows nothing of the ids before.
+    assert!(ids(&agent).is_disjoint(&before), "an id is not given out again at once");
+    // Without what outlives a restart the next agent begins anew, with ids that are free.
     agent.kill();
+    fs::remove_dir_all(agent.state_dir()).expect("the state can be removed");
+    agent.write(&yaml(PORT + 2));
     agent.launch();
     agent.wait_ready();
     ways(&agent);
-    eprintln!("{before:?} {:?}", ids(&agent));
-    for (case, (near, far, _)) in CASES.iter().zip(&first) {
+    assert_eq!(ids(&agent), before, "the ids of what the flows lead to");
+    for ((case, new), (near, far, _)) in CASES.iter().zip(&new).zip(&flows) {
         alive(near, far);
-        let (second, second_far, _) = connect(&bed.lab.client, case.asked(), &new[index(case)]);
+        let (second, second_far, _) = connect(client, case.asked(), new);
         alive(&second, &second_far);
         alive(near, far);
         close(&second, &second_far);
         close(near, far);
     }
     all_forwarded(&agent);
-}
-
-fn index(case: &Case) -> usize {
-    CASES.iter().position(|c| c == case).expect("one of them")
 }
 
 #[test]
@@ -114,7 +113,7 @@ fn an_endpoint_moves_from_the_node_and_back() {
         let (family, length, whole) = if case.own.is_ipv6() { (6, 64, 128) } else { (4, 24, 32) };
         bed.lab.gateway.address("pod", near, length);
         bed.behind.address("eth1", far, length);
-        bed.behind.address("lo", pod, whole);
+        bed.behind.address("eth1", pod, whole);
         bed.behind.run(&format!("ip -{family} route add {}/{whole} via {near}", case.client));
         bed.lab.backend.run(&format!("ip -{family} route add {pod}/{whole} via {}", behind(case)));
         let lead = |by: &str| bed.lab.gateway.run(&format!("ip -{family} route replace {pod}/{whole} {by}"));
