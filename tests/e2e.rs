@@ -14,6 +14,12 @@ mod forward_bed;
 mod forward_bytes;
 #[path = "e2e/forward_change.rs"]
 mod forward_change;
+#[path = "e2e/forward_end.rs"]
+mod forward_end;
+#[path = "e2e/forward_pressure.rs"]
+mod forward_pressure;
+#[path = "e2e/forward_shares.rs"]
+mod forward_shares;
 #[path = "e2e/forward_tuples.rs"]
 mod forward_tuples;
 #[path = "e2e/harness.rs"]
