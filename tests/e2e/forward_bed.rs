@@ -24,6 +24,8 @@ use gateway_tests::{
     peers::{echo, server::Server},
 };
 
+use serde_json::Value;
+
 use super::{WORKERS, at};
 
 /// The source ports that the tests' agents use towards endpoints behind a router.
@@ -138,11 +140,7 @@ impl Bed {
 
     /// An agent that knows the way to its endpoints.
     pub(crate) fn agent_on(&self, yaml: &str, args: &[&str]) -> Agent<'_> {
-        let ports = format!("{}-{}", PORTS.start(), PORTS.end());
-        let ports = ["--snat-ports", &ports];
-        let ports = if args.contains(&ports[0]) { &[][..] } else { &ports };
-        let args = [WORKERS, ports, args].concat();
-        let agent = Agent::start(&self.lab.gateway, yaml, &args);
+        let agent = start(&self.lab.gateway, yaml, args);
         ways(&agent);
         agent
     }
@@ -160,6 +158,14 @@ impl Bed {
             }
         }
     }
+}
+
+/// An agent with the tests' source ports, unless there are others.
+pub(crate) fn start<'ns>(ns: &'ns NetNs, yaml: &str, args: &[&str]) -> Agent<'ns> {
+    let ports = format!("{}-{}", PORTS.start(), PORTS.end());
+    let ports = ["--snat-ports", &ports];
+    let ports = if args.contains(&ports[0]) { &[][..] } else { &ports };
+    Agent::start(ns, yaml, &[WORKERS, ports, args].concat())
 }
 
 /// Every device but loopback.
@@ -186,7 +192,7 @@ pub(crate) fn objects(endpoints: impl Fn(&Case) -> Vec<SocketAddr>) -> String {
 pub(crate) fn paths(agent: &Agent<'_>) -> BTreeMap<String, String> {
     let status = agent.ask("status");
     let backends = status["agent"]["forwarding"]["backends"].as_array().cloned().unwrap_or_default();
-    let text = |backend: &serde_json::Value, key: &str| backend[key].as_str().unwrap_or_default().to_owned();
+    let text = |backend: &Value, key: &str| backend[key].as_str().unwrap_or_default().to_owned();
     backends.iter().map(|backend| (text(backend, "address"), text(backend, "path"))).collect()
 }
 
@@ -204,13 +210,10 @@ pub(crate) fn all_forwarded(agent: &Agent<'_>) {
 
 /// How often something happened, as the kernel counted.
 pub(crate) fn count(agent: &Agent<'_>, reason: Reason) -> u64 {
-    let key: Vec<_> = (reason as u32).to_le_bytes().iter().map(ToString::to_string).collect();
-    let mut command = Command::new("bpftool");
-    command.args(["-j", "map", "lookup", "pinned"]).arg(agent.pin_dir().join(names::REASONS)).arg("key");
-    let output = command.args(key).output().expect("bpftool can be run");
-    assert!(output.status.success(), "bpftool: {}", String::from_utf8_lossy(&output.stderr));
-    let found: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    let value = |cpu: &serde_json::Value| {
+    let key = (reason as u32).to_le_bytes().map(|byte| byte.to_string());
+    let found =
+        map(agent, "lookup", names::REASONS, &[&["key"], &key.each_ref().map(String::as_str)[..]].concat());
+    let value = |cpu: &Value| {
         let bytes = cpu["value"].as_array().expect("bytes").iter().map(|byte| {
             let byte = byte.as_str().and_then(|hex| hex.strip_prefix("0x")).expect("0x…");
             u8::from_str_radix(byte, 16).expect("a byte")
@@ -218,6 +221,20 @@ pub(crate) fn count(agent: &Agent<'_>, reason: Reason) -> u64 {
         u64::from_le_bytes(bytes.collect::<Vec<_>>().try_into().expect("eight of them"))
     };
     found["values"].as_array().expect("a value for each CPU").iter().map(value).sum()
+}
+
+/// How many flows have tuples.
+pub(crate) fn flows(agent: &Agent<'_>) -> usize {
+    map(agent, "dump", names::TUPLES, &[]).as_array().expect("a list").len() / 2
+}
+
+/// Asks for what a map holds.
+fn map(agent: &Agent<'_>, what: &str, name: &str, args: &[&str]) -> Value {
+    let mut command = Command::new("bpftool");
+    command.args(["-j", "map", what, "pinned"]).arg(agent.pin_dir().join(name)).args(args);
+    let output = command.output().expect("bpftool can be run");
+    assert!(output.status.success(), "bpftool: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
 /// Connects, and says who the endpoint takes the client for; both ends.

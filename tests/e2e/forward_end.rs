@@ -3,6 +3,7 @@
 use std::{fs, io::ErrorKind, net::TcpStream};
 
 use gateway_tests::netns::NetNs;
+use gateway_user::dataplane::at_ingress;
 
 use super::forward_bed::{Bed, CASES, alive, all_forwarded, close, connect};
 
@@ -12,30 +13,32 @@ fn reserved(ns: &NetNs) -> String {
     ns.enter(|| fs::read_to_string(RESERVED)).expect("it can be read").trim().to_owned()
 }
 
-/// What is attached to interfaces, and what forwards.
-fn network(ns: &NetNs) -> String {
-    let hooks = ns.run("bpftool -j net show");
+/// What is attached to the interfaces that lead to clients and endpoints.
+fn hooks(ns: &NetNs) -> String {
+    let links = |device: &str| ns.enter(|| at_ingress(device)).unwrap_or_default();
+    ["client", "backend"]
+        .map(|device| {
+            format!("{:?}{}", links(device), ns.run(&format!("tc filter show dev {device} ingress")))
+        })
+        .concat()
+}
+
+/// What forwards by itself, and where to.
+fn routing(ns: &NetNs) -> String {
     let settings = ns.enter(|| {
-        [
-            "ipv4/ip_forward",
-            "ipv4/conf/all/forwarding",
-            "ipv6/conf/all/forwarding",
-            "ipv6/conf/client/forwarding",
-        ]
-        .map(|key| fs::read_to_string(format!("/proc/sys/net/{key}")).expect("it can be read"))
+        ["ipv4/ip_forward", "ipv6/conf/all/forwarding", "ipv6/conf/client/forwarding"]
+            .map(|key| fs::read_to_string(format!("/proc/sys/net/{key}")).expect("it can be read"))
     });
-    format!(
-        "{hooks}{settings:?}{}{}",
-        ns.run("ip -4 route show table all"),
-        ns.run("ip -6 route show table all")
-    )
+    let routes = [4, 6].map(|family| ns.run(&format!("ip -{family} route show table all")));
+    format!("{settings:?} {}", routes.concat())
 }
 
 #[test]
 fn a_killed_agent_leaves_what_forwards_and_an_uninstalled_one_nothing() {
     let bed = Bed::new("end");
     bed.lab.gateway.sysctl("ipv4/ip_local_reserved_ports", "9000-9009");
-    let before = network(&bed.lab.gateway);
+    let gateway = &bed.lab.gateway;
+    let before = (hooks(gateway), routing(gateway));
     let listeners = bed.listeners();
     let mut agent = bed.agent(&[]);
     let client = &bed.lab.client;
@@ -44,8 +47,9 @@ fn a_killed_agent_leaves_what_forwards_and_an_uninstalled_one_nothing() {
         .zip(&listeners)
         .map(|(case, listener)| connect(client, case.asked(), listener))
         .collect();
-    assert_eq!(reserved(&bed.lab.gateway), "9000-9009,30000-59999");
-    assert_ne!(network(&bed.lab.gateway), before);
+    assert_eq!(reserved(gateway), "9000-9009,30000-59999");
+    assert_ne!(hooks(gateway), before.0);
+    assert_eq!(routing(gateway), before.1);
     let pins = agent.bpffs().pins();
     agent.kill();
     assert_eq!(agent.bpffs().pins(), pins);
@@ -66,8 +70,8 @@ fn a_killed_agent_leaves_what_forwards_and_an_uninstalled_one_nothing() {
     let out = agent.sluice(&["uninstall"]);
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     assert_eq!(agent.bpffs().pins(), Vec::<std::path::PathBuf>::new());
-    assert_eq!(network(&bed.lab.gateway), before);
-    assert_eq!(reserved(&bed.lab.gateway), "9000-9009");
+    assert_eq!((hooks(gateway), routing(gateway)), before);
+    assert_eq!(reserved(gateway), "9000-9009");
     for case in &CASES {
         let refused =
             client.enter(|| TcpStream::connect(case.asked())).expect_err("nobody forwards any more");
