@@ -14,7 +14,6 @@ use gateway_tests::{
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::at;
 use super::forward_bed::{Bed, CASES, alive, all_forwarded, close, connect, count};
 
 fn relayed(agent: &Agent<'_>) -> f64 {
