@@ -13,6 +13,7 @@ pub mod abi;
 pub mod flow;
 pub mod life;
 pub mod names;
+pub mod reason;
 pub mod rewrite;
 pub mod select;
 

@@ -1,7 +1,7 @@
 //! A client, the gateway and an endpoint, each in a namespace, in a line; nobody forwards but the programs.
 
 use std::io::{self, ErrorKind, Read as _};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,9 +22,6 @@ use crate::bed::{Sockets, WAIT, config, key, ops, pin_dir, start};
 
 /// `ETH_P_ALL`, in wire order.
 const EVERY_PROTOCOL: i32 = 0x0003u16.to_be() as i32;
-
-/// Where clients ask that come by the tunnel.
-const TUNNELLED: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 8, 3, 1));
 
 pub(crate) struct Line {
     // In the order in which they must go.
@@ -127,7 +124,7 @@ impl Line {
     }
 
     /// Hooks these interfaces of the gateway.
-    pub(crate) fn hook(&mut self, interfaces: &[(&str, Stub)]) {
+    fn hook(&mut self, interfaces: &[(&str, Stub)]) {
         let dataplane = &mut self.dataplane;
         let hooked = self.gateway.enter(|| {
             let wanted = interfaces.iter().map(|(name, stub)| {
@@ -137,18 +134,6 @@ impl Line {
             dataplane.hook(&wanted.collect()).unwrap()
         });
         assert!(hooked.values().all(Result::is_ok), "{hooked:?}");
-    }
-
-    /// Joins client and gateway by a tunnel, too, whose packets have no Ethernet header. Where the client asks then, and
-    /// who it is.
-    pub(crate) fn tunnel(&mut self) -> (SocketAddr, SocketAddr) {
-        for (ns, own, other) in [(&self.gateway, 1, 2), (&self.client, 2, 1)] {
-            ns.run(&format!("ip link add tunnel type ipip local 10.8.1.{own} remote 10.8.1.{other}"));
-            ns.run("ip link set tunnel up");
-            ns.address("tunnel", format!("10.8.3.{own}").parse().unwrap(), 24);
-        }
-        self.hook(&[("front", Stub::Ethernet), ("back", Stub::Ethernet), ("tunnel", Stub::Raw)]);
-        (SocketAddr::new(TUNNELLED, 80), "10.8.3.2:5000".parse().unwrap())
     }
 
     /// What a packet becomes that comes in at the front, or at the back.
@@ -212,15 +197,12 @@ fn image(back: u32, local: bool, mtu: u32) -> MapImage {
         let (asked, at) = (asked(v6), endpoint(v6));
         let binding = BindingImage { action: Action::Forward, id: number, service: Some(number) };
         image.bindings.insert(key(Some(asked.ip()), asked.port(), protocol), binding);
-        if !v6 {
-            image.bindings.insert(key(Some(TUNNELLED), asked.port(), protocol), binding);
-        }
         image.services.insert(number, Arc::from([number + 1]));
         image.backends.insert(number + 1, BackendKey { at, protocol });
         let path = Path { interface: back, next_hop: at.ip(), source: Some(node(v6)), mtu, local };
         image.ways.paths.insert(number + 1, path);
         image.ways.local.insert(asked.ip());
-        image.ways.local.extend([node(v6), TUNNELLED]);
+        image.ways.local.insert(node(v6));
     }
     image
 }

@@ -79,6 +79,7 @@ fn may_answer(scratch: &mut Scratch) -> bool {
 
 /// Cuts the packet to what is quoted of it. `Scratch::sum` is the sum over it, and `Scratch::length` its length.
 #[inline(never)]
+// SAFETY: no other function of the object has this name.
 #[unsafe(no_mangle)]
 extern "C" fn quote(skb: *mut __sk_buff) -> bool {
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return false };
@@ -108,6 +109,7 @@ extern "C" fn quote(skb: *mut __sk_buff) -> bool {
 
 /// The sum over some blocks of a packet.
 #[inline(never)]
+// SAFETY: no other function of the object has this name.
 #[unsafe(no_mangle)]
 extern "C" fn sum(skb: *mut __sk_buff, start: u32, blocks: u32) -> u32 {
     let ctx = &TcContext::new(skb);
@@ -185,6 +187,7 @@ fn parts() -> Option<(&'static TupleKey, u32, u32)> {
 
 /// Puts the headers of an IPv4 error before the quote: for no MTU, that of a time to live that is over.
 #[inline(never)]
+// SAFETY: no other function of the object has this name.
 #[unsafe(no_mangle)]
 extern "C" fn head4(skb: *mut __sk_buff, mtu: u32) -> bool {
     let ctx = &TcContext::new(skb);
@@ -200,6 +203,7 @@ extern "C" fn head4(skb: *mut __sk_buff, mtu: u32) -> bool {
 
 /// The same for IPv6.
 #[inline(never)]
+// SAFETY: no other function of the object has this name.
 #[unsafe(no_mangle)]
 extern "C" fn head6(skb: *mut __sk_buff, mtu: u32) -> bool {
     let ctx = &TcContext::new(skb);

@@ -13,6 +13,7 @@ use crate::translate::write;
 /// Cuts a packet to `length` bytes and appends `zeros` (at least one) bytes of zero. It no longer is one that the kernel
 /// put together, and no sum over it is known any more. False: it could not be done, and the packet is of no more use.
 #[inline(never)]
+// SAFETY: no other function of the object has this name.
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn cut(skb: *mut __sk_buff, length: u32, zeros: u32) -> bool {
     // SAFETY: no memory but the packet's, here and below. The helper fails where a packet would end before the place for
@@ -36,6 +37,7 @@ pub(crate) fn trim(ctx: &TcContext, length: u32) -> bool {
 /// completes it, by a sum from the transport header to the packet's end. The kernel tells in one way alone: of such a
 /// checksum it does not change what a change of the packet's contents would.
 #[inline(never)]
+// SAFETY: no other function of the object has this name.
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn is_partial(skb: *mut __sk_buff, offset: u32) -> bool {
     let ctx = &TcContext::new(skb);

@@ -14,6 +14,7 @@ use crate::packet::now;
 /// Ends a flow that had this life when it was last looked at, with more bits that tell why. False: somebody else has,
 /// or something has been learned of it since.
 #[inline(never)]
+// SAFETY: no other function of the object has this name.
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn end(index: u32, life: u64, why: u32) -> bool {
     let Some(flow) = FLOWS.get_ptr_mut(index) else { return false };
@@ -57,6 +58,7 @@ fn forget(key: &TupleKey, index: u32, life: u64) {
 
 /// Counts a flow that has begun.
 #[inline(never)]
+// SAFETY: no other function of the object has this name.
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn begun(binding: u32, service: u32, backend: u32) -> bool {
     let Some(traffic) = traffic(&TrafficKey { binding, service, backend, pad: 0 }) else { return false };
@@ -101,6 +103,7 @@ fn carried(flow: *mut Flow, bits: u32) {
 
 /// Moves the hand on by one place, and ends the flow there if it is over. Whether it was.
 #[inline(never)]
+// SAFETY: no other function of the object has this name.
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn sweep_one(now: u64, full: bool) -> bool {
     let Some(hand) = CURSORS.get_ptr_mut(Cursor::Hand as u32) else { return false };

@@ -166,6 +166,7 @@ fn backend(key: &TupleKey, binding: &Binding, tries: u32, failed: u32) -> Option
 
 /// The id of the backend for a hash, or [`REJECT_BACKEND`].
 #[inline(never)]
+// SAFETY: no other function of the object has this name.
 #[unsafe(no_mangle)]
 extern "C" fn choose(hash: u64, service: u32, tries: u32, failed: u32) -> u32 {
     let Some(word) = SERVICES.get_ptr(service) else { return REJECT_BACKEND };
@@ -199,6 +200,7 @@ const NO_PORT: u32 = Reason::NoPort as u32;
 
 /// Makes the flow of what is in `SCRATCH`: [`RECORDED`], or the number of the reason why there is none.
 #[inline(never)]
+// SAFETY: no other function of the object has this name.
 #[unsafe(no_mangle)]
 extern "C" fn record(backend_id: u32, tries: u32, kept: u32) -> u32 {
     let now = now();
@@ -240,6 +242,7 @@ const NO_FLOW: u32 = 1;
 /// Finds out what the answers' tuple shall be, and takes it: `SCRATCH.reply`. Returns the bits that the flow's life begins
 /// with, or, without [`LIVE`], a reason shifted by [`NO_FLOW`].
 #[inline(never)]
+// SAFETY: no other function of the object has this name.
 #[unsafe(no_mangle)]
 extern "C" fn claim_reply(backend_id: u32, kept: u32, half: u64) -> u32 {
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return TABLE_FULL << NO_FLOW };
@@ -272,6 +275,7 @@ extern "C" fn claim_reply(backend_id: u32, kept: u32, half: u64) -> u32 {
 
 /// Writes everything of a flow but its life.
 #[inline(never)]
+// SAFETY: no other function of the object has this name.
 #[unsafe(no_mangle)]
 extern "C" fn fill(index: u32, backend_id: u32, tries: u32, now: u64) -> bool {
     let Some(flow) = FLOWS.get_ptr_mut(index) else { return false };
@@ -314,6 +318,7 @@ extern "C" fn fill(index: u32, backend_id: u32, tries: u32, now: u64) -> bool {
 
 /// Takes a tuple for a half of a flow, unless a living flow has it.
 #[inline(never)]
+// SAFETY: no other function of the object has this name.
 #[unsafe(no_mangle)]
 extern "C" fn claim(key: *const TupleKey, half: u64) -> bool {
     // SAFETY: a pointer that is not null is to a tuple, to the verifier's knowledge too.
@@ -329,6 +334,7 @@ extern "C" fn claim(key: *const TupleKey, half: u64) -> bool {
 
 /// Takes a tuple with a source port of this node: the one that was given back longest ago, most likely.
 #[inline(never)]
+// SAFETY: no other function of the object has this name.
 #[unsafe(no_mangle)]
 extern "C" fn claim_port(reply: *mut TupleKey, port: u32, kept: u32, half: u64, backend: u32) -> bool {
     // SAFETY: as above.
@@ -366,6 +372,7 @@ const NO_PLACE: u32 = u32::MAX;
 
 /// A place for a flow, or [`NO_PLACE`].
 #[inline(never)]
+// SAFETY: no other function of the object has this name.
 #[unsafe(no_mangle)]
 extern "C" fn place(now: u64) -> u32 {
     find_place(now).unwrap_or(NO_PLACE)
@@ -402,6 +409,7 @@ fn give_back(flow: *mut Flow, index: u32, generation: u32) {
 /// Puts a flow into the ring of half-open ones; the one that was longest in its place goes if it still is half open. Whether
 /// it went.
 #[inline(never)]
+// SAFETY: no other function of the object has this name.
 #[unsafe(no_mangle)]
 extern "C" fn remember(index: u32, generation: u32) -> bool {
     let Some(cursor) = CURSORS.get_ptr_mut(Cursor::Opening as u32) else { return false };

@@ -161,6 +161,7 @@ fn network(ctx: &TcContext, start: u32, packet: &mut Packet, whole: Whole) -> Ki
 /// What `parse` does, apart from the program that calls it, for the verifier: what follows need not be followed for each
 /// of the ways that headers may be laid out. Returns a [`Kind`].
 #[inline(never)]
+// SAFETY: no other function of the object has this name.
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn parse_packet(skb: *mut __sk_buff, packet: *mut Packet) -> u32 {
     // SAFETY: a pointer that is not null is to a packet, to the verifier's knowledge too.
@@ -170,6 +171,7 @@ pub(crate) extern "C" fn parse_packet(skb: *mut __sk_buff, packet: *mut Packet) 
 
 /// The same for the packet that an ICMP error quotes from `start` on: its ports, its checksum, and where its headers are.
 #[inline(never)]
+// SAFETY: no other function of the object has this name.
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn parse_quoted(skb: *mut __sk_buff, start: u32, packet: *mut Packet) -> u32 {
     // SAFETY: as above.

@@ -110,6 +110,7 @@ fn prepare(ctx: &TcContext, packet: &Packet, reset: &mut Reset) -> bool {
 
 /// Writes a reset over the packet, which is as long.
 #[inline(never)]
+// SAFETY: no other function of the object has this name.
 #[unsafe(no_mangle)]
 extern "C" fn write_reset(skb: *mut __sk_buff, reset: *const Reset) -> bool {
     // SAFETY: a pointer that is not null is to a reset, to the verifier's knowledge too.

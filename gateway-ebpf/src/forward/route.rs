@@ -55,6 +55,7 @@ fn halves(address: &Words) -> [u32; 4] {
 /// The way for the answers to a packet that has just come in, from its destination to its source. Where the interface
 /// does not forward, which is the rule on a plain host and which nobody changes for us, it is the one back.
 #[inline(never)]
+// SAFETY: no other function of the object has this name.
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn way_back(skb: *mut __sk_buff, packet: *const TupleKey, way: *mut Way) -> bool {
     // SAFETY: pointers that are not null are to what they say, to the verifier's knowledge too.

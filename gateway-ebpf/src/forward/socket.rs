@@ -44,6 +44,7 @@ fn words(address: &[u64; 2]) -> [u32; 4] {
 
 /// Whether a socket that is not just listening would get a packet with this tuple.
 #[inline(never)]
+// SAFETY: no other function of the object has this name.
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn has_connection(skb: *mut __sk_buff, key: *const TupleKey) -> bool {
     // SAFETY: a pointer that is not null is to a tuple, to the verifier's knowledge too.
