@@ -47,6 +47,7 @@ fn the_programs_forward_as_the_pure_function_does() {
     let took = begin.elapsed();
     println!("{} packets in {took:.1?}: {:.1?} each", judge.packets, took / judge.packets as u32);
     println!("{:#?}", judge.met);
+    assert!(judge.packets >= packets);
     // A test that never gets to a decision does not test it. What is seldom is met among many packets only.
     let missed: Vec<_> = met::all().filter(|what| !judge.met.contains_key(what)).collect();
     assert!(missed.is_empty() || packets < PACKETS, "never met: {missed:?}");

@@ -386,7 +386,6 @@ impl Question<'_> {
     }
 
     /// The tuple of the backend's answers, and whether it sees an address of this node.
-    #[expect(clippy::type_complexity, reason = "what the kernel did wrong, and what leads to the relay")]
     fn reply(
         &self,
         flows: &Flows,

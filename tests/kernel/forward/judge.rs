@@ -193,7 +193,7 @@ impl Judge {
         let tuple = tuple.map(|tuple| TupleKey::from(&tuple));
         for (at, raw) in places.iter_mut().enumerate() {
             let own = [raw.client.key, raw.reply.key].map(Some).contains(&tuple);
-            if own || self.packets % 8 == 0 || self.table.life_and_seen(at) != (raw.life, raw.seen) {
+            if own || self.packets.is_multiple_of(8) || self.table.life_and_seen(at) != (raw.life, raw.seen) {
                 *raw = self.table.get(at);
             }
         }
@@ -279,7 +279,7 @@ impl Judge {
         let own = shot.arrival.tuple().map(|tuple| TupleKey::from(&tuple));
         let looked_at = |(had, raw): &(&Raw, &Raw)| {
             let own = [raw.client.key, raw.reply.key].map(Some).contains(&own);
-            lives(raw) && (own || self.packets % 8 == 0 || had != raw)
+            lives(raw) && (own || self.packets.is_multiple_of(8) || had != raw)
         };
         for (_, raw) in self.places.iter().zip(places).filter(looked_at) {
             let mut shown = Flow::from(raw);
