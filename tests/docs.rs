@@ -7,11 +7,14 @@
 
 use std::{env, fs, net::SocketAddr, path::Path, process::Command};
 
+use gateway_ebpf::flow::{Reason, ReasonKind};
+use gateway_ebpf::life::State;
 use gateway_tests::agent::binary;
 use gateway_tests::bpffs::BpfFs;
 use gateway_tests::docs::{Shell, Step, steps};
 use gateway_tests::netns::NetNs;
 use gateway_tests::peers::{echo, server::Server};
+use gateway_user::core::flows::ending::Ending;
 use tempfile::TempDir;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
@@ -99,6 +102,38 @@ fn runs(name: &str) {
 #[test]
 fn commands() {
     runs("commands.md");
+}
+
+#[test]
+fn forwarding() {
+    runs("forwarding.md");
+}
+
+/// The first words of each row of the table with this heading, without backticks.
+fn rows(text: &str, heading: &str) -> Vec<Vec<String>> {
+    let lines = text.lines().skip_while(|line| !line.starts_with(heading)).skip(2);
+    let cells = |line: &str| -> Vec<String> {
+        line.trim_matches('|').split('|').map(|cell| cell.trim().trim_matches('`').to_owned()).collect()
+    };
+    lines.take_while(|line| line.starts_with('|')).map(cells).collect()
+}
+
+#[test]
+fn every_reason_is_explained() {
+    let text = page("forwarding.md");
+    let reasons = Reason::ALL.map(|reason| {
+        let kind = match reason.kind() {
+            ReasonKind::Fallback => "fallback",
+            ReasonKind::Drop => "drop",
+            ReasonKind::Note => "note",
+        };
+        [reason.name(), kind]
+    });
+    let told = rows(&text, "| reason | kind |");
+    assert_eq!(told.iter().map(|row| &row[..2]).collect::<Vec<_>>(), reasons.iter().collect::<Vec<_>>());
+    let names = |heading| rows(&text, heading).into_iter().map(|row| row[0].clone()).collect::<Vec<_>>();
+    assert_eq!(names("| close |"), Ending::ALL.map(Ending::name));
+    assert_eq!(names("| state |"), State::ALL.map(State::name));
 }
 
 #[test]

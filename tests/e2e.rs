@@ -8,6 +8,30 @@ mod change;
 mod dns;
 #[path = "e2e/forward.rs"]
 mod forward;
+#[path = "e2e/forward_bed.rs"]
+mod forward_bed;
+#[path = "e2e/forward_bytes.rs"]
+mod forward_bytes;
+#[path = "e2e/forward_change.rs"]
+mod forward_change;
+#[path = "e2e/forward_devices.rs"]
+mod forward_devices;
+#[path = "e2e/forward_end.rs"]
+mod forward_end;
+#[path = "e2e/forward_figures.rs"]
+mod forward_figures;
+#[path = "e2e/forward_mtu.rs"]
+mod forward_mtu;
+#[path = "e2e/forward_other.rs"]
+mod forward_other;
+#[path = "e2e/forward_pressure.rs"]
+mod forward_pressure;
+#[path = "e2e/forward_shares.rs"]
+mod forward_shares;
+#[path = "e2e/forward_tuples.rs"]
+mod forward_tuples;
+#[path = "e2e/forward_udp.rs"]
+mod forward_udp;
 #[path = "e2e/harness.rs"]
 mod harness;
 #[path = "e2e/http.rs"]

@@ -7,6 +7,8 @@ mod addresses;
 mod bed;
 #[path = "kernel/differential.rs"]
 mod differential;
+#[path = "kernel/flows.rs"]
+mod flows;
 #[path = "kernel/forward.rs"]
 mod forward;
 #[path = "kernel/forward_errors.rs"]

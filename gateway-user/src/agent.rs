@@ -23,6 +23,7 @@ mod change;
 mod events;
 mod explain;
 mod figures;
+mod flows;
 mod forward;
 mod heap;
 mod memory;
@@ -55,6 +56,7 @@ use access_log::AccessLog;
 use board::Board;
 use change::Engine;
 use events::{Ask, Event, Events};
+use flows::{EventThread, Flows};
 use forward::{Forwarder, Look};
 use memory::Memory;
 pub use objects::{ApplyCall, DeleteCall, GetCall};
@@ -212,6 +214,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
 
         let (asks, asked) = mpsc::channel(16);
         let board = Arc::new(Board::new(config, workers, sockets, dataplane.reader(), running.counters()));
+        let _ends = flows(&dataplane, &memory, &board, access_log.clone())?;
         outputs::serve(&socket, metrics, &board, asks).map_err(start("the outputs"))?;
         let events = Events::new(watch, asked).map_err(start("the signal handlers"))?;
         info!(
@@ -232,6 +235,21 @@ pub fn run(config: &Config) -> Result<(), Error> {
         drop(socket);
         Ok(())
     })
+}
+
+/// Begins to read the flows, if there is forwarding.
+fn flows(
+    dataplane: &Dataplane,
+    memory: &Memory,
+    board: &Board,
+    access_log: Option<AccessLog>,
+) -> Result<Option<EventThread>, Error> {
+    let Some((reader, events)) = dataplane.flows()? else { return Ok(None) };
+    let flows = Arc::new(Flows::new(reader, memory.flows.clone())?);
+    let start = |source| Error::Start { what: "the thread that reads which flows are over", source };
+    let thread = flows.read_ends(events, access_log).map_err(start)?;
+    board.forwarding(flows);
+    Ok(Some(thread))
 }
 
 /// Turns forwarding on, or off if it was on before. The inner error says why the relay serves everything.
@@ -396,6 +414,7 @@ impl Agent<'_> {
                         self.engine.follow(host).await;
                     }
                     if host_due {
+                        self.engine.forget_flows();
                         self.engine.rest();
                     }
                 }

@@ -8,6 +8,7 @@ mod completions;
 mod delete;
 mod diff;
 mod explain;
+mod flows;
 mod get;
 mod log;
 mod man;
@@ -85,6 +86,7 @@ enum Command {
     Status(status::Args),
     Explain(explain::Args),
     Routes(routes::Args),
+    Flows(flows::Args),
     Maps(maps::Args),
     Set(set::Args),
     Uninstall(uninstall::Args),
@@ -161,6 +163,7 @@ pub fn run(env: &mut Env<'_>) -> Result<Exit> {
         Command::Status(args) => status::status(env, &args),
         Command::Explain(args) => explain::explain(env, args),
         Command::Routes(args) => routes::routes(env, &args),
+        Command::Flows(args) => flows::flows(env, &args),
         Command::Maps(args) => maps::maps(env, &args),
         Command::Set(args) => set::set(&args),
         Command::Uninstall(args) => uninstall::uninstall(env, &args),
@@ -250,6 +253,7 @@ mod tests {
             &["explain", "tcp", "10.0.0.1:80"],
             &["explain", "tcp", "10.0.0.1", "--from", "10.0.0.2:4000"],
             &["routes", "--endpoint", "a/b=10.0.0.1:80"],
+            &["flows", "--follow", "--state", "opening"],
         ] {
             let (exit, stdout, stderr) = sluice(args);
             assert_eq!((exit.unwrap(), stdout.as_str()), (Exit::Usage, ""), "{args:?}");
@@ -262,6 +266,8 @@ mod tests {
         for args in [
             &["status"][..],
             &["maps"],
+            &["flows"],
+            &["flows", "--follow"],
             &["set", "--bpf-log-level", "off"],
             &["get"],
             &["apply", "--endpoint", "default/web=127.0.0.1:80"],

@@ -7,6 +7,7 @@
 
 pub mod compile;
 pub mod explain;
+pub mod flows;
 pub mod forward;
 pub mod host;
 pub mod load;

@@ -6,6 +6,7 @@
 
 pub mod address;
 mod error;
+mod flows;
 mod forward;
 pub mod host;
 mod level;
@@ -30,6 +31,7 @@ use socket2::{Protocol, SockRef};
 
 pub use address::Addresses;
 pub use error::Error;
+pub use flows::{FlowCounts, FlowEvents, FlowReader};
 pub use forward::hook::{Hook, Wanted, at_ingress};
 pub use forward::table::FlowTable;
 pub use forward::{Forwarding, Tables};
@@ -237,6 +239,17 @@ impl Dataplane {
     #[must_use]
     pub fn reader(&self) -> Reader {
         self.reader.clone()
+    }
+
+    /// What reads the flows, and the buffer of those that are over; `None`: forwarding is off.
+    ///
+    /// # Errors
+    /// A map cannot be opened.
+    pub fn flows(&self) -> Result<Option<(FlowReader, FlowEvents)>, Error> {
+        if self.forward.is_none() {
+            return Ok(None);
+        }
+        Ok(Some((FlowReader::open(&self.pins)?, FlowEvents::open(&self.pins)?)))
     }
 
     /// Loads the programs again with this level and switches over to them.

@@ -9,11 +9,14 @@
 //! last time; of such at most 4,096 are kept. With B bindings, S request series (one for each backend of a rule on a
 //! listener; and for what no backend answered, one for each rule on a listener and one for each listener), T TCP and
 //! U UDP series (listener × endpoint) there are at most 4 × B lookups, B connections, 22 × S for HTTP (5 until the
-//! first request), 3 × T for TCP, 5 × U for UDP, and about 70 others.
+//! first request), 3 × T for TCP and 5 × U for UDP in the relay, 6 × (T + U) for what the kernel
+//! forwards (1 until the first connection), E for source ports (E endpoints), and about 100 others.
 
 mod families;
+mod forward;
 mod text;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 pub use families::render;
@@ -23,6 +26,8 @@ pub use families::render;
 pub struct Facts {
     /// What the kernel counted; `None` if it could not be read.
     pub kernel: Option<Kernel>,
+    /// What is forwarded in the kernel; `None`: forwarding is off, or it could not be read.
+    pub forward: Option<Forward>,
     /// Connections accepted by binding.
     pub accepted: Vec<(BindingLabels, u64)>,
     /// Relayed TCP connections.
@@ -70,6 +75,38 @@ pub struct Kernel {
     pub maps: Vec<(&'static str, u32, u32)>,
 }
 
+/// What is forwarded in the kernel.
+#[derive(Clone, Debug, Default)]
+pub struct Forward {
+    /// Living flows by state.
+    pub states: Vec<(&'static str, u64)>,
+    /// What flows carried.
+    pub flows: Vec<(RelayLabels, Forwarded)>,
+    /// What went to the relay instead, by reason.
+    pub fallbacks: Vec<(&'static str, u64)>,
+    /// What was dropped, by reason.
+    pub drops: Vec<(&'static str, u64)>,
+    /// What else was counted, by reason.
+    pub notes: Vec<(&'static str, u64)>,
+    /// Source ports in use by endpoint and protocol.
+    pub ports: Vec<(SocketAddr, &'static str, u64)>,
+    /// Source ports that there are for each endpoint.
+    pub port_range: u64,
+}
+
+/// What is counted for forwarded flows.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Forwarded {
+    /// Flows that began.
+    pub connections: u64,
+    /// Ended flows that the endpoint never answered.
+    pub unanswered: u64,
+    /// Packets by direction: the client's, the endpoint's.
+    pub packets: [u64; 2],
+    /// Bytes of IP packets by direction.
+    pub bytes: [u64; 2],
+}
+
 /// Labels of a binding.
 #[derive(Clone, Debug)]
 pub struct BindingLabels {
@@ -79,7 +116,7 @@ pub struct BindingLabels {
     pub listener: Arc<str>,
 }
 
-/// Labels of relayed connections and flows.
+/// Labels of relayed connections and flows, and of forwarded ones.
 #[derive(Clone, Debug)]
 pub struct RelayLabels {
     /// The binding.

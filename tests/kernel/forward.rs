@@ -9,6 +9,8 @@
 mod ground;
 #[path = "forward/judge.rs"]
 mod judge;
+#[path = "forward/met.rs"]
+mod met;
 #[path = "forward/traffic.rs"]
 mod traffic;
 
@@ -45,4 +47,10 @@ fn the_programs_forward_as_the_pure_function_does() {
     let took = begin.elapsed();
     println!("{} packets in {took:.1?}: {:.1?} each", judge.packets, took / judge.packets as u32);
     println!("{:#?}", judge.met);
+    // A test that never gets to a decision does not test it. What is seldom is met among many packets only.
+    let missed: Vec<_> = met::all().filter(|what| !judge.met.contains_key(what)).collect();
+    assert!(missed.is_empty() || packets < PACKETS, "never met: {missed:?}");
+    for decision in ["answered: too_big", "forwarded: no reason", "next: no reason", "next: not_routable"] {
+        assert!(judge.met.contains_key(&format!("IPv4 {decision}")), "never met: {decision}");
+    }
 }

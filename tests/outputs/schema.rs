@@ -6,7 +6,8 @@ use std::path::Path;
 use gateway_tests::agent::Agent;
 use gateway_tests::netns::NetNs;
 use gateway_user::admin::view::{
-    AppliedView, CheckView, DifferencesView, ExplainView, MapsView, RoutesView, StatusView, VersionView,
+    AppliedView, CheckView, DifferencesView, ExplainView, FlowsView, MapsView, RoutesView, StatusView,
+    VersionView,
 };
 use gateway_user::cli::command;
 use schemars::generate::SchemaSettings;
@@ -66,6 +67,7 @@ const SCHEMAS: &[Named] = &[
     ("check", of::<CheckView>),
     ("differences", of::<DifferencesView>),
     ("explain", of::<ExplainView>),
+    ("flows", of::<FlowsView>),
     ("maps", of::<MapsView>),
     ("objects", of::<Got>),
     ("routes", of::<RoutesView>),
@@ -88,6 +90,7 @@ const ASKED: &[(&[&str], &str, i32)] = &[
     (&["check", "-f", "FOLDER/bad.yaml"], "check", 1),
     (&["status"], "status", 0),
     (&["maps"], "maps", 0),
+    (&["flows"], "flows", 0),
     (&["version"], "version", 0),
     (&["routes"], "routes", 0),
     (&["explain", "http", "GET", "http://app.example:8080/", "--to", "127.0.0.1"], "explain", 0),

@@ -169,6 +169,11 @@ impl<'ns> Agent<'ns> {
         ]
     }
 
+    /// Where this agent keeps what outlives it.
+    pub fn state_dir(&self) -> PathBuf {
+        self.dir.path().join("state")
+    }
+
     /// Where this agent pins.
     pub fn pin_dir(&self) -> PathBuf {
         self.pins.path().join("sluice")

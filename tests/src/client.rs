@@ -3,6 +3,7 @@
 use std::{
     io::{self, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
 };
@@ -12,6 +13,7 @@ use http::{HeaderMap, Request};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use socket2::{Domain, Socket, Type};
 use tokio::runtime::Runtime;
 
 use crate::{
@@ -121,7 +123,28 @@ pub fn get(ns: &NetNs, at: SocketAddr, host: &str, path: &str) -> io::Result<Ans
 /// # Errors
 /// If the connection fails, or what came back is not what was sent.
 pub fn tcp(ns: &NetNs, at: SocketAddr, size: usize) -> io::Result<String> {
-    let mut reader = ns.enter(|| TcpStream::connect_timeout(&at, PATIENCE))?;
+    exchange(ns.enter(|| TcpStream::connect_timeout(&at, PATIENCE))?, size)
+}
+
+/// A connection from an address and port that may have been in use a moment ago.
+///
+/// # Errors
+/// As the kernel says.
+pub fn connect_from(ns: &NetNs, from: SocketAddr, to: SocketAddr) -> io::Result<TcpStream> {
+    ns.enter(|| {
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&from.into())?;
+        socket.connect_timeout(&to.into(), PATIENCE)?;
+        Ok(socket.into())
+    })
+}
+
+/// What [`tcp`] does, on a connection that was made already.
+///
+/// # Errors
+/// If the connection fails, or what came back is not what was sent.
+pub fn exchange(mut reader: TcpStream, size: usize) -> io::Result<String> {
     reader.set_read_timeout(Some(PATIENCE))?;
     reader.set_write_timeout(Some(PATIENCE))?;
     let mut writer = reader.try_clone()?;
@@ -134,13 +157,7 @@ pub fn tcp(ns: &NetNs, at: SocketAddr, size: usize) -> io::Result<String> {
         }
         writer.shutdown(Shutdown::Write)
     });
-    let mut name = Vec::new();
-    let mut byte = [0];
-    while byte != *b"\n" {
-        reader.read_exact(&mut byte)?;
-        name.push(byte[0]);
-    }
-    name.pop();
+    let name = line(&mut reader)?;
     let mut buffer = vec![0; 256 * 1024];
     let mut received = 0;
     loop {
@@ -151,21 +168,65 @@ pub fn tcp(ns: &NetNs, at: SocketAddr, size: usize) -> io::Result<String> {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
             Err(e) => return Err(e),
         };
-        let mut at = 0;
-        while at < n {
-            let block = pattern(received, n - at);
-            if buffer[at..at + block.len()] != *block {
-                return Err(io::Error::other(format!("wrong bytes at {received} of {size}")));
-            }
-            at += block.len();
-            received += block.len();
-        }
+        check(received, &buffer[..n])?;
+        received += n;
     }
     writing.join().expect("the writing half does not panic")?;
     if received != size {
         return Err(io::Error::other(format!("{received} of {size} bytes came back")));
     }
-    String::from_utf8(name).map_err(io::Error::other)
+    Ok(name)
+}
+
+/// Sends to an echo and waits for it to come back, block by block, until `stop` says so; then closes its half and waits
+/// for the other to be closed. Returns how many bytes came back.
+///
+/// # Errors
+/// As for [`tcp`].
+pub fn steady(mut stream: TcpStream, stop: &AtomicBool) -> io::Result<usize> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    line(&mut stream)?;
+    let mut buffer = vec![0; PATTERN];
+    let mut sent = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let block = pattern(sent, PATTERN);
+        stream.write_all(block)?;
+        let got = &mut buffer[..block.len()];
+        stream.read_exact(got)?;
+        check(sent, got)?;
+        sent += block.len();
+    }
+    stream.shutdown(Shutdown::Write)?;
+    match stream.read(&mut buffer)? {
+        0 => Ok(sent),
+        more => Err(io::Error::other(format!("{more} bytes too many came back"))),
+    }
+}
+
+/// What an echo says first.
+fn line(stream: &mut TcpStream) -> io::Result<String> {
+    let mut line = Vec::new();
+    let mut byte = [0];
+    while byte != *b"\n" {
+        stream.read_exact(&mut byte)?;
+        line.push(byte[0]);
+    }
+    line.pop();
+    String::from_utf8(line).map_err(io::Error::other)
+}
+
+/// Whether these are the bytes of the stream from `offset` on.
+fn check(offset: usize, bytes: &[u8]) -> io::Result<()> {
+    let mut at = 0;
+    while at < bytes.len() {
+        let block = pattern(offset + at, bytes.len() - at);
+        if bytes[at..at + block.len()] != *block {
+            return Err(io::Error::other(format!("wrong bytes at {}", offset + at)));
+        }
+        at += block.len();
+    }
+    Ok(())
 }
 
 const PATTERN: usize = 65_521;

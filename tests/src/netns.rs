@@ -38,6 +38,8 @@ impl NetNs {
         });
         let ns = Self { name: name.to_owned(), file: Some(file) };
         ns.run("ip link set lo up");
+        // Link-local addresses, which neighbours are asked from, are to work at once.
+        ns.sysctl("ipv6/conf/default/accept_dad", "0");
         ns
     }
 

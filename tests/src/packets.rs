@@ -138,6 +138,9 @@ impl Packet {
 fn checksum(protocol: u8, source: IpAddr, destination: IpAddr, segment: &[u8]) -> Result<u16, String> {
     let text = |e: &dyn std::fmt::Display| e.to_string();
     let words = |bytes: &[u8]| Sum16BitWords::new().add_slice(bytes);
+    if segment.len() < 8 {
+        return Err(format!("{} bytes are no segment of protocol {protocol}", segment.len()));
+    }
     let sum = match (IpNumber(protocol), source, destination) {
         (IpNumber::TCP, IpAddr::V4(a), IpAddr::V4(b)) => {
             let tcp = TcpSlice::from_slice(segment).map_err(|e| text(&e))?;

@@ -20,6 +20,8 @@ use crate::translate::{TCP_CHECKSUM, UDP_CHECKSUM, network4, network6, send, wri
 
 /// Length of an ICMP error's header.
 const HEADER: u32 = 8;
+/// What is certain of a quoted transport header.
+const QUOTED: u32 = 8;
 /// Offset of the checksum in it.
 const CHECKSUM: u32 = 2;
 
@@ -38,6 +40,10 @@ pub(crate) fn sluice_icmp(ctx: TcContext) -> i32 {
         return pass(&ctx);
     }
     if parse_quoted(skb(&ctx), packet.l4 + HEADER, &raw mut *quoted) != Kind::Transport as u32 {
+        return unknown(&ctx, packet);
+    }
+    if quoted.l4 + QUOTED > l3(&ctx) + packet.length {
+        // What follows is Ethernet's padding, and in no checksum.
         return unknown(&ctx, packet);
     }
     // What was sent is the reverse of what comes back.

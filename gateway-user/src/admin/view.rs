@@ -4,6 +4,7 @@
 //! writes them. Must not know how an answer is laid out for a person.
 
 mod explain;
+mod flows;
 mod forwarding;
 mod maps;
 mod objects;
@@ -14,6 +15,10 @@ pub use explain::{
     AnswerView, BackendView, CandidateView, EndpointView, EndsView, ExplainView, HeaderView, KernelView,
     ListenerRefView, MatchView, ObjectRefView, PathView, PlaceView, QuestionView, RoutesView, ServedView,
     SkipView, ValueView,
+};
+pub use flows::{
+    FlowEventView, FlowFilterView, FlowView, FlowsPageView, FlowsQuestionView, FlowsView, FollowCursorView,
+    FollowQuestionView, FollowView,
 };
 pub use forwarding::{ForwardingView, InterfaceView, WayView};
 pub use maps::{BindingView, Lookups, MapView, MapsView};

@@ -5,8 +5,8 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
@@ -14,6 +14,7 @@ use jiff::{Timestamp, Unit};
 
 use super::Config;
 use super::explain::{self, Live};
+use super::flows::Flows;
 use super::forward::Known;
 use super::memory::Baselines;
 use crate::admin::view::{
@@ -47,6 +48,7 @@ pub(super) struct Board {
     pub(super) baselines: ArcSwap<Baselines>,
     pub(super) configuration: ArcSwap<metrics::Configuration>,
     pub(super) reader: Reader,
+    flows: OnceLock<Arc<Flows>>,
     pub(super) counters: Counters,
     /// Seconds since the epoch.
     pub(super) started: f64,
@@ -101,6 +103,7 @@ impl Board {
             baselines: ArcSwap::default(),
             configuration: ArcSwap::default(),
             reader,
+            flows: OnceLock::new(),
             counters,
             started: epoch_seconds(),
             begin: Instant::now(),
@@ -108,6 +111,16 @@ impl Board {
             ready: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
         }
+    }
+
+    /// Forwarding is on. To be called once.
+    pub(super) fn forwarding(&self, flows: Arc<Flows>) {
+        assert!(self.flows.set(flows).is_ok(), "forwarding is turned on once");
+    }
+
+    /// The flows that are forwarded in the kernel; `None`: forwarding is off.
+    pub(super) fn flows(&self) -> Option<&Arc<Flows>> {
+        self.flows.get()
     }
 
     /// The loop came round.

@@ -164,6 +164,23 @@ impl Engine {
         }
     }
 
+    /// Forgets flows of what left the configuration long enough ago.
+    pub(super) fn forget_flows(&mut self) {
+        match self.board.flows().map(|flows| flows.sweep()) {
+            Some(Ok(Some(kept))) => {
+                self.memory.keep_flows(kept);
+                self.memory.save();
+            }
+            Some(Err(error)) => {
+                warn!(
+                    error = words(&error),
+                    "what flows of earlier configurations carried cannot be forgotten"
+                );
+            }
+            Some(Ok(None)) | None => {}
+        }
+    }
+
     /// Addresses that the kernel goes on forwarding for when the agent has stopped.
     pub(super) fn forwarded(&self) -> BTreeSet<IpAddr> {
         if self.forward.is_err() {
@@ -356,6 +373,9 @@ impl Engine {
         step("plan");
         self.dataplane.apply(&plan.withdraw)?;
         step("withdraw");
+        if let Some(flows) = self.board.flows() {
+            self.memory.keep_flows(flows.turn(&self.snapshot)?);
+        }
         let reader = self.dataplane.reader();
         self.memory.adopt(&self.snapshot.ids, || reader.counts().map(|counts| counts.lookups))?;
         self.board.baselines.store(self.memory.baselines.clone().into());

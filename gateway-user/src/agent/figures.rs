@@ -3,14 +3,20 @@
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 
-use gateway_ebpf::abi::{ANY, Action, BindingKey, Verdict};
+use gateway_ebpf::abi::{ANY, Action, BindingKey, UDP, Verdict};
+use gateway_ebpf::flow::{Reason, ReasonKind};
+use gateway_ebpf::life::State;
 
 use super::board::Board;
+use super::flows::Figures;
 use crate::admin::view::{BindingView, Lookups, MapView, MapsView};
+use crate::core::flows::names::binding_name;
 use crate::core::snapshot::Snapshot;
 use crate::core::transport::Transport;
 use crate::dataplane::{self, Counts};
-use crate::metrics::{BindingLabels, Facts, Flows, HttpLabels, Kernel, RelayLabels, Relayed, Requests};
+use crate::metrics::{
+    BindingLabels, Facts, Flows, Forward, Forwarded, HttpLabels, Kernel, RelayLabels, Relayed, Requests,
+};
 use crate::proxy::{BindingLabel, LATENCY_BOUNDS, RelayKey, RelayTotals, Totals};
 
 const MICROS: f64 = 1e-6;
@@ -38,7 +44,9 @@ pub(super) fn maps(board: &Board) -> Result<MapsView, dataplane::Error> {
             }
         })
         .collect();
-    let maps = counts.maps.iter().map(|map| MapView {
+    let mut all = counts.maps.clone();
+    all.extend(board.flows().map_or(Ok(Vec::new()), |flows| flows.maps())?);
+    let maps = all.iter().map(|map| MapView {
         name: map.name.to_owned(),
         kind: map.kind.to_owned(),
         capacity: map.capacity,
@@ -52,24 +60,70 @@ pub(super) fn maps(board: &Board) -> Result<MapsView, dataplane::Error> {
 /// What one scrape shows.
 pub(super) fn facts(board: &Board) -> Facts {
     let snapshot = Arc::clone(&board.serving.load().snapshot);
-    let kernel = board.reader.counts().ok().map(|counts| Kernel {
+    // Both or neither: half of it would look like the whole.
+    let read = board
+        .reader
+        .counts()
+        .and_then(|counts| Ok((counts, board.flows().map(|flows| flows.figures()).transpose()?)));
+    let (counts, flows) = read.ok().map_or((None, None), |(counts, flows)| (Some(counts), flows));
+    let flow_maps = flows.as_ref().map(|flows| flows.maps.clone()).unwrap_or_default();
+    let kernel = counts.map(|counts| Kernel {
         lookups: since_baseline(board, &snapshot, &counts)
             .flat_map(|(key, _, _, lookups)| {
-                let name: Arc<str> = format!("{}/{}", socket(key), protocol(key)).into();
+                let name: Arc<str> = binding_name(key).into();
                 Verdict::ALL.into_iter().zip(lookups).map(move |(v, n)| (Arc::clone(&name), v.name(), n))
             })
             .collect(),
         misses: counts.misses,
-        maps: counts.maps.iter().map(|map| (map.name, map.capacity, map.used)).collect(),
+        maps: counts.maps.iter().chain(&flow_maps).map(|map| (map.name, map.capacity, map.used)).collect(),
     });
     let totals = board.counters.read();
     Facts {
         kernel,
+        forward: flows.as_ref().map(forward),
         latency_bounds: LATENCY_BOUNDS.iter().map(|micros| *micros as f64 * MICROS).collect(),
         configuration: **board.configuration.load(),
         ready: board.not_ready().is_none(),
         started: board.started,
         ..workers(totals)
+    }
+}
+
+fn forward(figures: &Figures) -> Forward {
+    let reasons = |kind: ReasonKind| {
+        let all = Reason::ALL.into_iter().zip(figures.reasons);
+        all.filter(|(reason, _)| reason.kind() == kind).map(|(r, count)| (r.name(), count)).collect()
+    };
+    let living = &figures.counts.living;
+    let flows = figures.named.iter().map(|(labels, counts)| {
+        let binding =
+            BindingLabels { binding: Arc::clone(&labels.binding), listener: Arc::clone(&labels.listener) };
+        let labels = RelayLabels {
+            binding,
+            route: Arc::clone(&labels.route),
+            service: Arc::clone(&labels.service),
+            backend: labels.backend.map(|at| at.to_string()).unwrap_or_default(),
+        };
+        let forwarded = Forwarded {
+            connections: counts.connections,
+            unanswered: counts.unanswered,
+            packets: counts.carried.packets,
+            bytes: counts.carried.bytes,
+        };
+        (labels, forwarded)
+    });
+    Forward {
+        states: State::ALL.into_iter().map(State::name).zip(living.states).collect(),
+        flows: flows.collect(),
+        fallbacks: reasons(ReasonKind::Fallback),
+        drops: reasons(ReasonKind::Drop),
+        notes: reasons(ReasonKind::Note),
+        ports: living
+            .ports
+            .iter()
+            .map(|((at, protocol), count)| (*at, if *protocol == UDP { "udp" } else { "tcp" }, *count))
+            .collect(),
+        port_range: figures.ports,
     }
 }
 
@@ -161,16 +215,6 @@ fn since_baseline<'a>(
 
 fn address(key: &BindingKey) -> String {
     if key.address == ANY { "*".to_owned() } else { Ipv6Addr::from(key.address).to_canonical().to_string() }
-}
-
-/// `ADDRESS:PORT`, `*:PORT` for any address, as the workers name it.
-fn socket(key: &BindingKey) -> String {
-    let address = address(key);
-    if address.contains(':') {
-        format!("[{address}]:{}", key.port)
-    } else {
-        format!("{address}:{}", key.port)
-    }
 }
 
 const fn protocol(key: &BindingKey) -> &'static str {

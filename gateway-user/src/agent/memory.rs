@@ -1,11 +1,13 @@
-//! What outlives a restart: the dense ids, so that what keeps its identity keeps its counters, and the counters'
-//! baselines.
+//! What outlives a restart: the dense ids, so that what keeps its identity keeps its counters, the counters' baselines,
+//! and what the ids of flows stand for.
 //!
 //! Owns the state directory. The kernel counts for as long as its maps are pinned, and by id; an id may have belonged
 //! to another binding before. The baseline of a binding is what its id had counted when the binding came into the
 //! configuration, so what is shown begins at zero with the binding and goes on over restarts of the agent. Where the
 //! kernel shows less than a baseline when the agent starts, its maps were made anew (after a boot, or `uninstall`),
 //! and the baseline falls.
+
+mod flows;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -19,6 +21,8 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
+use self::flows::KeptFlows;
+use crate::core::flows::ledger;
 use crate::core::model::ObjectName;
 use crate::core::route::Patterns;
 use crate::core::snapshot::{BackendKey, Ids, MapImage};
@@ -61,6 +65,9 @@ pub(super) struct Memory {
     _lock: Flock<File>,
     pub(super) ids: Ids,
     pub(super) baselines: Baselines,
+    pub(super) flows: ledger::Kept,
+    /// Whether `flows` is not written yet.
+    changed: bool,
 }
 
 impl Memory {
@@ -79,7 +86,7 @@ impl Memory {
         let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock)
             .map_err(|_| Error::Taken { path: directory.to_owned() })?;
         let path = directory.join(FILE);
-        let (ids, baselines) = match read(&path) {
+        let (ids, baselines, flows) = match read(&path) {
             Ok(kept) => kept.unwrap_or_default(),
             Err(problem) => {
                 warn!(
@@ -87,10 +94,11 @@ impl Memory {
                     problem,
                     "what was kept from the last run cannot be read; ids begin anew, and counters may jump once"
                 );
-                (Ids::default(), Baselines::new())
+                (Ids::default(), Baselines::new(), ledger::Kept::default())
             }
         };
-        Ok(Self { directory: directory.to_owned(), _lock: lock, ids, baselines })
+        let directory = directory.to_owned();
+        Ok(Self { directory, _lock: lock, ids, baselines, flows, changed: false })
     }
 
     /// To be called once, when the agent starts, with what the maps hold and have counted. Where nothing was kept, the
@@ -119,6 +127,7 @@ impl Memory {
         counted: impl FnOnce() -> Result<BTreeMap<u32, [u64; 4]>, E>,
     ) -> Result<(), E> {
         if *ids == self.ids {
+            self.save();
             return Ok(());
         }
         let counted = if ids.bindings == self.ids.bindings { BTreeMap::new() } else { counted()? };
@@ -133,6 +142,22 @@ impl Memory {
         }
         self.ids = ids.clone();
         self.baselines = baselines;
+        self.changed = true;
+        self.save();
+        Ok(())
+    }
+
+    /// Takes over what the ids of flows stand for, to be written with what follows.
+    pub(super) fn keep_flows(&mut self, flows: ledger::Kept) {
+        self.changed |= self.flows != flows;
+        self.flows = flows;
+    }
+
+    /// Writes what has changed.
+    pub(super) fn save(&mut self) {
+        if !std::mem::take(&mut self.changed) {
+            return;
+        }
         if let Err(error) = self.write() {
             warn!(
                 directory = %self.directory.display(),
@@ -140,11 +165,10 @@ impl Memory {
                 "what shall outlive a restart cannot be written; counters may jump at the next start"
             );
         }
-        Ok(())
     }
 
     fn write(&self) -> io::Result<()> {
-        let text = serde_json::to_vec(&Kept::new(&self.ids, &self.baselines))?;
+        let text = serde_json::to_vec(&Kept::new(&self.ids, &self.baselines, &self.flows))?;
         let (path, new) = (self.directory.join(FILE), self.directory.join("state.new"));
         let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
         file.write_all(&text)?;
@@ -172,7 +196,7 @@ pub(super) fn remove(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(removed)
 }
 
-fn read(path: &Path) -> Result<Option<(Ids, Baselines)>, String> {
+fn read(path: &Path) -> Result<Option<(Ids, Baselines, ledger::Kept)>, String> {
     match fs::read(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e.to_string()),
@@ -194,6 +218,8 @@ struct Kept {
     bound: Vec<KeptBound>,
     backends: Vec<KeptBackend>,
     next: [u32; 3],
+    #[serde(default)]
+    flows: KeptFlows,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -240,7 +266,7 @@ fn binding_key(address: Ipv6Addr, port: u16, protocol: u8) -> BindingKey {
 }
 
 impl Kept {
-    fn new(ids: &Ids, baselines: &Baselines) -> Self {
+    fn new(ids: &Ids, baselines: &Baselines, flows: &ledger::Kept) -> Self {
         Self {
             version: VERSION,
             bindings: ids
@@ -281,10 +307,11 @@ impl Kept {
                 .map(|(key, id)| KeptBackend { id: *id, at: key.at, protocol: key.protocol })
                 .collect(),
             next: ids.next,
+            flows: KeptFlows::new(flows),
         }
     }
 
-    fn parts(self) -> (Ids, Baselines) {
+    fn parts(self) -> (Ids, Baselines, ledger::Kept) {
         let baselines =
             self.bindings.iter().filter(|b| b.baseline != [0; 4]).map(|b| (b.id, b.baseline)).collect();
         let ids = Ids {
@@ -314,7 +341,7 @@ impl Kept {
             next: self.next,
             patterns: Patterns::default(),
         };
-        (ids, baselines)
+        (ids, baselines, self.flows.parts())
     }
 }
 

@@ -1,7 +1,7 @@
 //! Who answers what: the admin socket's calls, and metrics and health.
 //!
-//! Owns the paths. `GET /status`, `GET /maps`, `GET /routes`, `POST /explain` (body: the question as JSON),
-//! `POST /bpf-log-level` (body: the level), `POST /stop`, and `POST /apply`, `/diff`, `/delete` and `/get` (body: JSON, as
+//! Owns the paths. `GET /status`, `GET /maps`, `GET /routes`, `POST /explain`, `/flows` and `/flows/follow` (body: the
+//! question as JSON), `POST /bpf-log-level` (body: the level), `POST /stop`, and `POST /apply`, `/diff`, `/delete` and `/get` (body: JSON, as
 //! the command line sends it) on the admin socket; `GET /metrics`, `/healthz`, `/readyz` on the port for metrics.
 
 use std::io;
@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::board::Board;
 use super::events::Ask;
+use super::flows::{self, Answered, Refused};
 use super::objects::{ObjectsAsk, Reply};
 use super::{figures, words};
 use crate::admin::view::QuestionView;
@@ -58,6 +59,8 @@ async fn answer_admin(call: &Call, board: &Board, asks: &mpsc::Sender<Ask>) -> A
             Ok(question) => Answer::json(&board.explain(&question).await),
             Err(error) => Answer::text(400, words(&error)),
         },
+        ("POST", "/flows") => answer(&call.body, |question| flows::page(board.flows(), question)),
+        ("POST", "/flows/follow") => answer(&call.body, |question| flows::follow(board.flows(), question)),
         ("GET", "/routes") => Answer::json(&board.routes().await),
         ("POST", "/bpf-log-level") => {
             let level: LogLevel = match String::from_utf8_lossy(&call.body).parse() {
@@ -87,6 +90,18 @@ async fn answer_admin(call: &Call, board: &Board, asks: &mpsc::Sender<Ask>) -> A
             Err(_) => stopping(),
         },
         _ => unknown(call),
+    }
+}
+
+/// Answers a question about flows.
+fn answer<Q: DeserializeOwned, A: Serialize>(body: &[u8], to: impl FnOnce(&Q) -> Answered<A>) -> Answer {
+    match serde_json::from_slice(body) {
+        Ok(question) => match to(&question) {
+            Ok(view) => Answer::json(&view),
+            Err(error @ Refused::Filter(_)) => Answer::text(400, words(&error)),
+            Err(error) => Answer::text(500, words(&error)),
+        },
+        Err(error) => Answer::text(400, error.to_string()),
     }
 }
 

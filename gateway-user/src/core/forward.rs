@@ -6,6 +6,7 @@
 
 mod checksum;
 mod flows;
+mod made;
 mod packet;
 #[cfg(test)]
 mod tests;
@@ -14,7 +15,7 @@ use std::collections::BTreeSet;
 
 use gateway_ebpf::abi::{ANY, Action, BindingKey, REJECT_BACKEND, TCP, UDP};
 use gateway_ebpf::flow::Reason;
-use gateway_ebpf::life::{self, ACK, IS_TCP, LIVE, Next, RST, SNAT, SYN};
+use gateway_ebpf::life::{self, ACK, IS_TCP, LIVE, Next, RST, SNAT, SYN, TOLD, WITHDRAWN};
 use gateway_ebpf::select::{self, Tuple};
 
 pub use self::flows::{Flow, Flows, Way};
@@ -57,8 +58,10 @@ pub enum Decision {
     Forwarded(Way),
     /// Nowhere.
     Dropped,
-    /// Nowhere; its sender is told why.
+    /// Nowhere; its sender is told why by an ICMP error.
     Answered,
+    /// Out by an interface, turned into a reset; its sender gets one, too.
+    Reset(Way),
 }
 
 /// What becomes of a packet.
@@ -105,8 +108,11 @@ pub fn forward(
     now: u64,
 ) -> Result<Outcome, Fault> {
     let question = Question { image, settings, arrival, answers, now };
-    let Kind::Transport(packet) = packet::read(arrival) else {
-        return Ok(question.decided(Decision::Next));
+    let packet = match packet::read(arrival) {
+        Kind::Transport(packet) => packet,
+        Kind::Icmp(packet) => return question.error(flows, &packet),
+        Kind::Later(packet) => return question.later(flows, &packet),
+        Kind::Other => return Ok(question.decided(Decision::Next)),
     };
     if let Some((id, reply)) = flows.find(&packet.tuple) {
         let flow = flows.flow(id);
@@ -114,7 +120,7 @@ pub fn forward(
         match life::next(flow.bits, reply, packet.tuple.protocol, packet.flags, quiet) {
             Next::Forward => return question.known(flows, &packet, id, reply),
             Next::Collision => return question.dropped(flows, Reason::Collision),
-            Next::Withdrawn => return question.dropped(flows, Reason::Withdrawn),
+            Next::Withdrawn => return question.withdrawn(flows, &packet, id, reply),
             Next::Anew => return question.open(flows, &packet, Some((id, false))),
             Next::Retry => return question.open(flows, &packet, Some((id, true))),
         }
@@ -148,23 +154,114 @@ impl Question<'_> {
 
     /// A packet of a flow, `reply` if it is the backend's.
     fn known(&self, flows: &mut Flows, packet: &Packet, id: u64, reply: bool) -> Result<Outcome, Fault> {
-        let flow = flows.flow(id);
-        let (way, to) =
-            if reply { (flow.back, reversed(&flow.client)) } else { (flow.forth, reversed(&flow.reply)) };
+        if packet.first {
+            flows.expect(packet.datagram(), (id, reply));
+        }
+        let (way, to) = flows.flow(id).leaving(reply);
         if packet.ttl <= 1 {
-            return self.counted(flows, Decision::Answered, Reason::TimeExceeded);
+            return self.answer(flows, packet, Reason::TimeExceeded, None);
         }
         let gso = self.arrival.gso_size as usize;
         let longest = if gso == 0 { packet.length } else { packet.headers + gso };
         if longest > way.mtu as usize {
-            return self.counted(flows, Decision::Answered, Reason::TooBig);
+            return self.answer(flows, packet, Reason::TooBig, Some(way.mtu));
         }
+        let flow = flows.flow(id);
         let (segments, bytes) = self.size(packet);
         flow.bits |= life::learn(flow.bits, reply, packet.flags);
         flow.seen = self.now;
         flow.packets[usize::from(reply)] += segments;
         flow.bytes[usize::from(reply)] += bytes;
         let bytes = packet::translate(self.arrival, packet, &to);
+        Ok(Outcome { decision: Decision::Forwarded(way), reason: None, bytes })
+    }
+
+    /// A packet that cannot go on: its sender is told, if the packet was sent to this host.
+    fn answer(
+        &self,
+        flows: &mut Flows,
+        packet: &Packet,
+        reason: Reason,
+        mtu: Option<u32>,
+    ) -> Result<Outcome, Fault> {
+        if !self.arrival.host {
+            return self.dropped(flows, reason);
+        }
+        flows.count(reason);
+        let bytes = made::answer(self.arrival, packet, mtu);
+        Ok(Outcome { decision: Decision::Answered, reason: Some(reason), bytes })
+    }
+
+    /// A packet of a flow that the configuration ended. A TCP connection's two sides are told by resets, unless the packet
+    /// is none that can be turned into one.
+    fn withdrawn(&self, flows: &mut Flows, packet: &Packet, id: u64, reply: bool) -> Result<Outcome, Fault> {
+        let plain = packet.l4 - packet.l3 == if packet.v6 { 40 } else { 20 } && !packet.first;
+        if packet.tuple.protocol != TCP || !plain || !self.arrival.host {
+            return self.dropped(flows, Reason::Withdrawn);
+        }
+        flows.count(Reason::Withdrawn);
+        let flow = flows.flow(id);
+        flow.bits |= TOLD;
+        flow.seen = self.now;
+        let (way, to) = flow.leaving(reply);
+        let bytes = made::reset(self.arrival, packet, &to);
+        Ok(Outcome { decision: Decision::Reset(way), reason: Some(Reason::Withdrawn), bytes })
+    }
+
+    /// A fragment that is not the first: it goes where the first one went. Nobody is told if it cannot.
+    fn later(&self, flows: &mut Flows, packet: &Packet) -> Result<Outcome, Fault> {
+        let Some((id, reply)) = flows.expected(&packet.datagram()) else {
+            return Ok(self.decided(Decision::Next));
+        };
+        let flow = flows.flow(id);
+        let (way, to) = flow.leaving(reply);
+        if flow.bits & WITHDRAWN != 0 {
+            return self.dropped(flows, Reason::Withdrawn);
+        }
+        if packet.ttl <= 1 {
+            return self.dropped(flows, Reason::TimeExceeded);
+        }
+        if packet.length > way.mtu as usize {
+            return self.dropped(flows, Reason::TooBig);
+        }
+        flow.seen = self.now;
+        flow.packets[usize::from(reply)] += 1;
+        flow.bytes[usize::from(reply)] += packet.length as u64;
+        let bytes = packet::translate_later(self.arrival, packet, &to);
+        Ok(Outcome { decision: Decision::Forwarded(way), reason: None, bytes })
+    }
+
+    /// An ICMP packet. An error about what was sent for a flow goes to whoever sent that; it is no sign of life.
+    fn error(&self, flows: &mut Flows, packet: &Packet) -> Result<Outcome, Fault> {
+        let next = Ok(self.decided(Decision::Next));
+        if packet.first || !self.arrival.host || !made::is_error(self.arrival, packet) {
+            return next;
+        }
+        let quoted = made::quoted(self.arrival, packet);
+        let found = quoted.and_then(|quoted| {
+            // What was sent is the reverse of what comes back.
+            let (id, reply) = flows.find(&reversed(&quoted.tuple))?;
+            let flow = flows.flow(id);
+            let (half, other) = if reply { (flow.reply, flow.client) } else { (flow.client, flow.reply) };
+            let ours = packet.tuple.destination == half.destination;
+            ours.then(|| (quoted, half, other, flow.leaving(reply)))
+        });
+        let Some((quoted, half, other, (way, to))) = found else {
+            if self.image.ways.local.contains(&ip(packet.tuple.destination)) {
+                flows.count(Reason::IcmpUnknown);
+            }
+            return next;
+        };
+        if packet.ttl <= 1 {
+            return self.dropped(flows, Reason::TimeExceeded);
+        }
+        if packet.length > way.mtu as usize {
+            return self.dropped(flows, Reason::TooBig);
+        }
+        // A router on the way keeps its address.
+        let end = packet.tuple.source == half.source;
+        let to = Tuple { source: if end { to.source } else { packet.tuple.source }, ..to };
+        let bytes = made::translate_error(self.arrival, packet, &quoted, &to, &other);
         Ok(Outcome { decision: Decision::Forwarded(way), reason: None, bytes })
     }
 
@@ -195,10 +292,11 @@ impl Question<'_> {
         let Some((binding, service)) = self.binding(&client).filter(|_| ours) else {
             return Ok(self.decided(Decision::Next));
         };
-        let mut failed = None;
+        let (mut failed, mut kept) = (None, None);
         if let Some((id, retried)) = before {
             let flow = flows.flow(id);
             failed = retried.then_some((flow.backend, flow.tries));
+            kept = (!retried && flow.bits & SNAT != 0).then_some(flow.reply.destination_port);
             flows.end(id, 0);
         }
         let Some((id, backend)) = self.backend(&client, service, failed) else {
@@ -217,7 +315,7 @@ impl Question<'_> {
         if flows.len() == self.settings.flows {
             return self.relay(flows, Reason::TableFull);
         }
-        let (reply, snat) = match self.reply(flows, &client, backend, path)? {
+        let (reply, snat) = match self.reply(flows, &client, backend, path, kept)? {
             Ok(reply) => reply,
             Err(reason) => return self.relay(flows, reason),
         };
@@ -275,8 +373,8 @@ impl Question<'_> {
 
     /// Gives up the flows that the kernel found to be over.
     fn sweep(&self, flows: &mut Flows) -> Result<(), Fault> {
+        let full = flows.len() == self.settings.flows;
         for tuple in &self.answers.swept {
-            let full = flows.len() == self.settings.flows;
             let Some((id, false)) = flows.find(tuple) else { return Err(Fault::NotOver(*tuple)) };
             let flow = flows.flow(id);
             if !life::is_over(flow.bits, flow.idle, flow.seen, self.now, full) {
@@ -295,6 +393,7 @@ impl Question<'_> {
         client: &Tuple,
         backend: &BackendKey,
         path: &Path,
+        kept: Option<u16>,
     ) -> Result<Result<(Tuple, bool), Reason>, Fault> {
         let answers = Tuple {
             source: address(backend.at.ip()),
@@ -311,6 +410,14 @@ impl Question<'_> {
         let (first, width) = self.settings.ports;
         let range = first..=first.saturating_add(width.saturating_sub(1));
         let free = |port: &u16| width != 0 && range.contains(port) && !flows.has(&from(*port));
+        // The one of the client's connection before, which a socket in TIME_WAIT may know.
+        if let Some(kept) = kept.filter(|kept| !flows.has(&from(*kept))) {
+            return if self.answers.port == Some(kept) {
+                Ok(Ok((from(kept), true)))
+            } else {
+                Err(Fault::Port(self.answers.port))
+            };
+        }
         match self.answers.port {
             Some(port) if free(&port) => Ok(Ok((from(port), true))),
             // Of a range no wider than this each port is tried.

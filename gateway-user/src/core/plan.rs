@@ -162,10 +162,12 @@ pub fn follow(have: &Ways, want: &MapImage) -> Vec<Op> {
 }
 
 /// A program may be half-way through reading a backend: its way is taken from it, and no other written before nobody
-/// can still read the one before, so that no flow gets half of each.
+/// can still read the one before, so that no flow gets half of each. A backend that goes keeps its way until no slot
+/// leads to it any more.
 fn changed_paths(have: &MapImage, want: &MapImage) -> Vec<Op> {
     let changed = have.ways.paths.iter().filter(|(id, path)| {
-        want.ways.paths.get(id) != Some(path) || want.backends.get(id) != have.backends.get(id)
+        let other = |key| want.ways.paths.get(id) != Some(path) || have.backends.get(id) != Some(key);
+        want.backends.get(id).is_some_and(other)
     });
     let mut ops: Vec<Op> = changed.map(|(id, _)| Op::DeletePath(*id)).collect();
     if !ops.is_empty() {

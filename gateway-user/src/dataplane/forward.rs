@@ -104,9 +104,6 @@ impl Forward {
         let mut ebpf = program::load(pins, OBJECT, &specs, None)?;
         let names = FORWARD_PROGRAMS.into_iter().chain([STUB_ETHERNET, STUB_RAW, SWEEP]);
         for name in names {
-            if !exists(&ebpf, name) {
-                continue;
-            }
             classifier(&mut ebpf, name)?.load().map_err(failed(name, "loading it"))?;
         }
         // Programs read them for the first flow on.
@@ -134,9 +131,6 @@ impl Forward {
         let mut programs: ProgramArray<_> =
             map.try_into().map_err(Error::map(PROGRAMS, "finding its type"))?;
         for (slot, name) in (0u32..).zip(FORWARD_PROGRAMS) {
-            if !exists(&ebpf, name) {
-                continue;
-            }
             let program = classifier(&mut ebpf, name)?.fd().map_err(failed(name, "finding it"))?;
             programs.set(slot, program, 0).map_err(Error::map(PROGRAMS, "switching a program"))?;
         }
@@ -262,11 +256,6 @@ fn specs(pins: &Pins, config: &Forwarding) -> Result<(Vec<MapSpec>, Tables), Err
     let own = FORWARD_MAPS.iter().map(|spec| MapSpec { max_entries: capacity(spec), ..*spec });
     let shared = MAPS.iter().filter(|spec| SHARED.contains(&spec.name)).copied();
     Ok((shared.chain(own).collect(), tables))
-}
-
-/// Whether a program is built yet: without it, packets go on as if it had let them by.
-fn exists(ebpf: &Ebpf, name: &str) -> bool {
-    ebpf.program(name).is_some()
 }
 
 pub(super) fn classifier<'e>(

@@ -378,7 +378,7 @@ fn is_backend(entry: &[AtomicU64]) -> bool {
 }
 
 /// Whether a map operation failed for want of the entry.
-fn is_missing(error: &MapError) -> bool {
+pub(super) fn is_missing(error: &MapError) -> bool {
     match error {
         MapError::KeyNotFound => true,
         MapError::SyscallError(e) => e.io_error.raw_os_error() == Some(libc::ENOENT),

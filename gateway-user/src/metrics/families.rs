@@ -32,6 +32,7 @@ impl Collector for Families {
         let mut out = Out(encoder);
         let facts = &self.0;
         out.kernel(facts)?;
+        facts.forward.as_ref().map_or(Ok(()), |forward| out.forward(forward))?;
         out.tcp(facts)?;
         out.udp(facts)?;
         out.http(facts)?;
@@ -40,13 +41,13 @@ impl Collector for Families {
     }
 }
 
-type Labels<'a> = Vec<(&'static str, &'a str)>;
+pub(super) type Labels<'a> = Vec<(&'static str, &'a str)>;
 
 fn binding_labels(labels: &BindingLabels) -> Labels<'_> {
     vec![("binding", &*labels.binding), ("listener", &*labels.listener)]
 }
 
-fn relay_labels(labels: &RelayLabels) -> Labels<'_> {
+pub(super) fn relay_labels(labels: &RelayLabels) -> Labels<'_> {
     let mut all = binding_labels(&labels.binding);
     all.extend([
         ("route", &*labels.route),
@@ -77,7 +78,8 @@ fn yes(is: bool) -> f64 {
     f64::from(u8::from(is))
 }
 
-struct Out<'a>(DescriptorEncoder<'a>);
+/// What writes families, one after the other.
+pub(super) struct Out<'a>(DescriptorEncoder<'a>);
 
 impl Out<'_> {
     fn kernel(&mut self, facts: &Facts) -> Result<(), Error> {
@@ -292,7 +294,7 @@ impl Out<'_> {
         )
     }
 
-    fn counter<'l>(
+    pub(super) fn counter<'l>(
         &mut self,
         name: &str,
         help: &str,
@@ -302,7 +304,7 @@ impl Out<'_> {
         self.family(name, help, MetricType::Counter, samples)
     }
 
-    fn gauge<'l>(
+    pub(super) fn gauge<'l>(
         &mut self,
         name: &str,
         help: &str,

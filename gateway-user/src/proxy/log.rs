@@ -192,8 +192,10 @@ fn write(lines: &Receiver<String>, sink: Box<dyn Write + Send + Sync>) {
     let mut sink = io::BufWriter::new(sink);
     while let Ok(first) = lines.recv() {
         let mut next = Some(first);
-        while let Some(line) = next {
-            let _lost = writeln!(sink, "{line}");
+        while let Some(mut line) = next {
+            // Whole, so that the file, which others append to as well, never gets half of it.
+            line.push('\n');
+            let _lost = sink.write_all(line.as_bytes());
             next = lines.try_recv().ok();
         }
         let _lost = sink.flush();

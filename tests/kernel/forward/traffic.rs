@@ -31,8 +31,9 @@ fn one_in(rng: &mut Rng, n: u32) -> bool {
 /// Some services that are referred to are missing, some slots and backends refuse, some backends have no way.
 pub(crate) fn random_image(rng: &mut Rng, ground: &Ground) -> MapImage {
     let mut image = MapImage::default();
-    for id in 1..=10 {
-        let ip: IpAddr = pick(rng, &ENDPOINTS).parse().unwrap();
+    for id in 1..=10u32 {
+        // The first half is of IPv4.
+        let ip: IpAddr = ENDPOINTS[rng.usize(..4) + if id > 5 { 4 } else { 0 }].parse().unwrap();
         let backend = BackendKey { at: SocketAddr::new(ip, pick(rng, &PORTS)), protocol: TCP };
         image.backends.insert(id, backend);
         if !one_in(rng, 6) {
@@ -48,7 +49,12 @@ pub(crate) fn random_image(rng: &mut Rng, ground: &Ground) -> MapImage {
         }
     }
     for id in 0..6 {
-        let slot = |rng: &mut Rng| if one_in(rng, 8) { 0 } else { rng.u32(1..=10) };
+        // Of one family mostly: IPv4 if its number is even.
+        let slot = |rng: &mut Rng| match rng.u32(..20) {
+            0..2 => 0,
+            2 => rng.u32(1..=10),
+            _ => rng.u32(1..=5) + if id % 2 == 0 { 0 } else { 5 },
+        };
         image.services.insert(id, (0..1usize << rng.u8(0..5)).map(|_| slot(rng)).collect());
     }
     let mut id = 0;
@@ -58,7 +64,9 @@ pub(crate) fn random_image(rng: &mut Rng, ground: &Ground) -> MapImage {
                 continue;
             }
             let action = if one_in(rng, 8) { Action::Steer } else { Action::Forward };
-            let service = (action == Action::Forward).then(|| rng.u32(0..7));
+            let v6 = asked.map_or(rng.bool(), |asked: IpAddr| asked.is_ipv6());
+            let service = if one_in(rng, 12) { rng.u32(0..7) } else { rng.u32(0..3) * 2 + u32::from(v6) };
+            let service = (action == Action::Forward).then_some(service);
             image.bindings.insert(key(asked, port, protocol), BindingImage { action, id, service });
             id += 1;
         }
@@ -115,7 +123,7 @@ fn aim(rng: &mut Rng, flows: &Flows) -> Aim {
         return new(tuple(client, SocketAddr::new(host, CONNECTED_PORT), protocol));
     }
     let port = if one_in(rng, 30) { 81 } else { pick(rng, &PORTS) };
-    new(tuple(SocketAddr::new(client, rng.u16(1024..1030)), SocketAddr::new(asked, port), protocol))
+    new(tuple(SocketAddr::new(client, rng.u16(1024..1044)), SocketAddr::new(asked, port), protocol))
 }
 
 fn reversed(tuple: &Tuple) -> Tuple {
@@ -137,7 +145,9 @@ fn flags(rng: &mut Rng, of_flow: bool, reply: bool) -> u8 {
 }
 
 fn bytes(rng: &mut Rng, count: usize) -> Vec<u8> {
-    (0..count).map(|_| rng.u8(..)).collect()
+    let mut bytes = vec![0; count];
+    rng.fill(&mut bytes);
+    bytes
 }
 
 /// A packet that is whole and valid.
@@ -175,13 +185,59 @@ fn packet(rng: &mut Rng, aim: &Aim) -> Packet {
     packet
 }
 
-/// A packet and how it comes in.
-pub(crate) fn shot(rng: &mut Rng, ground: &Ground, flows: &Flows) -> Shot {
+/// An ICMP error about a packet that was sent for a flow, or that looks like it.
+fn error(rng: &mut Rng, flows: &Flows) -> Option<Packet> {
+    let flow = flows.living().nth(rng.usize(..flows.len().max(1)))?;
+    let mut half = if rng.bool() { flow.client } else { flow.reply };
+    if one_in(rng, 8) {
+        half.source_port ^= 1 << rng.u8(..16);
+    }
+    let quoted = packet(rng, &Aim { tuple: reversed(&half), flow: None });
+    let (mut source, destination) = (quoted.destination, quoted.source);
+    let v6 = source.is_ipv6();
+    if rng.bool() {
+        let router: IpAddr = if v6 { "fd77::1" } else { "10.77.0.1" }.parse().unwrap();
+        source.set_ip(router);
+    }
+    let header = if v6 { 40 } else { 20 + quoted.options.len() };
+    let mut quote = quoted.ip();
+    if !one_in(rng, 4) {
+        quote.truncate(header + pick(rng, &[8, 8, 20, 32, 64, 500, 7]));
+    }
+    let kind = if v6 {
+        pick(rng, &[[1, 4], [2, 0], [3, 0], [4, 1], [128, 0], [137, 0]])
+    } else {
+        pick(rng, &[[3, 4], [3, 3], [11, 0], [12, 0], [8, 0], [5, 1]])
+    };
+    let destination = if one_in(rng, 12) {
+        let ip = if v6 { ASKED[3] } else { ASKED[0] };
+        SocketAddr::new(ip.parse().unwrap(), 0)
+    } else {
+        destination
+    };
+    Some(Packet {
+        source,
+        destination,
+        ttl: if one_in(rng, 20) { rng.u8(..3) } else { 64 },
+        options: Vec::new(),
+        whole: true,
+        transport: Transport::Icmp { kind, rest: [0, 0, 5, rng.u8(..)] },
+        payload: quote,
+    })
+}
+
+/// A packet and how it comes in. `parts`: fragments that are still to come.
+pub(crate) fn shot(rng: &mut Rng, ground: &Ground, flows: &Flows, parts: &mut Vec<Vec<u8>>) -> Shot {
     let aim = aim(rng, flows);
     let mut packet = packet(rng, &aim);
+    if one_in(rng, 12)
+        && let Some(error) = error(rng, flows)
+    {
+        packet = error;
+    }
     let interface = ground.interfaces[rng.usize(..2)];
     let (mut gso_size, mut gso_segs) = (0, 0);
-    if one_in(rng, 6) {
+    if !matches!(packet.transport, Transport::Icmp { .. }) && one_in(rng, 6) {
         gso_size = pick(rng, &[100, 536, 648, 1300, 1448, 1460]);
         // A test run takes no more than 3.4 kB.
         let count = rng.u32(1..=3000 / gso_size);
@@ -192,9 +248,17 @@ pub(crate) fn shot(rng: &mut Rng, ground: &Ground, flows: &Flows) -> Shot {
     let mut ip = packet.ip();
     if gso_size == 0 {
         ip = strange(rng, ip);
+        if one_in(rng, 20) && ip.len() > 100 && is_whole(&ip) {
+            *parts = packets::fragments(&ip, 8 * rng.usize(3..=20), rng.u32(..));
+            if !one_in(rng, 10) {
+                ip = parts.remove(0);
+            }
+        } else if !parts.is_empty() && one_in(rng, 4) {
+            ip = parts.swap_remove(rng.usize(..parts.len()));
+        }
     }
     // Without an Ethernet header a test run takes the family from where it would be.
-    let family: &[u8] = if packet.source.is_ipv6() { &[0x86, 0xdd] } else { &[8, 0] };
+    let family: &[u8] = if ip[0] >> 4 == 6 { &[0x86, 0xdd] } else { &[8, 0] };
     if ip.get(12..14) == Some(family) && ip.len() >= least(&ip) && rng.bool() {
         let host = ip[..6] == interface.mac;
         return Shot { arrival: Arrival { bytes: ip, ethernet: false, host, gso_size, gso_segs }, interface };
@@ -224,6 +288,12 @@ pub(crate) fn shot(rng: &mut Rng, ground: &Ground, flows: &Flows) -> Shot {
     Shot { arrival, interface }
 }
 
+/// Whether it is one that can be cut into fragments here.
+fn is_whole(ip: &[u8]) -> bool {
+    let fragment = if ip[0] >> 4 == 6 { ip[6] == 44 } else { ip[6] & 0x3f != 0 || ip[7] != 0 };
+    !fragment && packets::verify(ip).is_ok()
+}
+
 /// The length that a frame must have for a test run.
 fn least(frame: &[u8]) -> usize {
     ETHERNET
@@ -239,13 +309,8 @@ fn strange(rng: &mut Rng, mut ip: Vec<u8>) -> Vec<u8> {
     let v6 = ip[0] >> 4 == 6;
     let header = if v6 { 40 } else { usize::from(ip[0] & 15) * 4 };
     match rng.u32(..80) {
-        // A fragment.
-        0..4 if ip.len() > header + 24 => {
-            let parts = packets::fragments(&ip, 8 * rng.usize(1..=4), rng.u32(..));
-            if rng.bool() { parts[0].clone() } else { parts[rng.usize(..parts.len())].clone() }
-        }
         // A checksum or what it covers.
-        4..7 => {
+        0..3 => {
             let at = rng.usize(header..ip.len());
             ip[at] ^= 1 << rng.u8(..8);
             ip

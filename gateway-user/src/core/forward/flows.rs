@@ -55,6 +55,17 @@ pub struct Flow {
     pub bytes: [u64; 2],
 }
 
+impl Flow {
+    /// How its packets leave, the backend's or the client's: the way, and with which tuple.
+    pub(super) fn leaving(&self, reply: bool) -> (Way, Tuple) {
+        if reply {
+            (self.back, super::reversed(&self.client))
+        } else {
+            (self.forth, super::reversed(&self.reply))
+        }
+    }
+}
+
 impl From<&gateway_ebpf::flow::Flow> for Flow {
     /// A flow as the kernel's map shows it.
     fn from(flow: &gateway_ebpf::flow::Flow) -> Self {
@@ -82,12 +93,17 @@ impl From<&gateway_ebpf::flow::Flow> for Flow {
     }
 }
 
+/// What the fragments of a datagram have in common: source and destination without ports, protocol, identification.
+pub(super) type Datagram = (Tuple, u32);
+
 /// The table, and what was counted beside it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Flows {
     living: BTreeMap<u64, Flow>,
     halves: BTreeMap<Tuple, (u64, bool)>,
     next: u64,
+    /// Datagrams whose first fragment has come.
+    datagrams: BTreeMap<Datagram, (u64, bool)>,
     /// Those that were half open when they began, the oldest first; some are over.
     opening: VecDeque<u64>,
     /// What flows carried that are over, and how many began.
@@ -142,6 +158,16 @@ impl Flows {
 
     pub(super) fn flow(&mut self, id: u64) -> &mut Flow {
         self.living.get_mut(&id).expect("ids are those that `find` and `begin` gave, of flows that live")
+    }
+
+    /// Other fragments of a datagram follow the first.
+    pub(super) fn expect(&mut self, datagram: Datagram, half: (u64, bool)) {
+        self.datagrams.insert(datagram, half);
+    }
+
+    /// The flow of a later fragment, if it lives, and whether it is the backend's.
+    pub(super) fn expected(&self, datagram: &Datagram) -> Option<(u64, bool)> {
+        self.datagrams.get(datagram).copied().filter(|(id, _)| self.living.contains_key(id))
     }
 
     pub(super) fn count(&mut self, reason: Reason) {

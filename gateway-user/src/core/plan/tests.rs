@@ -116,7 +116,7 @@ impl Maps {
                 let mut read = self.words.values().chain(&self.old_words).map(|w| self.slots(*w));
                 assert!(read.all(|slots| !slots.contains(id)), "a slot still names backend {id}");
                 self.backends.remove(id);
-                assert!(!self.ways.paths.contains_key(id), "{id} is gone, its way is not");
+                self.ways.paths.remove(id);
             }
         }
         for binding in self.bindings.values() {
@@ -291,6 +291,19 @@ fn an_id_that_comes_to_stand_for_another_endpoint_loses_its_way_first() {
     want.backends.insert(1, backend(7));
     let plan = advance(&mut maps, &want);
     assert_eq!(plan.withdraw, [Op::DeletePath(1), Op::GracePeriod]);
+}
+
+#[test]
+fn a_backend_that_goes_keeps_its_way_until_no_slot_leads_to_it() {
+    let mut want = image(&[(0, 1, 1)]);
+    want.ways.paths = [(1, path(2))].into();
+    let mut maps = Maps::default();
+    advance(&mut maps, &want);
+    let mut next = image(&[(0, 1, 2)]);
+    next.ways.paths = [(2, path(3))].into();
+    let plan = advance(&mut maps, &next);
+    assert_eq!(plan.withdraw, []);
+    assert_eq!(plan.install.last(), Some(&Op::DeleteBackend(1)));
 }
 
 /// Images small enough to collide, with slots that may nearly fill the table.

@@ -30,12 +30,24 @@ impl FlowTable {
         Ok(Self(words))
     }
 
-    /// What every place holds, also those whose flow is over. Each word is as it was at some moment meanwhile.
+    /// What a place holds, also if its flow is over. Each word is as it was at some moment meanwhile.
+    #[must_use]
+    pub fn get(&self, place: usize) -> Flow {
+        let place = &self.0.get()[place * WORDS..][..WORDS];
+        let words: [u64; WORDS] = std::array::from_fn(|at| place[at].load(Relaxed));
+        bytemuck::pod_read_unaligned(bytemuck::cast_slice(&words))
+    }
+
+    /// The same of every place.
     pub fn all(&self) -> impl Iterator<Item = Flow> {
-        self.0.get().chunks_exact(WORDS).map(|place| {
-            let words: [u64; WORDS] = std::array::from_fn(|at| place[at].load(Relaxed));
-            bytemuck::pod_read_unaligned(bytemuck::cast_slice(&words))
-        })
+        (0..self.0.get().len() / WORDS).map(|place| self.get(place))
+    }
+
+    /// Its life, and when its last packet came: what changes with every packet of a flow.
+    #[must_use]
+    pub fn life_and_seen(&self, place: usize) -> (u64, u64) {
+        let word = |offset: usize| self.0.get()[place * WORDS + offset / 8].load(Relaxed);
+        (word(offset_of!(Flow, life)), word(offset_of!(Flow, seen)))
     }
 
     /// Says when the last packet of the flow in a place came: how tests make time pass.
