@@ -15,47 +15,52 @@ const TCP_RST: usize = 13;
 #[test]
 fn both_sides_of_a_withdrawn_connection_are_reset() {
     for (local, v6) in [(true, false), (false, false), (true, true), (false, true)] {
-        // Who sends what the other one waits for, and how: an offload leaves its checksum to others.
+        let line = Line::new("resets", local, 1500);
+        // Complete what is left to be done, for the captures.
+        for device in ["front", "back"] {
+            line.gateway.run(&format!("ethtool -K {device} tx off"));
+        }
+        let listener = line.endpoint.enter(|| TcpListener::bind(endpoint(v6)).unwrap());
+        // Who sends what the other one waits for, and whether the checksum is left to others.
         for (back, tx) in [(false, true), (true, true), (false, false), (true, false)] {
-            let line = Line::new("resets", local, 1500);
             for ns in [&line.client, &line.endpoint] {
                 ns.run(&format!("ethtool -K eth0 tx {}", if tx { "on" } else { "off" }));
             }
-            // Complete what is left to be done, for the captures.
-            for device in ["front", "back"] {
-                line.gateway.run(&format!("ethtool -K {device} tx off"));
-            }
-            let listener = line.endpoint.enter(|| TcpListener::bind(endpoint(v6)).unwrap());
-            let mut asking = line.client.enter(|| TcpStream::connect(asked(v6)).unwrap());
-            let (mut answering, _) = listener.accept().unwrap();
-            for (from, to) in [(&mut asking, &mut answering)] {
-                from.write_all(b"hello").unwrap();
-                to.read_exact(&mut [0; 5]).unwrap();
-                to.write_all(b"there").unwrap();
-                from.read_exact(&mut [0; 5]).unwrap();
-                for end in [from, to] {
-                    end.set_read_timeout(Some(WAIT)).unwrap();
-                }
-            }
-            let captures = [Capture::new(&line.client), Capture::new(&line.endpoint)];
-            line.flows.withdraw(0);
-            let sender = if back { &mut answering } else { &mut asking };
-            sender.write_all(&vec![7; 3000]).unwrap();
-            for end in [&mut asking, &mut answering] {
-                let reset = uninterrupted(|| end.read(&mut [0; 9])).unwrap_err();
-                assert_eq!(reset.kind(), ErrorKind::ConnectionReset, "{local} {v6} {back} {tx}");
-            }
-            let header = if v6 { 40 } else { 20 };
-            for capture in captures {
-                let tcp = if v6 { 6 } else { 9 };
-                let reset = capture.next(|ip| ip[tcp] == 6 && ip[header + TCP_RST] & RST != 0);
-                assert_eq!(verify(&reset), Ok(true), "{local} {v6} {back} {tx}: {reset:x?}");
-                assert_eq!(reset.len(), header + 20);
-            }
-            assert!(line.count(Reason::Withdrawn) > 0);
-            assert!(line.living().iter().all(|flow| flow.life as u32 & TOLD != 0));
+            let before = line.count(Reason::Withdrawn);
+            resets(&line, &listener, v6, back);
+            assert!(line.count(Reason::Withdrawn) > before, "{local} {v6} {back} {tx}");
         }
     }
+}
+
+/// One connection that is withdrawn, after which one side sends something.
+fn resets(line: &Line, listener: &TcpListener, v6: bool, back: bool) {
+    let mut asking = line.client.enter(|| TcpStream::connect(asked(v6)).unwrap());
+    let (mut answering, _) = listener.accept().unwrap();
+    let (from, to) = (&mut asking, &mut answering);
+    from.write_all(b"hello").unwrap();
+    to.read_exact(&mut [0; 5]).unwrap();
+    to.write_all(b"there").unwrap();
+    from.read_exact(&mut [0; 5]).unwrap();
+    let captures = [Capture::new(&line.client), Capture::new(&line.endpoint)];
+    for place in 0..line.flows.all().count() {
+        line.flows.withdraw(place);
+    }
+    let sender = if back { &mut answering } else { &mut asking };
+    sender.write_all(&vec![7; 3000]).unwrap();
+    for end in [&mut asking, &mut answering] {
+        end.set_read_timeout(Some(WAIT)).unwrap();
+        let reset = uninterrupted(|| end.read(&mut [0; 9])).unwrap_err();
+        assert_eq!(reset.kind(), ErrorKind::ConnectionReset, "{v6} {back}");
+    }
+    let header = if v6 { 40 } else { 20 };
+    for capture in captures {
+        let tcp = if v6 { 6 } else { 9 };
+        let reset = capture.next(|ip| ip[tcp] == 6 && ip[header + TCP_RST] & RST != 0);
+        assert_eq!(verify(&reset), Ok(true), "{v6} {back}: {reset:x?}");
+        assert_eq!(reset.len(), header + 20);
+    }
+    assert!(line.living().iter().any(|flow| flow.life as u32 & TOLD != 0));
 }
 
 #[test]
