@@ -197,6 +197,7 @@ fn a_forwarded_address_stays_when_the_agent_stops() {
         let listener = lab.backend.enter(|| TcpListener::bind(endpoint)).expect("a listener");
         let mut agent = Agent::start(&lab.gateway, &objects(Some(free), endpoint), WORKERS);
         let (near, far, seen) = connect(&lab.client, at(free, 5001), &listener);
+        super::forward_bed::all_forwarded(&agent);
         assert_eq!(seen.ip(), client);
         assert!(agent.stop().success());
         alive(&near, &far);

@@ -1,8 +1,13 @@
 //! Changes while connections are made and carry bytes: endpoints that come, go and move, agents that are killed.
 
-use std::{collections::BTreeSet, fs, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    net::IpAddr,
+};
 
 use gateway_tests::{agent::Agent, peers::echo};
+use serde_json::Value;
 
 use super::at;
 use super::forward_bed::{
@@ -95,10 +100,26 @@ fn a_flow_outlives_its_endpoint_and_meets_the_next_one_with_its_id() {
         let (second, second_far, _) = connect(client, case.asked(), new);
         alive(&second, &second_far);
         alive(near, far);
+        // It is still known for what it is.
+        let shown = shown(&agent);
+        for (flow, port) in [(near, PORT), (&second, PORT + 2)] {
+            let client = flow.local_addr().expect("an address").to_string();
+            assert_eq!(shown[&client], at(case.endpoint, port).to_string(), "{case:?}");
+        }
         close(&second, &second_far);
         close(near, far);
+        let labels = [format!("listener=\"default/db/{}\"", case.name), format!(":{}\"", PORT + 2)];
+        let labels = labels.each_ref().map(String::as_str);
+        assert_eq!(agent.metric_with("sluice_forward_connections_total", &labels), 1.0, "{case:?}");
     }
     all_forwarded(&agent);
+}
+
+/// Client of each flow → its endpoint, as `sluice flows` has them.
+fn shown(agent: &Agent<'_>) -> BTreeMap<String, String> {
+    let flows = agent.ask("flows")["flows"].as_array().cloned().unwrap_or_default();
+    let text = |flow: &Value, key: &str| flow[key].as_str().unwrap_or_default().to_owned();
+    flows.iter().map(|flow| (text(flow, "client"), text(flow, "backend"))).collect()
 }
 
 #[test]

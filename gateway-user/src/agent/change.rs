@@ -136,7 +136,8 @@ impl Engine {
         // What could not be applied is tried again as a whole.
         let Some(before) = &self.ways else { return false };
         let backends = &self.snapshot.image.backends;
-        let ways = forward.survey(look, &mut self.dataplane, backends).await;
+        let own = self.addresses.own();
+        let ways = forward.survey(look, &mut self.dataplane, backends, &own).await;
         let moved = ways.local != before.local;
         let want = MapImage { backends: backends.clone(), ways, ..MapImage::default() };
         let steps = plan::follow(before, &want);
@@ -366,7 +367,8 @@ impl Engine {
         self.ways = None;
         let mut want = self.snapshot.image.clone();
         if let Ok(forward) = &mut self.forward {
-            want.ways = forward.survey(Look::New, &mut self.dataplane, &want.backends).await;
+            let own = self.addresses.own();
+            want.ways = forward.survey(Look::New, &mut self.dataplane, &want.backends, &own).await;
             step("survey");
         }
         let plan = plan::plan(&self.dataplane.have()?, &want)?;

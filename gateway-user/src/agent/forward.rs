@@ -60,12 +60,14 @@ impl Forwarder {
     }
 
     /// Looks at the network, hooks what is to be hooked, and says which ways lead to these backends. What cannot be
-    /// looked at is taken to be as it was.
+    /// looked at is taken to be as it was. `own`: addresses that are the host's because of us; of those that have just
+    /// come up the kernel may not tell yet.
     pub(super) async fn survey(
         &mut self,
         look: Look,
         dataplane: &mut Dataplane,
         backends: &BTreeMap<u32, BackendKey>,
+        own: &BTreeSet<IpAddr>,
     ) -> Ways {
         let endpoints: BTreeSet<IpAddr> = backends.values().map(|key| key.at.ip()).collect();
         self.looks += u32::from(look == Look::Hooks);
@@ -73,7 +75,10 @@ impl Forwarder {
         if whole {
             self.looks = 0;
             match self.reader.read(&endpoints).await {
-                Ok(network) => Arc::make_mut(&mut self.known).network = network,
+                Ok(mut network) => {
+                    network.addresses.extend(own);
+                    Arc::make_mut(&mut self.known).network = network;
+                }
                 Err(error) => warn!(error = words(&error), "cannot look at the host's network"),
             }
         } else if !endpoints.iter().eq(self.known.network.routes.keys()) {
