@@ -272,9 +272,9 @@ fn senders_learn_of_a_narrow_way() {
                 let (answering, _) = listener.accept().unwrap();
                 let before = line.count(Reason::TooBig);
                 if back {
-                    transfer(answering, asking, 150_000)
+                    transfer(answering, asking, 150_000);
                 } else {
-                    transfer(asking, answering, 150_000)
+                    transfer(asking, answering, 150_000);
                 };
                 assert!(line.count(Reason::TooBig) > before, "{local} {v6} {offloads} {back}");
             }
