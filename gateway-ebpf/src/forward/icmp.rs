@@ -71,6 +71,9 @@ pub(crate) fn sluice_icmp(ctx: TcContext) -> i32 {
 /// (RFC 792, RFC 4443). A redirect is none.
 #[inline(always)]
 fn is_error(ctx: &TcContext, packet: &Packet) -> bool {
+    if packet.headers + HEADER > packet.length {
+        return false;
+    }
     let Some(kind) = read::<u8>(ctx, packet.l4) else { return false };
     if packet.v6 { matches!(kind, 1..=4) } else { matches!(kind, 3 | 11 | 12) }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use gateway_ebpf::flow::{
-    Decision as Mark, Flow as Raw, MARK_DECISION, MARK_INTERFACE, MARK_REASON, ReasonKind, TupleKey,
+    Decision as Mark, Flow as Raw, MARK_DECISION, MARK_INTERFACE, MARK_REASON, Reason, ReasonKind, TupleKey,
 };
 use gateway_ebpf::life::{EVICTED, LIVE, SNAT, WITHDRAWN};
 use gateway_ebpf::names::{STUB_ETHERNET, STUB_RAW};
@@ -16,7 +16,7 @@ use gateway_tests::packets::{ETHERNET, verify};
 use gateway_user::core::forward::{Answers, Decision, Flow, Flows, Outcome, Settings, forward};
 use gateway_user::core::plan::Op;
 use gateway_user::core::snapshot::MapImage;
-use gateway_user::dataplane::{Dataplane, FlowTable, Forwarding, SkBuff};
+use gateway_user::dataplane::{Dataplane, FlowEvents, FlowReader, FlowTable, Forwarding, SkBuff};
 use nix::time::{ClockId, clock_gettime};
 
 use super::ground::Ground;
@@ -40,6 +40,8 @@ pub(crate) struct Judge {
     _fs: BpfFs,
     ground: Ground,
     table: FlowTable,
+    reader: FlowReader,
+    events: FlowEvents,
     /// The places for flows as they were after the last packet.
     places: Vec<Raw>,
     flows: Flows,
@@ -79,6 +81,7 @@ impl Judge {
         };
         dataplane.forward(&forwarding).unwrap();
         let table = dataplane.flow_table().unwrap();
+        let (reader, events) = dataplane.flows().unwrap().unwrap();
         let settings = Settings {
             ports: (*PORTS.start(), PORTS.len() as u16),
             idle: IDLE,
@@ -92,6 +95,8 @@ impl Judge {
             _fs: fs,
             ground,
             table,
+            reader,
+            events,
             flows: Flows::default(),
             settings,
             image: MapImage::default(),
@@ -148,14 +153,30 @@ impl Judge {
                     .find(|flow| { [flow.client, flow.reply].map(Some).contains(&shot.arrival.tuple()) }),
             );
         }
+        self.told();
         self.note(&shot, &wanted.unwrap(), &places);
         self.places = places;
         self.packets += 1;
     }
 
-    /// Adds to what was met what is not seen by the packet.
+    /// Every flow that has ended is told of once, with what it carried.
+    fn told(&mut self) {
+        let mut told: Vec<Flow> =
+            std::iter::from_fn(|| self.events.pop()).map(|raw| Flow::from(&raw)).collect();
+        let mut ended = std::mem::take(&mut self.flows.ended);
+        told.sort_by_key(|flow| flow.client);
+        ended.sort_by_key(|flow| flow.client);
+        assert_eq!(told, ended, "packet {}", self.packets);
+    }
+
+    /// The totals; and what was met that is not seen by the packet.
     pub(crate) fn finish(&mut self) {
         self.sweep();
+        self.told();
+        let counted = self.reader.reasons().unwrap();
+        let wanted = Reason::ALL.map(|reason| self.flows.reasons.get(&reason).copied().unwrap_or(0));
+        assert_eq!(counted, wanted, "{:?}", Reason::ALL);
+        assert_eq!(self.reader.counts().unwrap().ended, self.flows.traffic);
         for (reason, count) in &self.flows.reasons {
             if reason.kind() == ReasonKind::Note {
                 self.met.insert(reason.name().to_owned(), *count);
@@ -356,6 +377,7 @@ impl Judge {
             self.flows = had.clone();
             self.flows.sweep(now);
             if self.flows.living().map(|flow| flow.client).collect::<BTreeSet<_>>() == living {
+                self.told();
                 return;
             }
         }

@@ -246,6 +246,8 @@ pub(crate) fn shot(rng: &mut Rng, ground: &Ground, flows: &Flows, parts: &mut Ve
         gso_segs = if one_in(rng, 5) { 0 } else { count };
     }
     let mut ip = packet.ip();
+    // What the Ethernet header says, whatever the IP header will.
+    let mut v6 = packet.source.is_ipv6();
     if gso_size == 0 {
         ip = strange(rng, ip);
         if one_in(rng, 20) && ip.len() > 100 && is_whole(&ip) {
@@ -255,6 +257,7 @@ pub(crate) fn shot(rng: &mut Rng, ground: &Ground, flows: &Flows, parts: &mut Ve
             }
         } else if !parts.is_empty() && one_in(rng, 4) {
             ip = parts.swap_remove(rng.usize(..parts.len()));
+            v6 = ip[0] >> 4 == 6;
         }
     }
     // Without an Ethernet header a test run takes the family from where it would be.
@@ -270,6 +273,7 @@ pub(crate) fn shot(rng: &mut Rng, ground: &Ground, flows: &Flows, parts: &mut Ve
         _ => interface.mac,
     };
     let mut frame = packets::ethernet(mac, &ip);
+    frame[12..14].copy_from_slice(if v6 { &[0x86, 0xdd] } else { &[8, 0] });
     if gso_size == 0 {
         match rng.u32(..60) {
             0 => frame = packets::tagged(&frame, 7),

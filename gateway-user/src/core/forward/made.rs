@@ -49,7 +49,7 @@ pub(super) fn quoted(arrival: &Arrival, packet: &Packet) -> Option<Quoted> {
 
 /// Whether an ICMP packet is an error about a packet.
 pub(super) fn is_error(arrival: &Arrival, packet: &Packet) -> bool {
-    let kind = arrival.bytes.get(packet.l4).filter(|_| packet.length > packet.headers);
+    let kind = arrival.bytes.get(packet.l4).filter(|_| packet.length >= packet.headers + HEADER);
     match kind {
         Some(kind) if packet.v6 => matches!(kind, 1..=4),
         Some(kind) => matches!(kind, 3 | 11 | 12),
