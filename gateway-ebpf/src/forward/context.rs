@@ -89,7 +89,7 @@ pub(crate) fn discard(ctx: &TcContext, reason: Reason) -> i32 {
 #[inline(always)]
 pub(crate) fn go_on(ctx: &TcContext, slot: Slot) -> i32 {
     // SAFETY: on success it does not return; the program is of this contract, since the agent put it there.
-    let _failed = unsafe { PROGRAMS.tail_call(ctx, slot as u32) };
+    unsafe { PROGRAMS.tail_call(ctx, slot as u32) };
     pass(ctx)
 }
 

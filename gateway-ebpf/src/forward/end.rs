@@ -75,7 +75,7 @@ fn traffic(key: &TrafficKey) -> Option<*mut Traffic> {
     }
     let none = Traffic { begun: 0, ended: 0, unanswered: 0, packets: [0; 2], bytes: [0; 2] };
     // Another CPU may have been faster, which is as well.
-    let _there = TRAFFIC.insert(key, &none, 1);
+    let _there = TRAFFIC.insert(key, none, 1);
     let found = TRAFFIC.get_ptr_mut(key);
     if found.is_none() {
         count(Reason::TrafficFull);

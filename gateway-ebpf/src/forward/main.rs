@@ -12,6 +12,10 @@
     internal_features,
     reason = "atomics of the BPF target: core::sync::atomic has loads and stores only"
 )]
+#![expect(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "fields of map values behind raw pointers: one reason holds for all that stand together"
+)]
 #![expect(unsafe_code, reason = "helpers and map values are raw pointers; each use says why it holds")]
 
 mod answer;

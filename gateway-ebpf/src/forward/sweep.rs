@@ -9,7 +9,6 @@ use crate::packet::now;
 
 /// The entry: its name is `names::SWEEP`.
 #[classifier]
-#[expect(clippy::needless_pass_by_value, reason = "the macro's entry hands it over")]
 pub(crate) fn sluice_sweep(_ctx: TcContext) -> i32 {
     let _over = sweep_one(now(), false);
     0
