@@ -60,7 +60,9 @@ fn restart(name: &str, end: fn(&mut Agent<'_>)) {
 
 #[test]
 fn no_connection_fails_when_the_agent_is_killed() {
-    restart("killed", |agent| agent.kill());
+    restart("killed", |agent| {
+        agent.kill();
+    });
 }
 
 #[test]
