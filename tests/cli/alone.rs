@@ -54,6 +54,7 @@ fn the_first_help_names_every_command() {
             "status",
             "explain",
             "routes",
+            "flows",
             "maps",
             "set",
             "uninstall",
