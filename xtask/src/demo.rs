@@ -1,6 +1,7 @@
 //! `demo`: the main job on the real kernel — three network namespaces, the real agent, real traffic, a change while
 //! the traffic runs, and the counts held against what was sent.
 
+mod forward;
 mod traffic;
 
 use std::{
@@ -71,7 +72,7 @@ fn show() -> Result<()> {
     let lab = Lab::new("demo");
     let _backends = backends(&lab);
     let start = Instant::now();
-    let agent = Agent::start(&lab.gateway, &yaml, &["--workers", "2"]);
+    let mut agent = Agent::start(&lab.gateway, &yaml, &["--workers", "2"]);
     println!("the agent is ready after {} ms", start.elapsed().as_millis());
 
     let mut sent = traffic::rounds(&lab, 100)?;
@@ -111,8 +112,8 @@ fn show() -> Result<()> {
     if wrong > 0 {
         bail!("{wrong} counts differ from what was sent");
     }
-    println!("\nevery answer was right, and every count is what was sent");
-    Ok(())
+    println!("\nevery answer was right, and every count is what was sent\n");
+    forward::show(&lab, &mut agent)
 }
 
 /// The configuration with the weights the other way round.
@@ -128,7 +129,7 @@ fn backends(lab: &Lab) -> [Server; 4] {
         http(BACKEND4, 8001, "orders"),
         http(BACKEND4, 8002, "shop-v1"),
         http(BACKEND6, 8003, "shop-v2"),
-        echo::tcp(&lab.backend, SocketAddr::new(BACKEND6, 9001), "db"),
+        echo::witness(&lab.backend, SocketAddr::new(BACKEND6, 9001), "db"),
     ]
 }
 
@@ -172,7 +173,10 @@ fn counted(agent: &Agent<'_>) -> Result<Counts> {
         requests("shop-v1"),
         requests("shop-v2"),
         sum("sluice_http_requests_total", "code=\"4xx\""),
-        sum("sluice_tcp_connections_total", &format!("backend=\"[{BACKEND6}]:9001\"")),
+        ["sluice_tcp_connections_total", "sluice_forward_connections_total"]
+            .map(|name| sum(name, &format!("backend=\"[{BACKEND6}]:9001\"")))
+            .iter()
+            .sum(),
         hits(80),
         hits(5432),
         maps["misses"].as_u64().context("`sluice maps` tells misses")?,

@@ -53,8 +53,18 @@ pub fn http(ns: &NetNs, at: SocketAddr, name: &str) -> Server {
 /// client has closed its own.
 pub fn tcp(ns: &NetNs, at: SocketAddr, name: &str) -> Server {
     let hello = format!("{name}\n");
-    Server::start(ns, at, move |mut stream, _, _| {
-        let hello = hello.clone();
+    returning(ns, at, move |_| hello.clone())
+}
+
+/// The same, and after its name it tells the address that it sees.
+pub fn witness(ns: &NetNs, at: SocketAddr, name: &str) -> Server {
+    let name = name.to_owned();
+    returning(ns, at, move |client| format!("{name} {}\n", client.ip()))
+}
+
+fn returning(ns: &NetNs, at: SocketAddr, hello: impl Fn(SocketAddr) -> String + Send + 'static) -> Server {
+    Server::start(ns, at, move |mut stream, client, _| {
+        let hello = hello(client);
         async move {
             if stream.write_all(hello.as_bytes()).await.is_err() {
                 return;

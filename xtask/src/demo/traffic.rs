@@ -47,9 +47,12 @@ pub(super) fn rounds(lab: &Lab, rounds: usize) -> Result<Tally> {
         for size in [0, 1, 100_000, 1_000_000] {
             let name =
                 client::tcp(&lab.client, SocketAddr::new(ip, 5432), size).context("TCP by the gateway")?;
-            ensure!(name == "db", "{name} answered instead of db");
+            ensure!(name.starts_with("db "), "{name} answered instead of db");
             sent.one("TCP connections to db");
-            sent.one("lookups for *:5432, at least");
+            // The endpoint is of IPv6: what comes by IPv6 is forwarded before any lookup, the rest is relayed.
+            if ip.is_ipv4() {
+                sent.one("lookups for *:5432, at least");
+            }
         }
         ensure!(Http::connect(&lab.client, SocketAddr::new(ip, 81)).is_err(), "something answers on port 81");
         sent.one("lookups without a binding, at least");
