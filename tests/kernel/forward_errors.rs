@@ -237,6 +237,8 @@ fn an_answer_is_valid_whoever_computes_the_checksum() {
 /// Sends so much through, and reads it.
 fn transfer(mut from: TcpStream, mut to: TcpStream, length: usize) {
     let data: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
+    // Far more than an emulated machine takes: a way that swallows packets fails here.
+    to.set_read_timeout(Some(std::time::Duration::from_secs(120))).unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| {
             from.write_all(&data).unwrap();
