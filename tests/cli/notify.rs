@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use gateway_tests::agent::Agent;
 use gateway_tests::netns::NetNs;
+use gateway_tests::uninterrupted;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, mkfifo};
@@ -37,7 +38,7 @@ impl Told {
     /// Takes in what has come.
     fn read(&mut self) {
         let mut buffer = [0; 4096];
-        while let Ok(n) = self.socket.recv(&mut buffer) {
+        while let Ok(n) = uninterrupted(|| self.socket.recv(&mut buffer)) {
             self.lines.extend(String::from_utf8_lossy(&buffer[..n]).lines().map(str::to_owned));
         }
     }

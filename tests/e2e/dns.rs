@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use gateway_tests::netns::NetNs;
+use gateway_tests::{netns::NetNs, uninterrupted};
 use hickory_proto::{
     op::{Message, ResponseCode},
     rr::{Name, RData, Record, RecordType, rdata::SOA},
@@ -60,7 +60,7 @@ impl Dns {
         let thread = thread::spawn(move || {
             let mut buffer = [0; 4096];
             while !end.load(Ordering::Relaxed) {
-                let (length, client) = match socket.recv_from(&mut buffer) {
+                let (length, client) = match uninterrupted(|| socket.recv_from(&mut buffer)) {
                     Ok(received) => received,
                     Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => continue,
                     Err(e) => panic!("the name server cannot read: {e}"),

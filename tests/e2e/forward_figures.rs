@@ -18,6 +18,7 @@ use gateway_tests::{
     netns::NetNs,
     objects::{gateway, service, tcp_route, udp_route, udp_service},
     peers::echo,
+    uninterrupted,
 };
 use serde_json::Value;
 
@@ -325,12 +326,12 @@ fn datagrams_are_told_to_the_last_one() {
             for (number, client) in (0u64..).zip(&clients) {
                 let size = round * 60 + number;
                 client.send_to(&buffer[..size as usize], at(own, 53)).expect("it is sent");
-                let (got, from) = server.recv_from(&mut buffer).expect("it arrives");
+                let (got, from) = uninterrupted(|| server.recv_from(&mut buffer)).expect("it arrives");
                 assert_eq!((got as u64, from), (size, client.local_addr().expect("an address")));
                 // Every second one is answered twice.
                 for _ in 0..=round % 2 {
                     server.send_to(&buffer[..got / 2], from).expect("it is sent");
-                    let (got, by) = client.recv_from(&mut buffer).expect("it comes back");
+                    let (got, by) = uninterrupted(|| client.recv_from(&mut buffer)).expect("it comes back");
                     assert_eq!((got as u64, by), (size / 2, at(own, 53)));
                     want = [want[0], want[1] + 1, want[2], want[3] + size / 2 + header];
                 }

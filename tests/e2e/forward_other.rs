@@ -8,6 +8,7 @@ use gateway_tests::{
     netns::NetNs,
     packets::{Packet, Transport},
     peers::echo,
+    uninterrupted,
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -69,7 +70,7 @@ fn what_is_routed_keeps_its_bytes_and_its_time_to_live() {
                 send(&bed.lab.client, &packet);
                 let want = Packet { ttl: 16, ..packet }.ip();
                 loop {
-                    let length = arrivals.read(&mut buffer).unwrap_or_else(|e| panic!("{want:x?}: {e}"));
+                    let length = uninterrupted(|| arrivals.read(&mut buffer)).unwrap_or_else(|e| panic!("{want:x?}: {e}"));
                     if buffer[..length] == want {
                         break;
                     }

@@ -10,6 +10,7 @@ use gateway_ebpf::flow::{Flow, Reason, Traffic, TrafficKey};
 use gateway_ebpf::life::State;
 use gateway_tests::lab::{BACKEND4, BACKEND6, GATEWAY4, GATEWAY6, Lab};
 use gateway_tests::netns::NetNs;
+use gateway_tests::uninterrupted;
 use gateway_user::core::flows::ending::{Ending, ending};
 use gateway_user::core::flows::ledger::Carried;
 use gateway_user::core::flows::{asked, backend, client, node, protocol, state_of};
@@ -111,10 +112,10 @@ fn what_is_read_is_what_was_sent() {
                 let length = 1 + round * 200 + number;
                 client.connect(SocketAddr::new(own, 53)).unwrap();
                 client.send(&buffer[..length as usize]).unwrap();
-                let (got, from) = server.recv_from(&mut buffer).unwrap();
+                let (got, from) = uninterrupted(|| server.recv_from(&mut buffer)).unwrap();
                 assert_eq!((got as u64, from), (length, client.local_addr().unwrap()));
                 server.send_to(&buffer[..2 * got], from).unwrap();
-                assert_eq!(client.recv(&mut buffer).unwrap() as u64, 2 * length);
+                assert_eq!(uninterrupted(|| client.recv(&mut buffer)).unwrap() as u64, 2 * length);
                 packets += 1;
                 bytes = [bytes[0] + length + headers, bytes[1] + 2 * length + headers];
             }

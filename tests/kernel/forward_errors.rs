@@ -6,9 +6,10 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use gateway_ebpf::flow::{Decision, Reason};
 use gateway_ebpf::life::{ACK, SYN};
 use gateway_tests::packets::{Packet, Transport, fragments, verify};
+use gateway_tests::uninterrupted;
 use socket2::SockRef;
 
-use crate::forward_line::{Capture, Line, asked, client, datagrams, endpoint, mac, node, uninterrupted};
+use crate::forward_line::{Capture, Line, asked, client, datagrams, endpoint, mac, node};
 
 const FORWARDED: u32 = Decision::Forwarded as u32;
 const ANSWERED: u32 = Decision::Answered as u32;

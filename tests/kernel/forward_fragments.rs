@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 
 use gateway_ebpf::flow::{Decision, Reason};
 use gateway_tests::packets::{Packet, Transport, fragments, verify};
+use gateway_tests::uninterrupted;
 
-use crate::forward_line::{Line, asked, client, datagrams, endpoint, node, uninterrupted};
+use crate::forward_line::{Line, asked, client, datagrams, endpoint, node};
 
 const FORWARDED: u32 = Decision::Forwarded as u32;
 const DROPPED: u32 = Decision::Dropped as u32;

@@ -1,6 +1,6 @@
 //! A client, the gateway and an endpoint, each in a namespace, in a line; nobody forwards but the programs.
 
-use std::io::{self, ErrorKind, Read as _};
+use std::io::Read as _;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use gateway_ebpf::names::{REASONS, STUB_ETHERNET};
 use gateway_tests::bpffs::BpfFs;
 use gateway_tests::netns::NetNs;
 use gateway_tests::packets::{ETHERNET, ethernet};
+use gateway_tests::uninterrupted;
 use gateway_user::core::locality::Stub;
 use gateway_user::core::plan::Op;
 use gateway_user::core::snapshot::{BackendKey, BindingImage, MapImage, Path};
@@ -215,17 +216,6 @@ pub(crate) fn datagrams(ns: &NetNs, from: SocketAddr, to: SocketAddr) -> UdpSock
         socket.set_read_timeout(Some(WAIT)).unwrap();
         socket
     })
-}
-
-/// Does what waits, again when a signal of another test's children has ended the wait (a socket with a timeout is not
-/// waited for again by the kernel, signal(7)).
-pub(crate) fn uninterrupted<T>(mut wait: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    loop {
-        match wait() {
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            other => return other,
-        }
-    }
 }
 
 /// Reads what passes in a namespace, both ways.

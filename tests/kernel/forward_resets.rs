@@ -6,9 +6,10 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use gateway_ebpf::flow::{Decision, Reason};
 use gateway_ebpf::life::{ACK, FIN, RST, SYN, TOLD};
 use gateway_tests::packets::{Packet, Transport, verify};
+use gateway_tests::uninterrupted;
 
 use crate::bed::WAIT;
-use crate::forward_line::{Capture, Line, asked, client, endpoint, node, uninterrupted};
+use crate::forward_line::{Capture, Line, asked, client, endpoint, node};
 
 const TCP_RST: usize = 13;
 

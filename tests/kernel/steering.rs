@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use gateway_ebpf::abi::{Action, TCP, UDP, Verdict};
 use gateway_tests::netns::NetNs;
+use gateway_tests::uninterrupted;
 
 use crate::bed::{Bed, WAIT, backend_key, image, key};
 
@@ -212,14 +213,14 @@ fn a_refused_datagram_is_answered_with_silence() {
         let mut buffer = [0; 16];
         socket.connect((ip, 5300)).unwrap();
         socket.send(b"hello").unwrap();
-        let error = socket.recv(&mut buffer).unwrap_err();
+        let error = uninterrupted(|| socket.recv(&mut buffer)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::WouldBlock, "silence: {error}");
         assert_eq!(verdicts(&bed, 0)[Verdict::Rejected as usize], 1);
         // Without a binding the same client is told.
         socket.set_read_timeout(Some(WAIT)).unwrap();
         socket.connect((ip, 5301)).unwrap();
         socket.send(b"hello").unwrap();
-        assert_eq!(socket.recv(&mut buffer).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+        assert_eq!(uninterrupted(|| socket.recv(&mut buffer)).unwrap_err().kind(), ErrorKind::ConnectionRefused);
         bed.dataplane
             .apply(&crate::bed::undo(&image(&[(key(Some(ip), 5300, UDP), Action::Reject)])))
             .unwrap();

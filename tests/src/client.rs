@@ -19,6 +19,7 @@ use tokio::runtime::Runtime;
 use crate::{
     netns::{NetNs, runtime},
     peers::echo::Echo,
+    uninterrupted,
 };
 
 /// How long a client waits for anything.
@@ -161,13 +162,10 @@ pub fn exchange(mut reader: TcpStream, size: usize) -> io::Result<String> {
     let mut buffer = vec![0; 256 * 1024];
     let mut received = 0;
     loop {
-        let n = match reader.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(n) => n,
-            // A process that is stopped and goes on: with a time limit the kernel does not go on by itself.
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            Err(e) => return Err(e),
-        };
+        let n = uninterrupted(|| reader.read(&mut buffer))?;
+        if n == 0 {
+            break;
+        }
         check(received, &buffer[..n])?;
         received += n;
     }
@@ -200,7 +198,7 @@ pub fn steady(mut stream: TcpStream, stop: &AtomicBool) -> io::Result<usize> {
         thread::sleep(Duration::from_millis(1));
     }
     stream.shutdown(Shutdown::Write)?;
-    match stream.read(&mut buffer)? {
+    match uninterrupted(|| stream.read(&mut buffer))? {
         0 => Ok(sent),
         more => Err(io::Error::other(format!("{more} bytes too many came back"))),
     }

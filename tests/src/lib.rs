@@ -13,3 +13,19 @@ pub mod netns;
 pub mod objects;
 pub mod packets;
 pub mod peers;
+
+use std::io;
+
+/// Does what waits on a socket, again when a signal has ended the wait: where there is a time limit the kernel does not go
+/// on by itself, not even after a process was stopped or frozen (signal(7)). `read_exact` and its like need no help.
+///
+/// # Errors
+/// All of `wait` but [`io::ErrorKind::Interrupted`].
+pub fn uninterrupted<T>(mut wait: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match wait() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use crate::netns::NetNs;
+use crate::{netns::NetNs, uninterrupted};
 
 /// The largest datagram that UDP over IPv4 carries.
 pub const LARGEST: usize = 65_507;
@@ -40,7 +40,7 @@ pub fn echo(ns: &NetNs, at: SocketAddr, name: &str) -> UdpEcho {
     let thread = thread::spawn(move || {
         let mut buffer = vec![0; 65_536];
         while !end.load(Ordering::Relaxed) {
-            let (length, client) = match socket.recv_from(&mut buffer) {
+            let (length, client) = match uninterrupted(|| socket.recv_from(&mut buffer)) {
                 Ok(received) => received,
                 Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => continue,
                 Err(e) => panic!("the echo {name} cannot read: {e}"),
@@ -144,7 +144,7 @@ impl UdpClient {
     pub fn receive(&self, within: Duration) -> io::Result<Vec<u8>> {
         self.0.set_read_timeout(Some(within)).expect("a time above zero");
         let mut buffer = vec![0; 65_536];
-        let length = self.0.recv(&mut buffer)?;
+        let length = uninterrupted(|| self.0.recv(&mut buffer))?;
         buffer.truncate(length);
         Ok(buffer)
     }
