@@ -37,8 +37,12 @@ fn build() -> Result<(), String> {
         // Atomics that return what was there (Linux 5.12).
         "-Ctarget-cpu=v3".into(),
         "-Clink-arg=--btf".into(),
+        // Values are copied and cleared word by word where they are, not byte by byte in a loop.
+        "-Clink-arg=--disable-expand-memcpy-in-order".into(),
         format!("-Clinker={}", tools.linker.display()),
     ];
+    let other_layout = env::var_os("CARGO_FEATURE_OTHER_LAYOUT").is_some();
+    let features = if other_layout { "programs,other-layout" } else { "programs" };
     let mut command = Command::new(&tools.cargo);
     for (name, _) in env::vars_os() {
         if name.to_str().is_some_and(outer) {
@@ -47,7 +51,7 @@ fn build() -> Result<(), String> {
     }
     command
         .args(["build", "--quiet", "--locked", "--release", "-Zbuild-std=core"])
-        .args(["--features", "programs", "--bins", "--target", &target])
+        .args(["--features", features, "--bins", "--target", &target])
         .arg("--manifest-path")
         .arg(Path::new(&var("CARGO_MANIFEST_DIR")?).join("../gateway-ebpf/Cargo.toml"))
         .arg("--target-dir")

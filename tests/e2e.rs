@@ -28,6 +28,8 @@ mod forward_other;
 mod forward_pressure;
 #[path = "e2e/forward_shares.rs"]
 mod forward_shares;
+#[path = "e2e/forward_tables.rs"]
+mod forward_tables;
 #[path = "e2e/forward_tuples.rs"]
 mod forward_tuples;
 #[path = "e2e/forward_udp.rs"]

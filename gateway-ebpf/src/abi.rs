@@ -207,10 +207,13 @@ pub enum Meta {
     UdpIdle = 5,
     /// Capacity of `OPENING`.
     Opening = 6,
+    /// Bits 0–31: which set of `names::TABLES` is in force; 32–63: the layout of its flows (`flow::LAYOUT`), 0 as long as
+    /// there is none.
+    Tables = 7,
 }
 
 /// Number of entries of `META`.
-pub const META_ENTRIES: u32 = Meta::Opening as u32 + 1;
+pub const META_ENTRIES: u32 = Meta::Tables as u32 + 1;
 
 /// What a worker is busy with: value of `LOADS`, a cache line that the worker writes and one that the kernel writes.
 #[repr(C)]

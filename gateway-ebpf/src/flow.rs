@@ -193,12 +193,19 @@ pub struct Half {
     pub ports: u32,
 }
 
+/// The number of [`Flow`]'s layout: another one whenever a field moves, comes or goes. The agent moves the flows of a layout
+/// before (`dataplane::forward::layout`).
+pub const LAYOUT: u32 = if cfg!(feature = "other-layout") { u32::MAX } else { 1 };
+
 /// A flow: value of `FLOWS`, and, when it is over, record of `EVENTS`. Everything that its packets need is in it, so that
 /// the end of a backend, a service or a binding changes nothing for it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 pub struct Flow {
+    /// Moves what comes after it.
+    #[cfg(feature = "other-layout")]
+    pub first: [u64; 2],
     /// Bits 0–31: what has been seen of it (`life`), 0 if nobody has this place; 32–63: generation, another one for each
     /// flow. One word, so that both change together.
     pub life: u64,
@@ -210,6 +217,9 @@ pub struct Flow {
     pub client: Half,
     /// The backend's packets.
     pub reply: Half,
+    /// Moves what comes after it, further.
+    #[cfg(feature = "other-layout")]
+    pub second: u64,
     /// Id of the binding.
     pub binding: u32,
     /// Id of the service.
@@ -312,6 +322,12 @@ pub enum Slot {
     Reset = 5,
 }
 
+impl Slot {
+    /// Every slot, in the order of its number.
+    pub const ALL: [Self; 6] =
+        [Self::Packet, Self::Open, Self::Icmp, Self::Answer, Self::Fragment, Self::Reset];
+}
+
 /// Number of entries of `PROGRAMS`.
 pub const PROGRAM_ENTRIES: u32 = 8;
 
@@ -354,8 +370,9 @@ const _: () = {
     use core::mem::offset_of;
     assert!(size_of::<TupleKey>() == 40 && offset_of!(TupleKey, ports) == 32);
     assert!(size_of::<Half>() == 72 && offset_of!(Half, next_hop) == 40 && offset_of!(Half, interface) == 56);
-    assert!(size_of::<Flow>() == 288 && offset_of!(Flow, client) == 24 && offset_of!(Flow, reply) == 96);
-    assert!(offset_of!(Flow, binding) == 168 && offset_of!(Flow, packets) == 192);
+    let (first, second) = if cfg!(feature = "other-layout") { (16, 24) } else { (0, 0) };
+    assert!(size_of::<Flow>() == 288 + second && offset_of!(Flow, client) == 24 + first);
+    assert!(offset_of!(Flow, binding) == 168 + second && offset_of!(Flow, packets) == 192 + second);
     assert!(size_of::<TrafficKey>() == 16 && size_of::<Traffic>() == 56);
     assert!(size_of::<FragmentKey>() == 40);
 };

@@ -1,6 +1,6 @@
 //! Names of maps, programs and pins, and the maps' capacities.
 //!
-//! Owns what both sides call a thing. A map is pinned under its own name.
+//! Owns what both sides call a thing. A map is pinned under its own name; but see [`TABLES`].
 
 use crate::abi::{Backend, Binding, BindingKey, Load, Lookups, META_ENTRIES};
 use crate::flow::{
@@ -71,6 +71,8 @@ pub const FORWARD_PROGRAMS: [&str; 6] =
     ["sluice_packet", "sluice_open", "sluice_icmp", "sluice_answer", "sluice_fragment", "sluice_reset"];
 /// Not attached: run by the agent, it gives up flows that are over.
 pub const SWEEP: &str = "sluice_sweep";
+/// In `Slot::Open` while flows move to other tables.
+pub const HOLD: &str = "sluice_hold";
 
 /// Bindings.
 pub const MAX_BINDINGS: u32 = 16_384;
@@ -173,6 +175,11 @@ const fn spec<K, V>(name: &'static str, kind: MapKind, max_entries: u32, flags: 
 
 /// `BPF_F_NO_PREALLOC`.
 pub const NO_PREALLOC: u32 = 1;
+
+/// The maps that belong together, as they refer to places in `FLOWS` or hold flows: when capacities or the layout of flows
+/// change, all of them are made anew, and pinned under their name, `_` and the number of their set (`Meta::Tables`); of
+/// set 0 under their name alone.
+pub const TABLES: [&str; 7] = [TUPLES, FLOWS, FREE, OPENING, CURSORS, FRAGMENTS, EVENTS];
 
 /// The maps of steering: every agent has them.
 pub const MAPS: [MapSpec; 10] = [

@@ -38,6 +38,8 @@ pub enum Reason {
     OpeningEvicted = 14,
     /// Counted only: an endpoint did not answer, and the client's next SYN went to another.
     NextBackend = 15,
+    /// Dropped: it would open a flow while the flows move to other tables; its sender repeats it.
+    Held = 16,
 }
 
 /// What kind of [`Reason`] it is.
@@ -53,7 +55,7 @@ pub enum ReasonKind {
 
 impl Reason {
     /// Every reason, in the order of its number.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::NotRoutable,
         Self::NoRouteBack,
         Self::TableFull,
@@ -70,6 +72,7 @@ impl Reason {
         Self::TrafficFull,
         Self::OpeningEvicted,
         Self::NextBackend,
+        Self::Held,
     ];
 
     /// Its name in metrics and on the command line.
@@ -92,6 +95,7 @@ impl Reason {
             Self::TrafficFull => "traffic_full",
             Self::OpeningEvicted => "opening_evicted",
             Self::NextBackend => "next_backend",
+            Self::Held => "held",
         }
     }
 
@@ -100,7 +104,7 @@ impl Reason {
     pub const fn kind(self) -> ReasonKind {
         match self as u32 {
             0..=5 => ReasonKind::Fallback,
-            6..=10 => ReasonKind::Drop,
+            6..=10 | 16 => ReasonKind::Drop,
             _ => ReasonKind::Note,
         }
     }

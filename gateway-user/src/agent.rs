@@ -214,7 +214,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
 
         let (asks, asked) = mpsc::channel(16);
         let board = Arc::new(Board::new(config, workers, sockets, dataplane.reader(), running.counters()));
-        let _ends = flows(&dataplane, &memory, &board, access_log.clone())?;
+        let _ends = flows(&mut dataplane, &memory, &board, access_log.clone())?;
         outputs::serve(&socket, metrics, &board, asks).map_err(start("the outputs"))?;
         let events = Events::new(watch, asked).map_err(start("the signal handlers"))?;
         info!(
@@ -239,7 +239,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
 
 /// Begins to read the flows, if there is forwarding.
 fn flows(
-    dataplane: &Dataplane,
+    dataplane: &mut Dataplane,
     memory: &Memory,
     board: &Board,
     access_log: Option<AccessLog>,

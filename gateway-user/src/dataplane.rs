@@ -147,8 +147,8 @@ impl Dataplane {
         Ok(())
     }
 
-    /// Turns forwarding on: loads its programs, and switches over what an agent before left attached. What is pinned of
-    /// another capacity than asked for is kept. Nothing new is hooked yet. To be called once attached: by then the pins
+    /// Turns forwarding on: loads its programs, and switches over what an agent before left attached. Flows in tables of
+    /// another capacity than asked for, or of another layout, move to new ones. Nothing new is hooked yet. To be called once attached: by then the pins
     /// are known to be of this thread's network namespace.
     ///
     /// # Errors
@@ -245,11 +245,10 @@ impl Dataplane {
     ///
     /// # Errors
     /// A map cannot be opened.
-    pub fn flows(&self) -> Result<Option<(FlowReader, FlowEvents)>, Error> {
-        if self.forward.is_none() {
-            return Ok(None);
-        }
-        Ok(Some((FlowReader::open(&self.pins)?, FlowEvents::open(&self.pins)?)))
+    pub fn flows(&mut self) -> Result<Option<(FlowReader, FlowEvents)>, Error> {
+        let Some(forward) = &mut self.forward else { return Ok(None) };
+        let reader = FlowReader::open(&self.pins, forward.tables())?;
+        Ok(Some((reader, forward.events(&self.pins)?)))
     }
 
     /// Loads the programs again with this level and switches over to them.

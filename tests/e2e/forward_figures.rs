@@ -86,7 +86,7 @@ fn sum(values: &[Value], field: &str) -> u64 {
 }
 
 /// Connections; packets and bytes, received and sent.
-fn metrics(agent: &Agent<'_>) -> (u64, [u64; 4]) {
+pub(crate) fn metrics(agent: &Agent<'_>) -> (u64, [u64; 4]) {
     let text = agent.metrics();
     let of = |name: &str, labels: &[&str]| gateway_tests::agent::sum(&text, name, labels) as u64;
     let [received, sent] = ["direction=\"received\"", "direction=\"sent\""];

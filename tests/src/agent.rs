@@ -26,6 +26,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct Agent<'ns> {
     ns: &'ns NetNs,
+    binary: PathBuf,
     args: Vec<String>,
     env: Vec<(String, String)>,
     file: bool,
@@ -52,6 +53,7 @@ impl<'ns> Agent<'ns> {
         let dir = tempfile::Builder::new().prefix("sluice-agent-").tempdir().expect("a folder can be made");
         let agent = Self {
             ns,
+            binary: binary().to_owned(),
             args: args.iter().map(|&a| a.to_owned()).collect(),
             env: Vec::new(),
             file: true,
@@ -79,8 +81,13 @@ impl<'ns> Agent<'ns> {
 
     /// Other flags at the next launch.
     pub fn with_args(mut self, args: &[&str]) -> Self {
-        self.args = args.iter().map(|&a| a.to_owned()).collect();
+        self.set_args(args);
         self
+    }
+
+    /// The same, for an agent that has been launched.
+    pub fn set_args(&mut self, args: &[&str]) {
+        self.args = args.iter().map(|&a| a.to_owned()).collect();
     }
 
     /// Sets a variable in the process's environment.
@@ -89,11 +96,16 @@ impl<'ns> Agent<'ns> {
         self
     }
 
+    /// Another program at the next launch.
+    pub fn replace(&mut self, binary: &Path) {
+        self.binary = binary.to_owned();
+    }
+
     /// Starts the process and does not wait.
     pub fn launch(&mut self) {
         assert!(self.child.is_none(), "the agent runs already");
         let log = fs::OpenOptions::new().create(true).append(true).open(self.log_path()).expect("a log file");
-        let mut command = Command::new(binary());
+        let mut command = Command::new(&self.binary);
         command
             .arg("run")
             .args(self.file.then(|| ["-f".into(), self.config()]).into_iter().flatten())
@@ -323,6 +335,16 @@ pub fn binary() -> &'static Path {
         assert!(status.success(), "sluice does not build");
         root.join(env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into())).join("debug/sluice")
     })
+}
+
+/// The `sluice` whose flows are laid out differently: `$SLUICE_OTHER_LAYOUT`.
+///
+/// # Panics
+/// If the variable is not set.
+pub fn other_layout() -> PathBuf {
+    let path = env::var_os("SLUICE_OTHER_LAYOUT");
+    path.expect("$SLUICE_OTHER_LAYOUT must be a sluice built with --features other-layout, as `cargo xtask test` does it")
+        .into()
 }
 
 /// The sum of the series of one metric in Prometheus' text format.

@@ -4,6 +4,7 @@
 //! while everything else stays the user's.
 
 use std::{
+    fs,
     io::{BufRead, BufReader},
     path::PathBuf,
     process::{Command, Stdio},
@@ -47,6 +48,7 @@ pub(crate) fn run() -> Result<()> {
         step(&test.name, || {
             let mut command = sh::as_root("env")?;
             command.arg(format!("SLUICE_BIN={}", built.sluice.display()));
+            command.arg(format!("SLUICE_OTHER_LAYOUT={}", built.other_layout.display()));
             // Where the tools are, which an ordinary user's path may lack.
             let path = std::env::var("PATH").unwrap_or_default();
             command.arg(format!("PATH={path}:/usr/sbin:/sbin"));
@@ -74,6 +76,8 @@ pub(crate) fn kernel_tests() -> Result<(PathBuf, PathBuf)> {
 
 struct Built {
     sluice: PathBuf,
+    /// The agent with another layout of flows.
+    other_layout: PathBuf,
     tests: Vec<Program>,
 }
 
@@ -85,9 +89,14 @@ struct Program {
 
 fn build() -> Result<Built> {
     // With the same features as the tests, so that nothing is compiled twice.
-    let sluice = find_sluice(programs(&["build", "--workspace", "--bins"])?)?;
+    let bins = ["build", "--workspace", "--bins"];
+    let other = find_sluice(programs(&[&bins[..], &["--features", "gateway-user/other-layout"]].concat())?)?;
+    // The next one takes its place.
+    let other_layout = other.with_file_name("sluice-other-layout");
+    fs::rename(&other, &other_layout).with_context(|| format!("cannot rename {}", other.display()))?;
+    let sluice = find_sluice(programs(&bins)?)?;
     let tests = programs(&["test", "--workspace", "--no-run"])?;
-    Ok(Built { sluice, tests })
+    Ok(Built { sluice, other_layout, tests })
 }
 
 fn find_sluice(programs: Vec<Program>) -> Result<PathBuf> {

@@ -34,13 +34,8 @@ pub(crate) struct Args {
 /// A test of something that a kernel does not have: kernel, test, and what is missing.
 type LeftOut = (&'static str, &'static str, &'static str);
 
-/// Only what the kernel cannot do may be here, never what Sluice does wrong on it. The one that is here is open: on 6.12
-/// its transfer does not end, where 6.1 and 6.18 do, and nobody knows yet whose fault that is.
-const LEFT_OUT: &[LeftOut] = &[(
-    "6.12",
-    "forward_errors::senders_learn_of_a_narrow_way",
-    "OPEN: a transfer over a narrow way did not end there, for a reason not yet known",
-)];
+/// Only what the kernel cannot do may be here, never what Sluice does wrong on it.
+const LEFT_OUT: &[LeftOut] = &[];
 
 /// What the task needs besides what it builds.
 pub(crate) const PARTS: [Part; 4] = [Part::Bpf, Part::Net, Part::Peers, Part::Vm];

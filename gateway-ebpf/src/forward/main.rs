@@ -26,6 +26,7 @@ mod count;
 mod cut;
 mod end;
 mod fragment;
+mod hold;
 mod icmp;
 mod maps;
 mod open;

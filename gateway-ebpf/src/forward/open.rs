@@ -73,17 +73,7 @@ fn open(ctx: &TcContext, scratch: &mut Scratch) -> Opened {
     {
         return Opened::Collision;
     }
-    if !is_for_host(ctx) {
-        return Opened::Not;
-    }
-    // SAFETY: asked for its presence only.
-    if unsafe { LOCAL.get(key.destination) }.is_none() {
-        return Opened::Not;
-    }
-    let Some(binding) = binding(key) else { return Opened::Not };
-    if binding.action != Action::Forward as u32 {
-        return Opened::Not;
-    }
+    let Some(binding) = forwarded_by(ctx, key) else { return Opened::Not };
     // A flow that the packet ends, since it begins another.
     let mut tries = 0;
     let mut failed = REJECT_BACKEND;
@@ -133,6 +123,16 @@ fn open(ctx: &TcContext, scratch: &mut Scratch) -> Opened {
         NO_PORT => Opened::FallBack(Reason::NoPort),
         _ => Opened::Flow,
     }
+}
+
+/// The binding that a packet is for, if it is for one that is forwarded.
+#[inline(always)]
+pub(crate) fn forwarded_by(ctx: &TcContext, key: &TupleKey) -> Option<Binding> {
+    // SAFETY: asked for its presence only.
+    if !is_for_host(ctx) || unsafe { LOCAL.get(key.destination) }.is_none() {
+        return None;
+    }
+    binding(key).filter(|binding| binding.action == Action::Forward as u32)
 }
 
 /// The exact address, then any.

@@ -64,6 +64,19 @@ pub enum Error {
         /// What the contract says.
         expected: String,
     },
+    /// The pinned flows are laid out as no version before this one did.
+    #[error(
+        "the flows in the pinned map {} have layout {found}, which this program does not know: it has layout {expected} (go \
+         on with the version that made them; or end them with `sluice uninstall`)", .path.display()
+    )]
+    Layout {
+        /// The pin.
+        path: PathBuf,
+        /// The number of their layout.
+        found: u32,
+        /// This program's.
+        expected: u32,
+    },
     /// The pinned link is attached elsewhere.
     #[error(
         "the pinned link {} is attached to another network namespace (inode {found}, this one is {expected}; start \

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::mem::offset_of;
 use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,13 +26,15 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::Error;
 use super::maps::is_missing;
+use super::forward::{Tables, layout};
 use super::pins::Pins;
-use super::program::Programs;
 use super::reader::MapUse;
 use super::sys::Words;
 use crate::core::flows::living::Living;
 
 const FLOW_WORDS: usize = size_of::<Flow>() / 8;
+/// The word of a flow that is its life.
+const LIFE: usize = offset_of!(Flow, life) / 8;
 /// Flows whose memory is mapped at once: a quarter of a MiB.
 const MAPPED: u32 = 1024;
 
@@ -73,8 +76,8 @@ pub struct FlowCounts {
 }
 
 impl FlowReader {
-    pub(super) fn open(pins: &Pins) -> Result<Self, Error> {
-        let data = |name| Programs::map(pins, name);
+    pub(super) fn open(pins: &Pins, tables: &Tables) -> Result<Self, Error> {
+        let data = |name| tables.map(pins, name);
         let typed = |name| Error::map(name, "finding its type");
         let entries = |map: &MapData, name| {
             map.info().map(|info| info.max_entries()).map_err(Error::map(name, "examining it"))
@@ -240,24 +243,28 @@ impl Handles {
 
 /// A copy of the flow in a place, if one lives there and has not ended meanwhile.
 fn copy(words: &[AtomicU64]) -> Option<Flow> {
-    let life = words[0].load(Ordering::Acquire);
-    if life as u32 & LIVE == 0 {
+    let life = &words[LIFE];
+    let before = life.load(Ordering::Acquire);
+    if before as u32 & LIVE == 0 {
         return None;
     }
     let mut copied: [u64; FLOW_WORDS] = std::array::from_fn(|at| words[at].load(Ordering::Relaxed));
     fence(Ordering::Acquire);
-    let after = words[0].load(Ordering::Relaxed);
+    let after = life.load(Ordering::Relaxed);
     // The place is given up before it is taken again, each time with another generation.
-    if after as u32 & LIVE == 0 || after >> 32 != life >> 32 {
+    if after as u32 & LIVE == 0 || after >> 32 != before >> 32 {
         return None;
     }
-    copied[0] = after;
+    copied[LIFE] = after;
     Some(bytemuck::pod_read_unaligned(bytemuck::cast_slice(&copied)))
 }
 
 /// The buffer of flows that are over. There is one reader of it.
 pub struct FlowEvents {
+    /// Flows that come before those in the buffer, the last one first.
+    first: Vec<Flow>,
     ring: RingBuf<MapData>,
+    layout: u32,
 }
 
 impl fmt::Debug for FlowEvents {
@@ -267,9 +274,22 @@ impl fmt::Debug for FlowEvents {
 }
 
 impl FlowEvents {
-    pub(super) fn open(pins: &Pins) -> Result<Self, Error> {
-        let map = Map::RingBuf(Programs::map(pins, EVENTS)?);
-        Ok(Self { ring: map.try_into().map_err(Error::map(EVENTS, "mapping its memory"))? })
+    /// `layout`: that of the flows in it.
+    pub(super) fn new(map: MapData, layout: u32) -> Result<Self, Error> {
+        let ring = Map::RingBuf(map).try_into().map_err(Error::map(EVENTS, "mapping its memory"))?;
+        Ok(Self { first: Vec::new(), ring, layout })
+    }
+
+    /// The same, after some others.
+    pub(super) fn after(mut self, mut flows: Vec<Flow>) -> Self {
+        flows.reverse();
+        self.first = flows;
+        self
+    }
+
+    /// All that is there.
+    pub(super) fn drain(mut self) -> Vec<Flow> {
+        std::iter::from_fn(|| self.pop()).collect()
     }
 
     /// Waits until a flow is over, at most so long.
@@ -277,6 +297,7 @@ impl FlowEvents {
     /// # Errors
     /// The kernel refuses.
     pub fn wait(&self, most: Duration) -> io::Result<()> {
+        let most = if self.first.is_empty() { most } else { Duration::ZERO };
         let timeout = PollTimeout::try_from(most).unwrap_or(PollTimeout::MAX);
         match poll(&mut [PollFd::new(self.ring.as_fd(), PollFlags::POLLIN)], timeout) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
@@ -286,9 +307,11 @@ impl FlowEvents {
 
     /// The next flow that is over; `None`: no other is yet.
     pub fn pop(&mut self) -> Option<Flow> {
+        if let Some(flow) = self.first.pop() {
+            return Some(flow);
+        }
         let item = self.ring.next()?;
-        // The contract's version says that they are as long.
-        item.get(..size_of::<Flow>()).map(bytemuck::pod_read_unaligned)
+        layout::read(self.layout, &item)
     }
 }
 

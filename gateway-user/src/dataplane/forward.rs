@@ -5,7 +5,10 @@
 //! slot of PROGRAMS once, and switches all interfaces over with that; then each stub, one at a time.
 
 pub(super) mod hook;
+pub(super) mod layout;
+mod moving;
 mod reserved;
+mod sets;
 pub(super) mod table;
 
 use std::collections::BTreeMap;
@@ -14,24 +17,28 @@ use std::fs;
 use std::io;
 use std::ops::RangeInclusive;
 use std::os::fd::AsFd as _;
-use std::time::Duration;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use aya::Ebpf;
-use aya::maps::{Array, Map, MapInfo, ProgramArray};
+use aya::maps::{Array, Map, MapData, ProgramArray};
 use aya::programs::SchedClassifier;
 use gateway_ebpf::abi::Meta;
-use gateway_ebpf::flow::{Cursor, Flow};
+use gateway_ebpf::flow::{Cursor, Flow, LAYOUT, Slot};
 use gateway_ebpf::names::{
-    BACKENDS, BINDINGS, CURSORS, FLOWS, FORWARD_MAPS, FORWARD_PROGRAMS, FREE, MAPS, META, MapSpec, OPENING,
-    PROBING, PROGRAMS, SERVICES, SLOTS, STUB_ETHERNET, STUB_RAW, SWEEP, TUPLES,
+    BACKENDS, BINDINGS, CURSORS, EVENTS, FLOWS, FORWARD_MAPS, FORWARD_PROGRAMS, FREE, HOLD, MAPS, META, MapSpec,
+    OPENING, PROBING, PROGRAMS, SERVICES, SLOTS, STUB_ETHERNET, STUB_RAW, SWEEP, TABLES, TUPLES,
 };
 
+use super::flows::FlowEvents;
 use super::maps::Maps;
 use super::pins::Pins;
 use super::program::{self, Programs};
 use super::sys::{self, Words};
 use super::{Error, SkBuff};
 use hook::{Hook, Hooks, Wanted};
+use moving::{Source, Target};
+pub use sets::Tables;
 use table::FlowTable;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sluice-forward"));
@@ -73,21 +80,14 @@ impl Forwarding {
     }
 }
 
-/// What forwarding runs with: what it was asked for, except where pinned tables have another capacity.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tables {
-    /// Capacity of FLOWS.
-    pub flows: u32,
-    /// Capacity of OPENING.
-    pub opening: u32,
-}
-
 /// The programs in the kernel, and where they are attached.
 pub(super) struct Forward {
     ebpf: Ebpf,
     hooks: Hooks,
     cursors: Words,
     tables: Tables,
+    /// Flows that were over when they would have moved, and of which nobody was told.
+    untold: Vec<Flow>,
 }
 
 impl fmt::Debug for Forward {
@@ -98,54 +98,68 @@ impl fmt::Debug for Forward {
 
 impl Forward {
     /// Loads the programs and switches PROGRAMS over to them. Hooks that are there go on with the new ones at once; no
-    /// new hook is made.
+    /// new hook is made. Flows in tables of another capacity or layout move.
     pub(super) fn open(pins: &Pins, maps: &mut Maps, config: &Forwarding) -> Result<Self, Error> {
-        let (specs, tables) = specs(pins, config)?;
-        let mut ebpf = program::load(pins, OBJECT, &specs, None)?;
-        let names = FORWARD_PROGRAMS.into_iter().chain([STUB_ETHERNET, STUB_RAW, SWEEP]);
+        let before = Tables::in_force(pins, maps)?;
+        let left = sets::remove_others(pins, before.as_ref())?;
+        if !left.is_empty() {
+            tracing::warn!(pins = left.join(", "), "removed what an agent left that did not finish");
+        }
+        let source = before.as_ref().map(|before| moved(pins, before, config)).transpose()?.flatten();
+        let tables = match (&before, &source) {
+            (Some(before), None) => before.clone(),
+            (Some(before), Some(_)) => before.next(config.flows, config.opening),
+            (None, _) => Tables::new(config.flows, config.opening),
+        };
+        let mut ebpf = program::load(OBJECT, &wanted_maps(pins, &tables), None)?;
+        let names = FORWARD_PROGRAMS.into_iter().chain([STUB_ETHERNET, STUB_RAW, SWEEP, HOLD]);
         for name in names {
             classifier(&mut ebpf, name)?.load().map_err(failed(name, "loading it"))?;
         }
-        // Programs read them for the first flow on.
-        let width = u64::from(*config.ports.end()) - u64::from(*config.ports.start()) + 1;
-        let before = range(maps.meta(Meta::SnatFirst)?, maps.meta(Meta::SnatWidth)?);
-        if let Err(error) = reserved::reserve(before, Some(config.ports.clone())) {
-            tracing::warn!(
-                %error,
-                "--snat-ports {}-{} cannot be reserved in net.ipv4.ip_local_reserved_ports: the host's own connections \
-                 may take ports of that range, whose answers forwarding could swallow; reserve them by hand",
-                config.ports.start(),
-                config.ports.end()
-            );
-        }
-        for (entry, value) in [
-            (Meta::SnatFirst, u64::from(*config.ports.start())),
-            (Meta::SnatWidth, width),
-            (Meta::TcpIdle, config.tcp_idle.as_secs()),
-            (Meta::UdpIdle, config.udp_idle.as_secs()),
-            (Meta::Opening, tables.opening.into()),
-        ] {
-            maps.set_meta(entry, value)?;
-        }
-        let map = Map::ProgramArray(Programs::map(pins, PROGRAMS)?);
-        let mut programs: ProgramArray<_> =
-            map.try_into().map_err(Error::map(PROGRAMS, "finding its type"))?;
-        for (slot, name) in (0u32..).zip(FORWARD_PROGRAMS) {
-            let program = classifier(&mut ebpf, name)?.fd().map_err(failed(name, "finding it"))?;
-            programs.set(slot, program, 0).map_err(Error::map(PROGRAMS, "switching a program"))?;
-        }
-        let cursors = Words::map(Programs::map(pins, CURSORS)?.fd().as_fd(), 0, Cursor::Hand as usize + 1)
+        settle(maps, config, &tables)?;
+        let mut slots = Slots::open(pins)?;
+        let untold = match (&before, source) {
+            (Some(before), Some(source)) => {
+                let start = Instant::now();
+                let mut target = Target::open(pins, &tables)?;
+                slots.set(&mut ebpf, Slot::Open, HOLD)?;
+                maps.wait_for_programs()?;
+                let copied = target.copy(&source)?;
+                let untold = FlowEvents::new(before.map(pins, EVENTS)?, before.layout())?.drain();
+                tables.enforce(maps)?;
+                slots.switch(&mut ebpf, |slot| slot != Slot::Open)?;
+                maps.wait_for_programs()?;
+                target.catch_up(&source, &copied);
+                slots.switch(&mut ebpf, |slot| slot == Slot::Open)?;
+                let _removed = sets::remove_others(pins, Some(&tables))?;
+                let (flows, took_ms) = (copied.count(), start.elapsed().as_millis());
+                tracing::info!(flows, took_ms, "flows moved to new tables");
+                untold
+            }
+            _ => {
+                tables.enforce(maps)?;
+                slots.switch(&mut ebpf, |_| true)?;
+                Vec::new()
+            }
+        };
+        let cursors = Words::map(tables.map(pins, CURSORS)?.fd().as_fd(), 0, Cursor::Hand as usize + 1)
             .map_err(Error::io(format!("cannot map the memory of {CURSORS}")))?;
-        Ok(Self { ebpf, hooks: Hooks::new(config.clsact), cursors, tables })
+        Ok(Self { ebpf, hooks: Hooks::new(config.clsact), cursors, tables, untold })
     }
 
     /// The places for flows, in memory.
     pub(super) fn table(&self, pins: &Pins) -> Result<FlowTable, Error> {
-        FlowTable::open(pins, self.tables.flows)
+        FlowTable::open(pins, &self.tables)
     }
 
     pub(super) fn tables(&self) -> &Tables {
         &self.tables
+    }
+
+    /// The buffer of flows that are over.
+    pub(super) fn events(&mut self, pins: &Pins) -> Result<FlowEvents, Error> {
+        let events = FlowEvents::new(self.tables.map(pins, EVENTS)?, LAYOUT)?;
+        Ok(events.after(std::mem::take(&mut self.untold)))
     }
 
     /// Attaches what is wanted and not attached, detaches what is not wanted any more, and says for each that is wanted
@@ -216,7 +230,8 @@ pub(super) fn uninstall(pins: Option<&Pins>) -> Result<Vec<String>, Error> {
 /// Removes what forwarding has beside steering: hooks and maps, so that none of its flows goes on.
 pub(super) fn remove(pins: &Pins) -> Result<Vec<String>, Error> {
     let mut removed = hook::remove_all(Some(pins))?;
-    for spec in &FORWARD_MAPS {
+    removed.extend(sets::remove_others(pins, None)?);
+    for spec in FORWARD_MAPS.iter().filter(|spec| !TABLES.contains(&spec.name)) {
         let path = pins.path(spec.name);
         match fs::remove_file(&path) {
             Ok(()) => removed.push(path.display().to_string()),
@@ -227,26 +242,29 @@ pub(super) fn remove(pins: &Pins) -> Result<Vec<String>, Error> {
     Ok(removed)
 }
 
-/// What the maps shall be: the contract, with the capacities asked for, or those that are pinned.
-fn specs(pins: &Pins, config: &Forwarding) -> Result<(Vec<MapSpec>, Tables), Error> {
-    let mut tables = Tables { flows: config.flows, opening: config.opening };
-    for (name, flag, capacity) in
-        [(FLOWS, "--flows", &mut tables.flows), (OPENING, "--opening-flows", &mut tables.opening)]
-    {
-        let path = pins.path(name);
-        if !path.exists() {
-            continue;
-        }
-        let found = MapInfo::from_pin(&path).map_err(Error::map(name, "opening its pin"))?.max_entries();
-        if found != *capacity {
-            tracing::warn!(
-                "{flag} {capacity}: the pinned map {} has {found} places and is kept, for its flows go on; to change \
-                 it, stop the agent and remove the pins with `sluice uninstall`, which ends them",
-                path.display()
-            );
-            *capacity = found;
-        }
+/// Where the flows of these tables come from, if they are to move to others; `None`: the tables stay.
+fn moved(pins: &Pins, before: &Tables, config: &Forwarding) -> Result<Option<Source>, Error> {
+    if before.fits(config.flows, config.opening) {
+        return Ok(None);
     }
+    let source = Source::open(pins, before)?;
+    // Some more may begin until none may.
+    let room = config.flows.saturating_sub(source.count());
+    if before.layout() == LAYOUT && room < config.flows / 16 {
+        tracing::warn!(
+            "--flows {}: there are {} now, which would not fit well; the tables keep their capacity of {} until a start \
+             that finds fewer",
+            config.flows,
+            source.count(),
+            before.flows
+        );
+        return Ok(None);
+    }
+    Ok(Some(source))
+}
+
+/// What the maps shall be and where they are pinned: the contract, with the tables' capacities.
+fn wanted_maps(pins: &Pins, tables: &Tables) -> Vec<(MapSpec, PathBuf)> {
     let capacity = |spec: &MapSpec| match spec.name {
         FLOWS | FREE => tables.flows,
         TUPLES => tables.flows * 2,
@@ -255,7 +273,53 @@ fn specs(pins: &Pins, config: &Forwarding) -> Result<(Vec<MapSpec>, Tables), Err
     };
     let own = FORWARD_MAPS.iter().map(|spec| MapSpec { max_entries: capacity(spec), ..*spec });
     let shared = MAPS.iter().filter(|spec| SHARED.contains(&spec.name)).copied();
-    Ok((shared.chain(own).collect(), tables))
+    shared.chain(own).map(|spec| (spec, tables.path(pins, spec.name))).collect()
+}
+
+/// Writes what programs read for the first flow on.
+fn settle(maps: &mut Maps, config: &Forwarding, tables: &Tables) -> Result<(), Error> {
+    let (first, last) = (*config.ports.start(), *config.ports.end());
+    let before = range(maps.meta(Meta::SnatFirst)?, maps.meta(Meta::SnatWidth)?);
+    if let Err(error) = reserved::reserve(before, Some(config.ports.clone())) {
+        tracing::warn!(
+            %error,
+            "--snat-ports {first}-{last} cannot be reserved in net.ipv4.ip_local_reserved_ports: the host's own \
+             connections may take ports of that range, whose answers forwarding could swallow; reserve them by hand"
+        );
+    }
+    for (entry, value) in [
+        (Meta::SnatFirst, first.into()),
+        (Meta::SnatWidth, u64::from(last) - u64::from(first) + 1),
+        (Meta::TcpIdle, config.tcp_idle.as_secs()),
+        (Meta::UdpIdle, config.udp_idle.as_secs()),
+        (Meta::Opening, tables.opening.into()),
+    ] {
+        maps.set_meta(entry, value)?;
+    }
+    Ok(())
+}
+
+/// PROGRAMS: what every hook goes on with.
+struct Slots(ProgramArray<MapData>);
+
+impl Slots {
+    fn open(pins: &Pins) -> Result<Self, Error> {
+        let map = Map::ProgramArray(Programs::map(pins, PROGRAMS)?);
+        map.try_into().map(Self).map_err(Error::map(PROGRAMS, "finding its type"))
+    }
+
+    fn set(&mut self, ebpf: &mut Ebpf, slot: Slot, name: &'static str) -> Result<(), Error> {
+        let program = classifier(ebpf, name)?.fd().map_err(failed(name, "finding it"))?;
+        self.0.set(slot as u32, program, 0).map_err(Error::map(PROGRAMS, "switching a program"))
+    }
+
+    /// Puts the programs of some slots into them.
+    fn switch(&mut self, ebpf: &mut Ebpf, which: impl Fn(Slot) -> bool) -> Result<(), Error> {
+        for (slot, name) in Slot::ALL.into_iter().zip(FORWARD_PROGRAMS).filter(|(slot, _)| which(*slot)) {
+            self.set(ebpf, slot, name)?;
+        }
+        Ok(())
+    }
 }
 
 pub(super) fn classifier<'e>(
@@ -287,6 +351,6 @@ mod tests {
             clsact: false,
         };
         assert_eq!(config(131_072, 16_384).memory() >> 20, 64);
-        assert_eq!(config(1, 0).memory(), 288 + 4 + 2 * 96 + 2 * 16);
+        assert_eq!(config(1, 0).memory(), size_of::<Flow>() as u64 + 4 + 2 * 96 + 2 * 16);
     }
 }

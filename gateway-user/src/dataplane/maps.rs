@@ -171,6 +171,11 @@ impl Maps {
         self.local = None;
     }
 
+    /// Waits until every program that runs now has ended.
+    pub(super) fn wait_for_programs(&self) -> Result<(), Error> {
+        self.grace.wait().map_err(Error::io("cannot wait for running programs"))
+    }
+
     /// An entry of META.
     pub(super) fn meta(&self, entry: Meta) -> Result<u64, Error> {
         self.meta.get(&(entry as u32), 0).map_err(Error::map(META, "reading it"))

@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use aya::maps::{MapData, MapInfo};
 use aya::programs::SkLookup;
@@ -35,7 +35,8 @@ impl Programs {
     /// Loads the programs on the maps that are pinned, or pins new ones. A pinned map that is not what the contract
     /// says is refused before anything is made.
     pub(super) fn load(pins: &Pins, level: LogLevel) -> Result<Self, Error> {
-        let mut ebpf = load(pins, OBJECT, &MAPS, Some(level))?;
+        let maps = MAPS.map(|spec| (spec, pins.path(spec.name)));
+        let mut ebpf = load(OBJECT, &maps, Some(level))?;
         sk_lookup(&mut ebpf)?.load().map_err(failed("loading it"))?;
         Ok(Self { ebpf })
     }
@@ -96,15 +97,13 @@ impl Programs {
     }
 }
 
-/// Loads an object on the maps that are pinned, or pins new ones, each compared with the contract.
+/// Loads an object on the maps that are pinned there, or pins new ones, each compared with the contract.
 pub(super) fn load(
-    pins: &Pins,
     object: &[u8],
-    specs: &[MapSpec],
+    maps: &[(MapSpec, PathBuf)],
     level: Option<LogLevel>,
 ) -> Result<Ebpf, Error> {
-    let paths: Vec<_> = specs.iter().map(|spec| (spec, pins.path(spec.name))).collect();
-    for (spec, path) in paths.iter().filter(|(_, path)| path.exists()) {
+    for (spec, path) in maps.iter().filter(|(_, path)| path.exists()) {
         compare(path, spec)?;
     }
     let level = level.map(|level| level as u8);
@@ -114,12 +113,12 @@ pub(super) fn load(
     if let Some(level) = &level {
         loader.override_global(aya_log::LEVEL, level, true);
     }
-    for (spec, path) in &paths {
+    for (spec, path) in maps {
         loader.map_pin_path(spec.name, path.as_path()).map_max_entries(spec.name, spec.max_entries);
     }
     let ebpf = loader.load(object).map_err(|e| Error::Load(Box::new(e)))?;
     // What the object made anew must be what the contract says, too.
-    for (spec, path) in &paths {
+    for (spec, path) in maps {
         compare(path, spec)?;
     }
     Ok(ebpf)

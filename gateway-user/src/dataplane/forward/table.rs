@@ -11,9 +11,9 @@ use gateway_ebpf::flow::Flow;
 use gateway_ebpf::life::WITHDRAWN;
 use gateway_ebpf::names::FLOWS;
 
+use super::sets::Tables;
 use crate::dataplane::Error;
 use crate::dataplane::pins::Pins;
-use crate::dataplane::program::Programs;
 use crate::dataplane::sys::Words;
 
 /// Words that a flow takes.
@@ -24,8 +24,8 @@ const WORDS: usize = size_of::<Flow>() / 8;
 pub struct FlowTable(Words);
 
 impl FlowTable {
-    pub(in crate::dataplane) fn open(pins: &Pins, places: u32) -> Result<Self, Error> {
-        let words = Words::map(Programs::map(pins, FLOWS)?.fd().as_fd(), 0, places as usize * WORDS)
+    pub(in crate::dataplane) fn open(pins: &Pins, tables: &Tables) -> Result<Self, Error> {
+        let words = Words::map(tables.map(pins, FLOWS)?.fd().as_fd(), 0, tables.flows as usize * WORDS)
             .map_err(Error::io(format!("cannot map the memory of {FLOWS}")))?;
         Ok(Self(words))
     }

@@ -1,0 +1,99 @@
+//! Layouts of flows: the one of this program, and those that a program before it may have left in the pinned tables.
+//!
+//! Owns how a flow of each is read. A layout that was released stays in [`BEFORE`].
+
+use std::mem::offset_of;
+
+use gateway_ebpf::flow::{Flow, Half, LAYOUT};
+
+/// A layout of before: where the fields were that there still are. A field that it did not have is zero.
+#[derive(Debug)]
+struct Before {
+    number: u32,
+    /// Bytes of a flow.
+    size: usize,
+    fields: &'static [Field],
+}
+
+/// Offset then, offset now, bytes.
+type Field = (usize, usize, usize);
+
+const HALF: usize = size_of::<Half>();
+
+/// Every layout that there was.
+const BEFORE: &[Before] = &[Before {
+    number: 1,
+    size: 288,
+    fields: &[
+        (0, offset_of!(Flow, life), 8),
+        (8, offset_of!(Flow, seen), 8),
+        (16, offset_of!(Flow, begun), 8),
+        (24, offset_of!(Flow, client), HALF),
+        (24 + HALF, offset_of!(Flow, reply), HALF),
+        (168, offset_of!(Flow, binding), 4),
+        (172, offset_of!(Flow, service), 4),
+        (176, offset_of!(Flow, backend), 4),
+        (180, offset_of!(Flow, idle), 4),
+        (184, offset_of!(Flow, tries), 4),
+        (188, offset_of!(Flow, timestamp), 4),
+        (192, offset_of!(Flow, packets), 16),
+        (208, offset_of!(Flow, bytes), 16),
+        (224, offset_of!(Flow, ended), 8),
+        (232, offset_of!(Flow, reserved), 56),
+    ],
+}];
+
+/// Bytes of a flow in the layout of this number; `None` if it is not known.
+pub(super) fn size(number: u32) -> Option<usize> {
+    let before = || BEFORE.iter().find(|before| before.number == number).map(|before| before.size);
+    if number == LAYOUT { Some(size_of::<Flow>()) } else { before() }
+}
+
+/// A flow out of the bytes that it had in the layout of this number; `None` if it is not known, or there are fewer bytes.
+pub(in crate::dataplane) fn read(number: u32, bytes: &[u8]) -> Option<Flow> {
+    if number == LAYOUT {
+        return bytes.get(..size_of::<Flow>()).map(bytemuck::pod_read_unaligned);
+    }
+    BEFORE.iter().find(|before| before.number == number)?.read(bytes)
+}
+
+impl Before {
+    fn read(&self, bytes: &[u8]) -> Option<Flow> {
+        let bytes = bytes.get(..self.size)?;
+        let mut flow = Flow::default();
+        let new = bytemuck::bytes_of_mut(&mut flow);
+        for &(then, now, length) in self.fields {
+            new[now..now + length].copy_from_slice(&bytes[then..then + length]);
+        }
+        Some(flow)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flow_of_before_keeps_every_field() {
+        let before = &BEFORE[0];
+        let bytes: Vec<u8> = (0..before.size).map(|at| (at * 7 + at / 256) as u8).collect();
+        let flow = before.read(&bytes).unwrap();
+        let new = bytemuck::bytes_of(&flow);
+        let mut moved = 0;
+        for &(then, now, length) in before.fields {
+            assert_eq!(then, moved, "no gap, and nothing twice");
+            assert_eq!(new[now..now + length], bytes[then..then + length]);
+            moved += length;
+        }
+        assert_eq!(moved, before.size);
+        assert_eq!(flow.backend, u32::from_ne_bytes(bytes[176..180].try_into().unwrap()));
+        assert_eq!(before.read(&bytes[1..]), None);
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_read() {
+        assert_eq!((size(0), read(0, &[0; 999])), (None, None));
+        assert_eq!(size(LAYOUT), Some(size_of::<Flow>()));
+        assert_eq!(read(LAYOUT, &[0; size_of::<Flow>()]), Some(Flow::default()));
+    }
+}

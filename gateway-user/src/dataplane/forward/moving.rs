@@ -1,0 +1,165 @@
+//! Moves the flows from one set of tables to another while their packets go on.
+//!
+//! Owns what is copied, and that nothing of what is learned meanwhile is lost. Whoever calls sees to it that no flow begins
+//! or ends until all is done.
+
+use std::mem::offset_of;
+use std::os::fd::AsFd as _;
+use std::sync::atomic::Ordering::Relaxed;
+
+use aya::maps::{Array, HashMap, Map, MapData};
+use gateway_ebpf::flow::{CURSOR_ENTRIES, Cursor, Flow, HalfRef, TupleKey};
+use gateway_ebpf::life::{LIVE, State, state};
+use gateway_ebpf::names::{CURSORS, FLOWS, OPENING, TUPLES};
+
+use super::layout;
+use super::sets::Tables;
+use crate::dataplane::Error;
+use crate::dataplane::pins::Pins;
+use crate::dataplane::sys::Words;
+
+/// Words of a flow of this program.
+const WORDS: usize = size_of::<Flow>() / 8;
+
+/// The tables that flows come from.
+#[derive(Debug)]
+pub(super) struct Source {
+    places: Words,
+    /// Words of a flow.
+    each: usize,
+    layout: u32,
+    cursors: Words,
+}
+
+/// A key of TUPLES as aya takes it.
+type RawKey = [u64; size_of::<TupleKey>() / 8];
+
+/// The tables that they go to: nobody uses them yet.
+pub(super) struct Target {
+    places: Words,
+    tuples: HashMap<MapData, RawKey, u64>,
+    opening: Array<MapData, u64>,
+    ring: u32,
+    cursors: Words,
+}
+
+/// Flows that were copied: where each was and what it was then, in the order of their new places.
+#[derive(Debug)]
+pub(super) struct Copied(Vec<(u32, Flow)>);
+
+fn cursors(tables: &Tables, pins: &Pins) -> Result<Words, Error> {
+    Words::map(tables.map(pins, CURSORS)?.fd().as_fd(), 0, CURSOR_ENTRIES as usize)
+        .map_err(Error::io(format!("cannot map the memory of {CURSORS}")))
+}
+
+fn places(tables: &Tables, pins: &Pins, each: usize) -> Result<Words, Error> {
+    Words::map(tables.map(pins, FLOWS)?.fd().as_fd(), 0, tables.flows as usize * each)
+        .map_err(Error::io(format!("cannot map the memory of {FLOWS}")))
+}
+
+impl Source {
+    pub(super) fn open(pins: &Pins, tables: &Tables) -> Result<Self, Error> {
+        let layout = tables.layout();
+        let size = layout::size(layout).ok_or_else(|| Error::Layout {
+            path: tables.path(pins, FLOWS),
+            found: layout,
+            expected: gateway_ebpf::flow::LAYOUT,
+        })?;
+        let each = size / 8;
+        Ok(Self { places: places(tables, pins, each)?, each, layout, cursors: cursors(tables, pins)? })
+    }
+
+    fn get(&self, place: u32) -> Flow {
+        let words = &self.places.get()[place as usize * self.each..][..self.each];
+        let words: Vec<u64> = words.iter().map(|word| word.load(Relaxed)).collect();
+        layout::read(self.layout, bytemuck::cast_slice(&words)).unwrap_or_default()
+    }
+
+    /// Living flows and their places.
+    fn living(&self) -> impl Iterator<Item = (u32, Flow)> {
+        let used = self.cursors.get()[Cursor::Fresh as usize].load(Relaxed);
+        let capacity = self.places.get().len() / self.each;
+        let used = used.min(capacity as u64) as u32;
+        (0..used).map(|place| (place, self.get(place))).filter(|(_, flow)| flow.life as u32 & LIVE != 0)
+    }
+
+    /// How many flows there are.
+    pub(super) fn count(&self) -> u32 {
+        self.living().count() as u32
+    }
+}
+
+impl Target {
+    pub(super) fn open(pins: &Pins, tables: &Tables) -> Result<Self, Error> {
+        let typed = |name| Error::map(name, "finding its type");
+        Ok(Self {
+            places: places(tables, pins, WORDS)?,
+            tuples: Map::HashMap(tables.map(pins, TUPLES)?).try_into().map_err(typed(TUPLES))?,
+            opening: Map::Array(tables.map(pins, OPENING)?).try_into().map_err(typed(OPENING))?,
+            ring: tables.opening,
+            cursors: cursors(tables, pins)?,
+        })
+    }
+
+    /// Copies the flows that live; they move together, so that no place between them is free.
+    pub(super) fn copy(&mut self, source: &Source) -> Result<Copied, Error> {
+        let flows: Vec<_> = source.living().collect();
+        let mut half_open = Vec::new();
+        for (place, (_, flow)) in (0u32..).zip(&flows) {
+            let generation = (flow.life >> 32) as u32;
+            for (key, reply) in [(flow.client.key, false), (flow.reply.key, true)] {
+                let half = HalfRef::new(place, reply, generation);
+                self.tuples
+                    .insert(bytemuck::cast::<_, RawKey>(key), half.0, 0)
+                    .map_err(Error::map(TUPLES, "copying a flow's tuples"))?;
+            }
+            let there = self.places.get().get(place as usize * WORDS..).and_then(|there| there.get(..WORDS));
+            let Some(there) = there else {
+                let (index, capacity) = (place.into(), (self.places.get().len() / WORDS) as u32);
+                return Err(Error::OutOfRange { map: FLOWS, index, capacity });
+            };
+            let words = bytemuck::cast_slice::<_, u64>(std::slice::from_ref(flow));
+            there.iter().zip(words).for_each(|(there, word)| there.store(*word, Relaxed));
+            if state(flow.life as u32) == State::Opening {
+                half_open.push((flow.begun, HalfRef::new(place, false, generation)));
+            }
+        }
+        // The ring is in the order in which they began; those that do not fit any more end by their time.
+        half_open.sort_unstable_by_key(|(begun, half)| (*begun, half.index()));
+        let first = half_open.len().saturating_sub(self.ring as usize);
+        let ring = &half_open[first..];
+        for (at, (_, half)) in (0u32..).zip(ring) {
+            self.opening.set(at, half.0, 0).map_err(Error::map(OPENING, "copying a half-open flow"))?;
+        }
+        for (cursor, value) in [(Cursor::Fresh, flows.len()), (Cursor::Opening, ring.len())] {
+            self.cursors.get()[cursor as usize].store(value as u64, Relaxed);
+        }
+        Ok(Copied(flows))
+    }
+
+    /// Adds what became of the flows at their old places since they were copied. At the new ones more may have been learned
+    /// already.
+    pub(super) fn catch_up(&self, source: &Source, copied: &Copied) {
+        for (place, (before, then)) in copied.0.iter().enumerate() {
+            let now = source.get(*before);
+            let place = &self.places.get()[place * WORDS..][..WORDS];
+            let word = |offset: usize| &place[offset / 8];
+            word(offset_of!(Flow, life)).fetch_or((now.life & !then.life) & u64::from(u32::MAX), Relaxed);
+            word(offset_of!(Flow, seen)).fetch_max(now.seen, Relaxed);
+            let add = |offset: usize, now: [u64; 2], then: [u64; 2]| {
+                for direction in 0..2 {
+                    let more = now[direction].wrapping_sub(then[direction]);
+                    let _before = word(offset + 8 * direction).fetch_add(more, Relaxed);
+                }
+            };
+            add(offset_of!(Flow, packets), now.packets, then.packets);
+            add(offset_of!(Flow, bytes), now.bytes, then.bytes);
+        }
+    }
+}
+
+impl Copied {
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
+    }
+}
