@@ -239,7 +239,7 @@ fn an_answer_is_valid_whoever_computes_the_checksum() {
 fn transfer(mut from: TcpStream, mut to: TcpStream, length: usize) {
     let data: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
     // Far more than an emulated machine takes: a way that swallows packets fails here.
-    to.set_read_timeout(Some(std::time::Duration::from_secs(120))).unwrap();
+    to.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| {
             from.write_all(&data).unwrap();
@@ -266,8 +266,10 @@ fn senders_learn_of_a_narrow_way() {
                     offload(ns, device, what, offloads);
                 }
             }
-            // The gateway's end alone: the others still offer segments for 1500.
+            // What the client sends must fit through that link; it still offers to take segments for 1500.
             line.gateway.run("ip link set front mtu 1400");
+            line.client.run("ip route replace 10.8.1.0/24 dev eth0 src 10.8.1.2 mtu 1400 advmss 1460");
+            line.client.run("ip -6 route replace fd08:1::/64 dev eth0 metric 256 mtu 1400 advmss 1440");
             let listener = line.endpoint.enter(|| TcpListener::bind(endpoint(v6)).unwrap());
             // First what leaves the client's way as it is: who knows of a narrow one asks for small segments at once.
             for back in [true, false] {

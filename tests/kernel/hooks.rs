@@ -328,14 +328,14 @@ fn a_change_of_the_network_is_told() {
 }
 
 #[test]
-fn tables_of_another_size_are_kept() {
+fn flows_move_to_tables_of_another_size() {
     let ns = NetNs::new("hooks-size");
     let fs = BpfFs::new();
     drop(open(&ns, &fs, false));
     let (mut dataplane, _sockets) = start(&ns, &config(&fs, 1));
     let more = Forwarding { flows: 512, opening: 128, ..forwarding(false) };
     let tables = ns.enter(|| dataplane.forward(&more)).unwrap();
-    assert_eq!((tables.flows, tables.opening), (256, 64));
+    assert_eq!((tables.flows, tables.opening), (512, 128));
 }
 
 #[test]

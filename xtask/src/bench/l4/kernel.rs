@@ -3,15 +3,25 @@
 use std::{
     collections::BTreeMap,
     fs,
+    hint::black_box,
     io::{BufRead, BufReader},
     path::Path,
     process::{Command, Stdio},
-    thread,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        mpsc,
+    },
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
 use gateway_tests::{agent::Agent, netns::NetNs};
+use nix::{
+    sched::{CpuSet, sched_setaffinity},
+    unistd::{Pid, gettid},
+};
 use serde_json::Value;
 
 use super::super::peer::Process;
@@ -46,6 +56,81 @@ pub(super) fn background(time: Duration) -> Result<f64> {
     let before = Cpu::now()?;
     thread::sleep(time);
     Ok(before.busy(&Cpu::now()?))
+}
+
+/// What is left over of every CPU, spent by threads that run only when nobody else wants to: what others do is what these
+/// cannot. Idle time would not tell it: a CPU that sleeps between packets is busy with falling asleep and waking up, most
+/// of all in a virtual machine, and the cheaper the packets are, the more often it does.
+pub(super) struct Soak {
+    spent: Arc<Vec<AtomicU64>>,
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+    /// What is spent in a second when nothing else runs.
+    all: f64,
+}
+
+/// A reading of it.
+pub(super) struct Spent(Instant, u64);
+
+impl Soak {
+    /// Starts to spend, and measures how much there is. The machine must be quiet.
+    pub(super) fn start(time: Duration) -> Result<Self> {
+        let cpus = thread::available_parallelism()?.get();
+        let spent: Arc<Vec<_>> = Arc::new((0..cpus).map(|_| AtomicU64::new(0)).collect());
+        let stop = Arc::new(AtomicBool::new(false));
+        let (ready, threads_ready) = mpsc::channel();
+        let mut soak = Self { spent, stop, threads: Vec::new(), all: 0.0 };
+        for cpu in 0..cpus {
+            let (spent, stop, ready) = (Arc::clone(&soak.spent), Arc::clone(&soak.stop), ready.clone());
+            soak.threads.push(thread::spawn(move || {
+                drop(ready.send(step_back(cpu)));
+                let mut count = 0;
+                while !stop.load(Relaxed) {
+                    (0..1000).for_each(|n| drop(black_box(n)));
+                    count += 1;
+                    spent[cpu].store(count, Relaxed);
+                }
+            }));
+        }
+        threads_ready.iter().take(cpus).collect::<Result<()>>()?;
+        let first = soak.read();
+        thread::sleep(time);
+        soak.all = soak.rate(&first, &soak.read());
+        Ok(soak)
+    }
+
+    pub(super) fn read(&self) -> Spent {
+        Spent(Instant::now(), self.spent.iter().map(|spent| spent.load(Relaxed)).sum())
+    }
+
+    fn rate(&self, first: &Spent, last: &Spent) -> f64 {
+        (last.1 - first.1) as f64 / (last.0 - first.0).as_secs_f64()
+    }
+
+    /// CPUs that others were busy with between two readings.
+    pub(super) fn busy(&self, first: &Spent, last: &Spent) -> f64 {
+        self.threads.len() as f64 * (1.0 - self.rate(first, last) / self.all)
+    }
+}
+
+impl Drop for Soak {
+    fn drop(&mut self) {
+        self.stop.store(true, Relaxed);
+        for thread in self.threads.drain(..) {
+            // It does nothing that could fail.
+            drop(thread.join());
+        }
+    }
+}
+
+/// Makes this thread one that runs on one CPU, and there when nobody else wants to.
+fn step_back(cpu: usize) -> Result<()> {
+    let mut set = CpuSet::new();
+    set.set(cpu)?;
+    sched_setaffinity(Pid::from_raw(0), &set).context("cannot bind a thread to a CPU")?;
+    let status = Command::new("chrt").args(["--idle", "--pid", "0", &gettid().to_string()]).status()?;
+    ensure!(status.success(), "chrt: {status}");
+    Ok(())
 }
 
 fn parse_cpu(text: &str) -> Option<Cpu> {

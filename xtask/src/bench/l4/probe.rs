@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use super::{
     super::peer,
     contender::{Contender, Gateway, Seen},
-    kernel::{self, BpfClock, Cpu, Memory},
+    kernel::{self, BpfClock, Memory, Soak},
     stage::{ECHO, IPERF, Kind, Load, Stage},
 };
 use crate::load::Outcome;
@@ -248,10 +248,11 @@ impl Turn<'_> {
         // Others' work would be counted as the contender's, and make them all look alike.
         let quiet = (0..QUIET_TRIES).any(|_| kernel::background(QUIET).is_ok_and(|busy| busy < FOREIGN));
         ensure!(quiet, "the machine is busy with other things");
+        let soak = Soak::start(2 * QUIET)?;
         let work = || peer::iperf(client, at, time, false, Some(RATE));
-        let (first, last, rate) = kernel::amidst(time, Cpu::now, work)?;
+        let (first, last, rate) = kernel::amidst(time, || Ok(soak.read()), work)?;
         // One that cannot go that fast would look cheap.
-        Ok(vec![("cpu", first.busy(&last) * (RATE / rate).max(1.0))])
+        Ok(vec![("cpu", soak.busy(&first, &last) * (RATE / rate).max(1.0))])
     }
 
     fn bpf(&self) -> Result<Values> {
