@@ -86,7 +86,9 @@ impl Soak {
                 drop(ready.send(step_back(cpu)));
                 let mut count = 0;
                 while !stop.load(Relaxed) {
-                    (0..1000).for_each(|n| drop(black_box(n)));
+                    for n in 0..1000 {
+                        let _kept = black_box(n);
+                    }
                     count += 1;
                     spent[cpu].store(count, Relaxed);
                 }
