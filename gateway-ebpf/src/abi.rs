@@ -2,6 +2,8 @@
 //!
 //! Owns their layout. Must not decide anything: that is `select`.
 
+use core::net::IpAddr;
+
 /// An address as the maps hold it: 16 bytes in wire order, IPv4 mapped into `::ffff:0:0/96`. All zero bytes mean
 /// any local address of either family.
 pub type Address = [u8; 16];
@@ -19,6 +21,15 @@ pub const UDP: u8 = 17;
 #[must_use]
 pub const fn mapped(v4: [u8; 4]) -> Address {
     [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, v4[0], v4[1], v4[2], v4[3]]
+}
+
+/// An address as the maps hold it. An IPv4 one that came in by an IPv6 socket is an IPv4 one.
+#[must_use]
+pub const fn wire(address: IpAddr) -> Address {
+    match address {
+        IpAddr::V4(v4) => mapped(v4.octets()),
+        IpAddr::V6(v6) => v6.octets(),
+    }
 }
 
 /// Where a binding listens: key of `BINDINGS`.
@@ -311,5 +322,9 @@ mod tests {
     fn ipv4_is_mapped_in_wire_order() {
         let expected = std::net::Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped().octets();
         assert_eq!(mapped([192, 0, 2, 1]), expected);
+        for same in ["192.0.2.1", "::ffff:192.0.2.1"] {
+            assert_eq!(wire(same.parse().unwrap()), expected, "{same}");
+        }
+        assert_eq!(wire("2001:db8::1".parse().unwrap())[..4], [0x20, 0x01, 0x0d, 0xb8]);
     }
 }

@@ -19,6 +19,20 @@ pub struct Tuple {
     pub protocol: u8,
 }
 
+impl Tuple {
+    /// The tuple of the packets that go the other way.
+    #[must_use]
+    pub const fn reverse(&self) -> Self {
+        Self {
+            source: self.destination,
+            destination: self.source,
+            source_port: self.destination_port,
+            destination_port: self.source_port,
+            protocol: self.protocol,
+        }
+    }
+}
+
 const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
 
 #[inline(always)]
@@ -210,6 +224,15 @@ mod tests {
         for t in other {
             assert_ne!(hash(&t), hash(&base), "{t:?}");
         }
+    }
+
+    #[test]
+    fn what_goes_the_other_way_is_reversed() {
+        let there = tuple(0x0a00_0001, 40_000);
+        let back = there.reverse();
+        assert_eq!((back.source, back.source_port), (there.destination, there.destination_port));
+        assert_eq!((back.destination, back.destination_port), (there.source, there.source_port));
+        assert_eq!((back.protocol, back.reverse()), (there.protocol, there));
     }
 
     #[test]

@@ -240,7 +240,7 @@ impl Question<'_> {
         let quoted = made::quoted(self.arrival, packet);
         let found = quoted.and_then(|quoted| {
             // What was sent is the reverse of what comes back.
-            let (id, reply) = flows.find(&reversed(&quoted.tuple))?;
+            let (id, reply) = flows.find(&quoted.tuple.reverse())?;
             let flow = flows.flow(id);
             let (half, other) = if reply { (flow.reply, flow.client) } else { (flow.client, flow.reply) };
             let ours = packet.tuple.destination == half.destination;
@@ -284,7 +284,7 @@ impl Question<'_> {
         before: Option<(u64, bool)>,
     ) -> Result<Outcome, Fault> {
         let client = packet.tuple;
-        if flows.find(&reversed(&client)).is_some_and(|(_, reply)| reply) {
+        if flows.find(&client.reverse()).is_some_and(|(_, reply)| reply) {
             // The client talks to the endpoint itself, and its answers would be taken for the flow's.
             return self.dropped(flows, Reason::Collision);
         }
@@ -430,14 +430,3 @@ impl Question<'_> {
 const BACKEND_TRIES: u32 = 8;
 /// Ports that are tried in turn before some are at random.
 const PORT_TRIES: u16 = 8;
-
-/// The tuple of the packets that go the other way.
-fn reversed(tuple: &Tuple) -> Tuple {
-    Tuple {
-        source: tuple.destination,
-        destination: tuple.source,
-        source_port: tuple.destination_port,
-        destination_port: tuple.source_port,
-        protocol: tuple.protocol,
-    }
-}

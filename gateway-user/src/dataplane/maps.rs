@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues, SockMap};
 use gateway_ebpf::abi::{
     ANY, Action, Address, BACKEND_LOCAL, BACKEND_ROUTABLE, Backend, Binding, BindingKey, Load, Lookups, Meta,
-    NO_SERVICE, ServiceWord, mapped,
+    NO_SERVICE, ServiceWord, wire,
 };
 use gateway_ebpf::names::{
     BACKENDS, BINDINGS, LOADS, LOCAL, LOOKUPS, MAPS, MAX_BINDINGS, MAX_SERVICES, MAX_SLOTS, META, SERVICES,
@@ -306,9 +306,9 @@ impl Maps {
     fn put_local(&mut self, ip: IpAddr, there: bool) -> Result<(), Error> {
         let Some(map) = &mut self.local else { return Ok(()) };
         if there {
-            return map.insert(address(ip), 1, 0).map_err(Error::map(LOCAL, "adding an address"));
+            return map.insert(wire(ip), 1, 0).map_err(Error::map(LOCAL, "adding an address"));
         }
-        match map.remove(&address(ip)) {
+        match map.remove(&wire(ip)) {
             Err(e) if !is_missing(&e) => Err(Error::map(LOCAL, "deleting an address")(e)),
             _ => Ok(()),
         }
@@ -393,9 +393,9 @@ fn capacity(name: &str) -> u32 {
 fn backend(key: BackendKey, path: Option<&Path>) -> Backend {
     let local = path.is_some_and(|path| path.local);
     Backend {
-        address: address(key.at.ip()),
-        source: path.and_then(|path| path.source).map_or(ANY, address),
-        next_hop: path.map_or(ANY, |path| address(path.next_hop)),
+        address: wire(key.at.ip()),
+        source: path.and_then(|path| path.source).map_or(ANY, wire),
+        next_hop: path.map_or(ANY, |path| wire(path.next_hop)),
         interface: path.map_or(0, |path| path.interface),
         flags: path.map_or(0, |_| BACKEND_ROUTABLE) | if local { BACKEND_LOCAL } else { 0 },
         port: key.at.port(),
@@ -416,14 +416,6 @@ fn parse(backend: &Backend) -> (BackendKey, Option<Path>) {
     };
     let key = BackendKey { at, protocol: backend.protocol };
     (key, (backend.flags & BACKEND_ROUTABLE != 0).then_some(path))
-}
-
-/// An address as the maps hold it.
-pub(super) fn address(ip: IpAddr) -> Address {
-    match ip {
-        IpAddr::V4(v4) => mapped(v4.octets()),
-        IpAddr::V6(v6) => v6.octets(),
-    }
 }
 
 fn unmapped(address: Address) -> IpAddr {

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use gateway_ebpf::abi::REJECT_BACKEND;
+use gateway_ebpf::abi::{REJECT_BACKEND, wire};
 use gateway_ebpf::select::{Tuple, hash};
 use tokio::net::TcpStream;
 
@@ -18,7 +18,7 @@ use super::counters::{Cells, RelayCells};
 use super::log::RelayLine;
 use super::totals::CloseReason;
 use super::upstream::dial;
-use super::view::{Bound, normal};
+use super::view::Bound;
 use super::worker::{Worker, reset};
 use crate::core::snapshot::L4Service;
 use crate::core::transport::Transport;
@@ -65,8 +65,8 @@ pub(super) fn begin(
 /// The 5-tuple as the kernel sees it.
 pub(super) fn tuple(transport: Transport, client: SocketAddr, asked: SocketAddr) -> Tuple {
     Tuple {
-        source: normal(client.ip()),
-        destination: normal(asked.ip()),
+        source: wire(client.ip()),
+        destination: wire(asked.ip()),
         source_port: client.port(),
         destination_port: asked.port(),
         protocol: transport.number(),

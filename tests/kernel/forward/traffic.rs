@@ -102,8 +102,8 @@ fn aim(rng: &mut Rng, flows: &Flows) -> Aim {
         let flow = flow.clone();
         return match roll {
             // The client talks to the endpoint itself, or somebody to the client, as the endpoint would.
-            0..4 => new(reversed(&flow.reply)),
-            4..6 => new(reversed(&flow.client)),
+            0..4 => new(flow.reply.reverse()),
+            4..6 => new(flow.client.reverse()),
             _ if rng.bool() => Aim { tuple: flow.client, flow: Some((flow, false)) },
             _ => Aim { tuple: flow.reply, flow: Some((flow, true)) },
         };
@@ -124,16 +124,6 @@ fn aim(rng: &mut Rng, flows: &Flows) -> Aim {
     }
     let port = if one_in(rng, 30) { 81 } else { pick(rng, &PORTS) };
     new(tuple(SocketAddr::new(client, rng.u16(1024..1044)), SocketAddr::new(asked, port), protocol))
-}
-
-fn reversed(tuple: &Tuple) -> Tuple {
-    Tuple {
-        source: tuple.destination,
-        destination: tuple.source,
-        source_port: tuple.destination_port,
-        destination_port: tuple.source_port,
-        protocol: tuple.protocol,
-    }
 }
 
 fn flags(rng: &mut Rng, of_flow: bool, reply: bool) -> u8 {
@@ -192,7 +182,7 @@ fn error(rng: &mut Rng, flows: &Flows) -> Option<Packet> {
     if one_in(rng, 8) {
         half.source_port ^= 1 << rng.u8(..16);
     }
-    let quoted = packet(rng, &Aim { tuple: reversed(&half), flow: None });
+    let quoted = packet(rng, &Aim { tuple: half.reverse(), flow: None });
     let (mut source, destination) = (quoted.destination, quoted.source);
     let v6 = source.is_ipv6();
     if rng.bool() {

@@ -2,10 +2,12 @@
 //!
 //! Owns nothing but the putting together.
 
+use gateway_ebpf::abi::wire;
+
 use super::parts::{candidate, endpoint, listener, object, place};
 use super::{Live, kernel, skips};
 use crate::admin::view::{AnswerView, BackendView, EndsView};
-use crate::core::explain::{self, L4, Outcome, Scene, Shares, tuple, wire};
+use crate::core::explain::{self, L4, Outcome, Scene, Shares, tuple};
 use crate::core::snapshot::{BoundListeners, BoundService};
 use crate::core::steer::{self, Answer};
 use crate::core::transport::Transport;

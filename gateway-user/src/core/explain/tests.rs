@@ -5,7 +5,7 @@ mod random;
 
 use ::http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{Http, Scene, bindings, http, l4, listing, no_binding, tuple, wire};
+use super::{Http, Scene, bindings, http, l4, listing, no_binding, tuple};
 use crate::core::compile::compile;
 use crate::core::host::Host;
 use crate::core::model::Model;
@@ -444,9 +444,4 @@ fn the_listing_is_in_the_order_of_precedence() {
             "80 default/gw/any * default/r.0 *.com PathPrefix / default/svc:80=Some(7) [10.0.0.3:1] None",
         ]
     );
-}
-
-#[test]
-fn an_address_is_the_same_in_either_family() {
-    assert_eq!(wire("::ffff:10.0.0.1".parse().unwrap()), wire("10.0.0.1".parse().unwrap()));
 }

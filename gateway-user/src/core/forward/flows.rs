@@ -59,9 +59,9 @@ impl Flow {
     /// How its packets leave, the backend's or the client's: the way, and with which tuple.
     pub(super) fn leaving(&self, reply: bool) -> (Way, Tuple) {
         if reply {
-            (self.back, super::reversed(&self.client))
+            (self.back, self.client.reverse())
         } else {
-            (self.forth, super::reversed(&self.reply))
+            (self.forth, self.reply.reverse())
         }
     }
 }
