@@ -40,15 +40,26 @@ pub(super) fn maps(env: &mut Env<'_>, args: &Args) -> Result<Exit> {
             Cell::new(format!("{}/{}", binding.port, binding.protocol)),
             Cell::new(&binding.action),
             Cell::new(binding.listeners.join(",")),
+            Cell::new(binding.idle_seconds.map_or("-".to_owned(), |seconds| format!("{seconds}s"))),
         ];
         let lookups = &binding.lookups;
         let counts = [binding.hits, lookups.steered, lookups.rejected, lookups.no_socket, lookups.failed];
         row.extend(counts.map(Cell::new));
         row
     });
-    let heading =
-        ["ADDRESS", "PORT", "ACTION", "LISTENERS", "HITS", "STEERED", "REJECTED", "NO SOCKET", "FAILED"];
-    output::table(env, &heading, &[4, 5, 6, 7, 8], bindings.collect())?;
+    let heading = [
+        "ADDRESS",
+        "PORT",
+        "ACTION",
+        "LISTENERS",
+        "IDLE",
+        "HITS",
+        "STEERED",
+        "REJECTED",
+        "NO SOCKET",
+        "FAILED",
+    ];
+    output::table(env, &heading, &[4, 5, 6, 7, 8, 9], bindings.collect())?;
     writeln!(env.stdout, "misses: {}", view.misses)?;
     Ok(Exit::Yes)
 }

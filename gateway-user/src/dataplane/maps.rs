@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -25,7 +26,7 @@ use super::sys::{Grace, Words};
 use super::{Error, reader};
 use crate::core::load::{Loads, WorkerLoad};
 use crate::core::plan::{Have, Op};
-use crate::core::snapshot::{BackendKey, BindingImage, MapImage, Path};
+use crate::core::snapshot::{BackendKey, BindingImage, MapImage, Path, ServiceImage};
 
 /// A `BindingKey` as aya takes it.
 pub(super) type RawKey = [u8; size_of::<BindingKey>()];
@@ -229,13 +230,15 @@ impl Maps {
                 value: format!("action {}", binding.action),
             })?;
             let service = (binding.service != NO_SERVICE).then_some(binding.service);
-            image.bindings.insert(key, BindingImage { action, id: binding.id, service });
+            let idle = NonZeroU32::new(binding.idle);
+            image.bindings.insert(key, BindingImage { action, id: binding.id, service, idle });
         }
         let mut words = BTreeMap::new();
         for (id, word) in (0u32..).zip(self.services.get()) {
             let word = ServiceWord(word.load(Ordering::Acquire));
             if word.exists() {
-                image.services.insert(id, self.slots_of(id, word)?);
+                let slots = self.slots_of(id, word)?;
+                image.services.insert(id, ServiceImage { slots, affinity: word.affinity() });
                 words.insert(id, word);
             }
         }
@@ -341,7 +344,7 @@ impl Maps {
             action: image.action as u32,
             id: image.id,
             service: image.service.unwrap_or(NO_SERVICE),
-            pad: 0,
+            idle: image.idle.map_or(0, NonZeroU32::get),
         };
         let raw_binding: RawBinding = bytemuck::cast(binding);
         self.bindings.insert(raw, raw_binding, 0).map_err(Error::map(BINDINGS, "writing a binding"))

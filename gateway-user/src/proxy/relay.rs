@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use gateway_ebpf::abi::{REJECT_BACKEND, wire};
-use gateway_ebpf::select::{Tuple, hash};
+use gateway_ebpf::select::Tuple;
 use tokio::net::TcpStream;
 
 use self::copy::{Ended, Pair};
@@ -30,6 +30,8 @@ pub(super) struct Relayed {
     connection: Connection,
     service: Arc<L4Service>,
     backend: Cell<u32>,
+    /// Ticks without a byte after which it ends.
+    idle: u64,
     cells: RefCell<Option<Cells<RelayCells>>>,
     bytes_in: Cell<u64>,
     bytes_out: Cell<u64>,
@@ -42,8 +44,9 @@ pub(super) fn begin(
     connection: Connection,
     stream: TcpStream,
 ) -> Option<impl Future<Output = ()> + use<>> {
-    let hash = hash(&tuple(Transport::Tcp, connection.peer, connection.local));
+    let order = service.order(&tuple(Transport::Tcp, connection.peer, connection.local));
     let relayed = Relayed {
+        idle: connection.worker.ticks.idle(service),
         connection,
         service: service.clone(),
         backend: Cell::new(REJECT_BACKEND),
@@ -51,7 +54,6 @@ pub(super) fn begin(
         bytes_in: Cell::new(0),
         bytes_out: Cell::new(0),
     };
-    let order = service.order(hash);
     if order.is_empty() {
         relayed.goes_to(REJECT_BACKEND, bound.relayed.get(&REJECT_BACKEND));
         relayed.connection.ends(CloseReason::Refused);
@@ -137,7 +139,7 @@ impl Relayed {
 
     /// Something has moved.
     fn alive(&self) {
-        self.connection.expire_in(self.worker().ticks.tcp);
+        self.connection.expire_in(self.idle);
     }
 }
 

@@ -2,7 +2,9 @@
 //!
 //! Owns nothing but the putting together.
 
-use gateway_ebpf::abi::wire;
+use std::num::NonZeroU32;
+
+use gateway_ebpf::abi::{Affinity, wire};
 
 use super::parts::{candidate, endpoint, listener, object, place};
 use super::{Live, kernel, skips};
@@ -86,10 +88,14 @@ pub(super) fn of_a_request(
         (BoundService::Reject, Some(outcome)) => answer.failed(outcome),
         _ => {
             answer.served = true;
-            answer.message =
-                "the listener is of protocol TCP: bytes are relayed as they are, to a backend that depends \
-                              on the client's address and port (`sluice explain tcp` names it)"
-                    .to_owned();
+            let by = match l4.affinity {
+                Affinity::None => "address and port",
+                Affinity::ClientIp => "address",
+            };
+            answer.message = format!(
+                "the listener is of protocol TCP: bytes are relayed as they are, to a backend that depends on the \
+                 client's {by} (`sluice explain tcp` names it)"
+            );
             answer.all_skipped(live)
         }
     }
@@ -99,6 +105,8 @@ fn put(mut answer: AnswerView, l4: &L4, bound: &BoundListeners, live: Option<&Li
     answer.listener = Some(listener(&bound.label, None));
     answer.route = l4.route.as_deref().map(|route| object(l4.transport.route(), route));
     answer.rule = l4.rule.as_deref().map(str::to_owned);
+    answer.affinity = (l4.affinity == Affinity::ClientIp).then(|| "ClientIP".to_owned());
+    answer.idle_seconds = l4.idle.map(NonZeroU32::get);
     answer.backends = l4.shares.iter().map(|shares| backend(shares, l4, live)).collect();
     answer.candidates = l4.lost.iter().map(candidate).collect();
     answer

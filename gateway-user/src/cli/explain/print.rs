@@ -80,6 +80,16 @@ fn facts(env: &mut Env<'_>, question: &QuestionView, answer: &AnswerView) -> Res
         let order: Vec<String> = answer.order.iter().map(ToString::to_string).collect();
         lines.push(("tried", order.join(", then ")));
     }
+    if answer.affinity.is_some() {
+        let every = match question.transport() {
+            Transport::Tcp => "every connection of that client",
+            Transport::Udp => "every flow of that client",
+        };
+        lines.push(("picked", format!("by the client's address alone: {every} goes there")));
+    }
+    if let Some(seconds) = answer.idle_seconds {
+        lines.push(("idle", format!("ends after {seconds} s without a packet")));
+    }
     for (name, value) in &lines {
         writeln!(env.stdout, "{name:<9}{value}")?;
     }

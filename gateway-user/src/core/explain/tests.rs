@@ -1,6 +1,8 @@
 //! Every line about who lost, by data.
 
-use gateway_ebpf::abi::{ANY, BindingKey, TCP, mapped};
+use std::collections::BTreeSet;
+
+use gateway_ebpf::abi::{ANY, Affinity, BindingKey, TCP, mapped};
 mod random;
 
 use ::http::{HeaderMap, HeaderName, HeaderValue};
@@ -386,6 +388,27 @@ fn tcp_says_who_serves_and_why_not() {
         ("tcp r\nto a:80 weight=0", "default/r.0\ndefault/a:80 weight 0 0%\nthe connection is reset: TCPRoute default/r has nothing to connect to -> give a backendRef a weight above 0"),
     ] {
         check_l4(Transport::Tcp, &format!("{services}{routes}"), want);
+    }
+}
+
+#[test]
+fn what_a_backend_is_picked_by_is_said() {
+    let objects =
+        "gateway gw\nlistener db TCP 80\nservice a 80 affinity=ClientIP\nendpoints a 10.0.0.3:1 10.0.0.4:1
+                   service b 80\nendpoints b 10.0.0.3:1 10.0.0.4:1\n";
+    let bound = |route: &str, port| {
+        let (model, snapshot) = compiled(&format!("{objects}{route}"));
+        let packet = tuple(Transport::Tcp, (mapped([10, 0, 0, 2]), port), (mapped([10, 0, 0, 1]), 80));
+        l4(&scene(&model, &snapshot), &snapshot.bindings[&PORT_80], &packet)
+    };
+    let picks = |route| (1..200).map(|port| bound(route, port).order[0].at).collect::<BTreeSet<_>>().len();
+    for (route, affinity, idle, endpoints) in [
+        ("tcp r idle=30\nto a:80", Affinity::ClientIp, Some(30), 1),
+        ("tcp r\nto b:80", Affinity::None, None, 2),
+    ] {
+        let said = bound(route, 1);
+        assert_eq!((said.affinity, said.idle.map(|idle| idle.get())), (affinity, idle), "{route}");
+        assert_eq!(picks(route), endpoints, "{route}");
     }
 }
 
