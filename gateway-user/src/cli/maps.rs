@@ -35,31 +35,24 @@ pub(super) fn maps(env: &mut Env<'_>, args: &Args) -> Result<Exit> {
     let heading = ["MAP", "KIND", "USED", "CAPACITY", "FILL", "KEY+VALUE BYTES"];
     output::table(env, &heading, &[2, 3, 4, 5], maps.collect())?;
     let bindings = view.bindings.iter().map(|binding| {
+        let action = match binding.idle_seconds {
+            Some(seconds) => format!("{}, idle {seconds}s", binding.action),
+            None => binding.action.clone(),
+        };
         let mut row = vec![
             Cell::new(&binding.address),
             Cell::new(format!("{}/{}", binding.port, binding.protocol)),
-            Cell::new(&binding.action),
+            Cell::new(action),
             Cell::new(binding.listeners.join(",")),
-            Cell::new(binding.idle_seconds.map_or("-".to_owned(), |seconds| format!("{seconds}s"))),
         ];
         let lookups = &binding.lookups;
         let counts = [binding.hits, lookups.steered, lookups.rejected, lookups.no_socket, lookups.failed];
         row.extend(counts.map(Cell::new));
         row
     });
-    let heading = [
-        "ADDRESS",
-        "PORT",
-        "ACTION",
-        "LISTENERS",
-        "IDLE",
-        "HITS",
-        "STEERED",
-        "REJECTED",
-        "NO SOCKET",
-        "FAILED",
-    ];
-    output::table(env, &heading, &[4, 5, 6, 7, 8, 9], bindings.collect())?;
+    let heading =
+        ["ADDRESS", "PORT", "ACTION", "LISTENERS", "HITS", "STEERED", "REJECTED", "NO SOCKET", "FAILED"];
+    output::table(env, &heading, &[4, 5, 6, 7, 8], bindings.collect())?;
     writeln!(env.stdout, "misses: {}", view.misses)?;
     Ok(Exit::Yes)
 }

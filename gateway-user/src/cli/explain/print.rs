@@ -81,11 +81,11 @@ fn facts(env: &mut Env<'_>, question: &QuestionView, answer: &AnswerView) -> Res
         lines.push(("tried", order.join(", then ")));
     }
     if answer.affinity.is_some() {
-        let every = match question.transport() {
-            Transport::Tcp => "every connection of that client",
-            Transport::Udp => "every flow of that client",
+        let all = match question.transport() {
+            Transport::Tcp => "connections",
+            Transport::Udp => "flows",
         };
-        lines.push(("picked", format!("by the client's address alone: {every} goes there")));
+        lines.push(("picked", format!("by the client's address alone: the same for all of its {all}")));
     }
     if let Some(seconds) = answer.idle_seconds {
         lines.push(("idle", format!("ends after {seconds} s without a packet")));
