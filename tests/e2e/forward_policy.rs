@@ -125,7 +125,7 @@ fn explained(agent: &Agent<'_>, answers: &[(IpAddr, [String; 2])]) {
         let of_it =
             |(ip, names): &&(IpAddr, [String; 2])| *ip == case.client && names[0].starts_with(case.name);
         let (_, names) = answers.iter().find(of_it).expect("one of them");
-        let names: [&str; 2] = names.each_ref().map(|name| name.as_str());
+        let names: [&str; 2] = names.each_ref().map(String::as_str);
         for (protocol, name) in ["tcp", "udp"].into_iter().zip(names) {
             let (to, from) = (case.asked().to_string(), at(case.client, 9).to_string());
             let out = agent.sluice(&["explain", protocol, &to, "--from", &from, "-o", "json"]);

@@ -407,7 +407,7 @@ fn what_a_backend_is_picked_by_is_said() {
         ("tcp r\nto b:80", Affinity::None, None, 2),
     ] {
         let said = bound(route, 1);
-        assert_eq!((said.affinity, said.idle.map(|idle| idle.get())), (affinity, idle), "{route}");
+        assert_eq!((said.affinity, said.idle.map(std::num::NonZeroU32::get)), (affinity, idle), "{route}");
         assert_eq!(picks(route), endpoints, "{route}");
     }
 }

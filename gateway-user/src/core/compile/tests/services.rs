@@ -1,6 +1,7 @@
 //! TCPRoutes: which serves, and with which slots.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 
 use gateway_ebpf::abi::Affinity;
 
@@ -134,7 +135,7 @@ fn a_routes_idle_time_is_that_of_its_bindings() {
          tcp a parent=gw#s parent=gw#t idle=30\nto a:80\ntcp b parent=gw#u\nto b:80"
     );
     let snapshot = compiled(&objects, &[]);
-    let idle = snapshot.image.bindings.iter().map(|(key, b)| (key.port, b.idle.map_or(0, |idle| idle.get())));
+    let idle = snapshot.image.bindings.iter().map(|(key, b)| (key.port, b.idle.map_or(0, NonZeroU32::get)));
     assert_eq!(idle.collect::<Vec<_>>(), [(1, 30), (2, 30), (3, 0), (80, 0)]);
 }
 
