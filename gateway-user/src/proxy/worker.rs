@@ -391,4 +391,30 @@ mod tests {
         assert!(tick * u32::try_from(ticks.header - 1).unwrap() >= Duration::from_millis(300));
         assert!(tick * u32::try_from(ticks.tcp - 1).unwrap() >= Duration::from_secs(3600));
     }
+
+    #[test]
+    fn a_services_own_limit_goes_before_the_workers() {
+        let config = Config { udp_idle: Duration::from_secs(600), ..Config::default() };
+        let (tick, ticks) = Ticks::new(&config);
+        assert_eq!(tick, Duration::from_secs(1));
+        for (transport, own, want) in [
+            (Transport::Tcp, 0, 3601),
+            (Transport::Udp, 0, 601),
+            (Transport::Tcp, 1, 2),
+            (Transport::Udp, 30, 31),
+            (Transport::Tcp, u32::MAX, u64::from(u32::MAX) + 1),
+        ] {
+            let service = L4Service {
+                transport,
+                id: 0,
+                route: "a/r".into(),
+                listener: "a/g/l".into(),
+                slots: [].into(),
+                affinity: gateway_ebpf::abi::Affinity::None,
+                idle: std::num::NonZeroU32::new(own),
+                backends: std::collections::BTreeMap::new(),
+            };
+            assert_eq!(ticks.idle(&service), want, "{transport:?} {own}");
+        }
+    }
 }

@@ -179,7 +179,7 @@ fn no_affinity(object: &Object, by_request: &BTreeMap<ObjectName, ObjectName>) -
         column: object.at.column,
         object: format!("Service {}", object.meta.name),
         field: "spec.sessionAffinity".to_owned(),
-        value: "ClientIP".to_owned(),
+        value: "\"ClientIP\"".to_owned(),
         message: format!(
             "it works for TCPRoutes and UDPRoutes alone, and has no effect on HTTPRoute {route}: each of its requests \
              goes to an endpoint by itself"

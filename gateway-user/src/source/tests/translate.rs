@@ -297,7 +297,7 @@ fn affinity_by_address_is_for_routes_of_tcp_and_udp() {
     assert_eq!(
         messages(Ok(loaded)),
         "test.yaml:1:1: Service default/a: spec.sessionAffinity: it works for TCPRoutes and UDPRoutes alone, and has no \
-         effect on HTTPRoute default/r: each of its requests goes to an endpoint by itself (got ClientIP)\n"
+         effect on HTTPRoute default/r: each of its requests goes to an endpoint by itself (got \"ClientIP\")\n"
     );
 }
 
