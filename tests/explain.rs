@@ -150,7 +150,7 @@ fn explanations_agree_with_what_happens() {
     );
     let mut admin = Admin(BufReader::new(UnixStream::connect(socket(&agent)).expect("the admin socket")));
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-    let mut tcp_served = 0;
+    let (mut tcp_served, mut by_address) = (0, 0);
     for round in 0..CONFIGURATIONS {
         let world = if round == 0 { first.clone() } else { World::random(&mut rng) };
         if round > 0 {
@@ -188,6 +188,7 @@ fn explanations_agree_with_what_happens() {
                     assert!(answer.served, "{}", context());
                     assert_eq!(names[&pick], name, "{}", context());
                     tcp_served += 1;
+                    by_address += usize::from(answer.affinity.is_some());
                 }
                 (None, None) => assert!(!answer.served, "{}", context()),
                 // Only the connections whose slot is refused are reset: of one that never was, the port is not known.
@@ -197,14 +198,14 @@ fn explanations_agree_with_what_happens() {
             }
         }
     }
-    eprintln!("{seen:?}, TCP connections served: {tcp_served}");
+    eprintln!("{seen:?}, TCP connections served: {tcp_served}, of them by address: {by_address}");
     let total: usize = seen.values().sum();
     assert_eq!(total, CONFIGURATIONS * REQUESTS);
     // A test of one outcome alone would show little.
     for outcome in ["served", "400", "404", "500", "503"] {
         assert!(seen.get(outcome).is_some_and(|n| *n > 20), "too few of {outcome}: {seen:?}");
     }
-    assert!(tcp_served > 50, "{tcp_served}");
+    assert!(tcp_served > 50 && by_address > 10, "{tcp_served} {by_address}");
 }
 
 /// Compares an explanation with what came; returns what that was.

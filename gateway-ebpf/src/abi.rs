@@ -2,6 +2,8 @@
 //!
 //! Owns their layout. Must not decide anything: that is `select`.
 
+use core::net::IpAddr;
+
 /// An address as the maps hold it: 16 bytes in wire order, IPv4 mapped into `::ffff:0:0/96`. All zero bytes mean
 /// any local address of either family.
 pub type Address = [u8; 16];
@@ -19,6 +21,15 @@ pub const UDP: u8 = 17;
 #[must_use]
 pub const fn mapped(v4: [u8; 4]) -> Address {
     [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, v4[0], v4[1], v4[2], v4[3]]
+}
+
+/// An address as the maps hold it. An IPv4 one that came in by an IPv6 socket is an IPv4 one.
+#[must_use]
+pub const fn wire(address: IpAddr) -> Address {
+    match address {
+        IpAddr::V4(v4) => mapped(v4.octets()),
+        IpAddr::V6(v6) => v6.octets(),
+    }
 }
 
 /// Where a binding listens: key of `BINDINGS`.
@@ -47,8 +58,8 @@ pub struct Binding {
     pub id: u32,
     /// Dense id of the service whose slots name the backends; [`NO_SERVICE`] where the worker routes (HTTP).
     pub service: u32,
-    /// Always zero.
-    pub pad: u32,
+    /// Seconds that an established flow of the binding may go without a packet; 0: as [`Meta`] says.
+    pub idle: u32,
 }
 
 /// [`Binding::service`] of a binding that has none.
@@ -80,9 +91,19 @@ impl Action {
     }
 }
 
+/// What the backend of a service's flow is picked by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Affinity {
+    /// The 5-tuple: each flow by itself.
+    #[default]
+    None,
+    /// The client's address alone: all flows of a client have the same backend.
+    ClientIp,
+}
+
 /// A service's slots as one word, so that it is never read torn: value of `SERVICES`.
 /// Bits 0–31: index of its first slot; 32–39: base-2 logarithm of the number of slots; 40: set if the service
-/// exists; 41–63: generation.
+/// exists; 41: set for [`Affinity::ClientIp`]; 42–63: generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct ServiceWord(pub u64);
 
@@ -92,10 +113,13 @@ pub const MAX_SIZE_CLASS: u8 = 16;
 impl ServiceWord {
     /// The word for `1 << size_class` slots from `offset` on.
     #[must_use]
-    pub const fn new(offset: u32, size_class: u8, generation: u32) -> Self {
-        Self(
-            offset as u64 | ((size_class as u64) << 32) | (1 << 40) | ((generation as u64 & 0x7f_ffff) << 41),
-        )
+    pub const fn new(offset: u32, size_class: u8, affinity: Affinity, generation: u32) -> Self {
+        let affinity = match affinity {
+            Affinity::None => 0,
+            Affinity::ClientIp => 1 << 41,
+        };
+        let generation = (generation as u64 & 0x3f_ffff) << 42;
+        Self(offset as u64 | ((size_class as u64) << 32) | (1 << 40) | affinity | generation)
     }
     /// Index of the first slot.
     #[inline(always)]
@@ -115,10 +139,21 @@ impl ServiceWord {
     pub const fn exists(self) -> bool {
         self.0 & (1 << 40) != 0
     }
-    /// Generation of the slots, 23 bits.
+    /// What a backend is picked by.
+    #[inline(always)]
+    #[must_use]
+    pub const fn affinity(self) -> Affinity {
+        if self.0 & (1 << 41) == 0 { Affinity::None } else { Affinity::ClientIp }
+    }
+    /// The word for the same slots, picked by something else.
+    #[must_use]
+    pub const fn with(self, affinity: Affinity) -> Self {
+        Self::new(self.offset(), self.size_class(), affinity, self.generation().wrapping_add(1))
+    }
+    /// Counts changes, 22 bits.
     #[must_use]
     pub const fn generation(self) -> u32 {
-        (self.0 >> 41) as u32
+        (self.0 >> 42) as u32
     }
 }
 
@@ -201,7 +236,7 @@ pub enum Meta {
     SnatFirst = 2,
     /// How many ports that range has.
     SnatWidth = 3,
-    /// Seconds that an established TCP connection may go without a packet, if its service says nothing else.
+    /// Seconds that an established TCP connection may go without a packet, if its binding says nothing else.
     TcpIdle = 4,
     /// The same for a UDP flow that was answered.
     UdpIdle = 5,
@@ -253,6 +288,7 @@ const _: () = {
     assert!(core::mem::offset_of!(BindingKey, protocol) == 18);
     assert!(size_of::<Load>() == 128 && core::mem::offset_of!(Load, assigned) == 64);
     assert!(size_of::<Binding>() == 16 && core::mem::offset_of!(Binding, service) == 8);
+    assert!(core::mem::offset_of!(Binding, idle) == 12);
     assert!(size_of::<Backend>() == 64 && core::mem::offset_of!(Backend, port) == 56);
     assert!(core::mem::offset_of!(Backend, source) == 16 && core::mem::offset_of!(Backend, interface) == 48);
     assert!(core::mem::offset_of!(Backend, protocol) == 58 && core::mem::offset_of!(Backend, mtu) == 60);
@@ -267,14 +303,17 @@ mod tests {
 
     #[test]
     fn a_service_word_gives_back_what_went_in() {
-        for (offset, class, generation) in
-            [(0, 0, 0), (1, 1, 1), (u32::MAX, MAX_SIZE_CLASS, 0x7f_ffff), (1 << 19, 9, 0x80_0001)]
-        {
-            let word = ServiceWord::new(offset, class, generation);
-            assert_eq!(word.offset(), offset);
-            assert_eq!(word.size_class(), class);
-            assert_eq!(word.generation(), generation & 0x7f_ffff, "23 bits of it");
-            assert!(word.exists());
+        for affinity in [Affinity::None, Affinity::ClientIp] {
+            for (offset, class, generation) in
+                [(0, 0, 0), (1, 1, 1), (u32::MAX, MAX_SIZE_CLASS, 0x3f_ffff), (1 << 19, 9, 0x40_0001)]
+            {
+                let word = ServiceWord::new(offset, class, affinity, generation);
+                assert_eq!(word.offset(), offset);
+                assert_eq!(word.size_class(), class);
+                assert_eq!(word.affinity(), affinity);
+                assert_eq!(word.generation(), generation & 0x3f_ffff, "22 bits of it");
+                assert!(word.exists());
+            }
         }
         assert!(!ServiceWord::default().exists());
     }
@@ -314,5 +353,9 @@ mod tests {
     fn ipv4_is_mapped_in_wire_order() {
         let expected = std::net::Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped().octets();
         assert_eq!(mapped([192, 0, 2, 1]), expected);
+        for same in ["192.0.2.1", "::ffff:192.0.2.1"] {
+            assert_eq!(wire(same.parse().unwrap()), expected, "{same}");
+        }
+        assert_eq!(wire("2001:db8::1".parse().unwrap())[..4], [0x20, 0x01, 0x0d, 0xb8]);
     }
 }

@@ -5,7 +5,7 @@
 //! Addresses are words here, not bytes: the program that meets every packet compares and copies them eight bytes at a
 //! time, and the verifier follows it through a thirtieth of the states. The bytes of a word are in wire order.
 
-use crate::abi::{Address, TCP, UDP};
+use crate::abi::{Address, Affinity, TCP, UDP};
 pub use crate::reason::{Reason, ReasonKind};
 use crate::select::{self, Tuple};
 
@@ -62,6 +62,13 @@ impl TupleKey {
     pub const fn hash(&self) -> u64 {
         let (source_port, destination_port) = (self.source_port(), self.destination_port());
         select::hash_words(self.source, self.destination, source_port, destination_port, self.protocol as u8)
+    }
+
+    /// What `select::slot_hash` is of the tuple.
+    #[inline(always)]
+    #[must_use]
+    pub const fn slot_hash(&self, affinity: Affinity) -> u64 {
+        select::slot_hash_words(self.hash(), self.source, affinity)
     }
 
     /// Whether it is of IPv6: its addresses are not mapped ones.
@@ -392,6 +399,9 @@ mod tests {
             let key = TupleKey::from(&tuple);
             assert_eq!(Tuple::from(&key), tuple);
             assert_eq!(key.hash(), select::hash(&tuple));
+            for affinity in [Affinity::None, Affinity::ClientIp] {
+                assert_eq!(key.slot_hash(affinity), select::slot_hash(&tuple, affinity));
+            }
             assert_eq!((key.source_port(), key.destination_port()), (0x1234, 80));
             let back = key.reverse();
             assert_eq!((back.source, back.destination), (key.destination, key.source));

@@ -18,4 +18,4 @@ pub mod rewrite;
 pub mod select;
 
 /// The version of this contract. Pins of another version are not touched (see the agent's `dataplane`).
-pub const VERSION: u64 = 2;
+pub const VERSION: u64 = 3;

@@ -1,8 +1,8 @@
-//! The decisions that kernel and agent both make: from the 5-tuple to a hash, a slot, a backend and a worker.
+//! The decisions that kernel and agent both make: from the 5-tuple to hashes, a slot, a backend and a worker.
 //!
 //! Owns their being the same on both sides. Must not look anything up itself: what a map holds is an argument.
 
-use crate::abi::{Address, ServiceWord, TCP};
+use crate::abi::{Address, Affinity, ServiceWord, TCP};
 
 /// A connection or UDP flow as its first packet shows it: the client's side is the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,6 +17,20 @@ pub struct Tuple {
     pub destination_port: u16,
     /// IP protocol number.
     pub protocol: u8,
+}
+
+impl Tuple {
+    /// The tuple of the packets that go the other way.
+    #[must_use]
+    pub const fn reverse(&self) -> Self {
+        Self {
+            source: self.destination,
+            destination: self.source,
+            source_port: self.destination_port,
+            destination_port: self.source_port,
+            protocol: self.protocol,
+        }
+    }
 }
 
 const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -61,21 +75,43 @@ pub const fn hash_words(
     h = mix(h, destination[0]);
     h = mix(h, destination[1]);
     h = mix(h, source_port as u64 | ((destination_port as u64) << 16) | ((protocol as u64) << 32));
-    h ^= h >> 33;
+    finish(h)
+}
+
+#[inline(always)]
+const fn finish(hash: u64) -> u64 {
+    let mut h = hash ^ (hash >> 33);
     h = h.wrapping_mul(0xff51_afd7_ed55_8ccd);
     h ^= h >> 33;
     h = h.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
     h ^ (h >> 33)
 }
 
-/// The hash that a flow's backend is picked by at the `attempt`th attempt; before any failed it is the flow's own.
+/// The hash that a flow's slot is found by, as its service wants it: the flow's own, or that of the client's address.
+#[inline(always)]
+#[must_use]
+pub const fn slot_hash(tuple: &Tuple, affinity: Affinity) -> u64 {
+    slot_hash_words(hash(tuple), [word(&tuple.source, 0), word(&tuple.source, 8)], affinity)
+}
+
+/// The same of the flow's own hash and the client's address as words.
+#[inline(always)]
+#[must_use]
+pub const fn slot_hash_words(hash: u64, source: [u64; 2], affinity: Affinity) -> u64 {
+    match affinity {
+        Affinity::None => hash,
+        Affinity::ClientIp => finish(mix(mix(MIX, source[0]), source[1])),
+    }
+}
+
+/// The hash that a flow's slot is found by at the `attempt`th attempt; before any failed it is that of [`slot_hash`].
 #[inline(always)]
 #[must_use]
 pub const fn retry(hash: u64, attempt: u32) -> u64 {
     if attempt == 0 { hash } else { mix(hash, attempt as u64) }
 }
 
-/// Position of a flow within a table of `1 << size_class` slots, by the hash's upper half.
+/// Position of a flow within a table of `1 << size_class` slots, by the upper half of its slot's hash.
 #[inline(always)]
 #[must_use]
 pub const fn slot(hash: u64, size_class: u8) -> u32 {
@@ -99,7 +135,7 @@ pub fn backend(hash: u64, slots: &[u32]) -> u32 {
     slots[slot(hash, slots.len().trailing_zeros() as u8) as usize]
 }
 
-/// The two workers that a flow may go to, by the hash's lower half: different ones if there are two.
+/// The two workers that a flow may go to, by the lower half of its own hash: different ones if there are two.
 #[inline(always)]
 #[must_use]
 pub const fn two_workers(hash: u64, workers: u32) -> (u32, u32) {
@@ -213,9 +249,62 @@ mod tests {
     }
 
     #[test]
+    fn with_affinity_the_clients_address_alone_counts() {
+        let base = tuple(0x0a00_0001, 40_000);
+        let slot_of = |t: &Tuple| slot_hash(t, Affinity::ClientIp);
+        for port in 0..=u16::MAX {
+            assert_eq!(slot_of(&tuple(0x0a00_0001, port)), slot_of(&base), "{port}");
+        }
+        let (mut other, mut far) = (base.source, base.destination);
+        far[15] ^= 1;
+        for same in [
+            Tuple { destination_port: 81, ..base },
+            Tuple { protocol: UDP, ..base },
+            Tuple { destination: far, ..base },
+        ] {
+            assert_eq!(slot_of(&same), slot_of(&base), "{same:?}");
+        }
+        for byte in 0..16 {
+            other[byte] ^= 1;
+            assert_ne!(slot_of(&Tuple { source: other, ..base }), slot_of(&base), "byte {byte}");
+            other[byte] ^= 1;
+        }
+        assert_eq!(slot_hash(&base, Affinity::None), hash(&base));
+    }
+
+    #[test]
+    fn with_affinity_clients_spread_evenly() {
+        // Neighbours of IPv4, and hosts and networks of IPv6; chi squared as above.
+        let v4 = |n: u32| tuple(0x0a00_0000 + n, 40_000).source;
+        let host = |n: u32| ((0xfd09_u128 << 112) | u128::from(n)).to_be_bytes();
+        let network = |n: u32| ((0xfd09_u128 << 112) | (u128::from(n) << 64) | 1).to_be_bytes();
+        for source in [v4 as fn(u32) -> Address, host, network] {
+            for cells in [2u32, 16, 256, 1024] {
+                let mut counts = vec![0; cells as usize];
+                for n in 0..60_000 {
+                    let h = slot_hash(&Tuple { source: source(n), ..tuple(0, 1) }, Affinity::ClientIp);
+                    counts[slot(h, cells.trailing_zeros() as u8) as usize] += 1;
+                }
+                let limit = f64::from(cells - 1) + 6.0 * f64::from(2 * (cells - 1)).sqrt();
+                let found = chi_squared(&counts);
+                assert!(found < limit, "{cells}: chi squared {found}, limit {limit}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_goes_the_other_way_is_reversed() {
+        let there = tuple(0x0a00_0001, 40_000);
+        let back = there.reverse();
+        assert_eq!((back.source, back.source_port), (there.destination, there.destination_port));
+        assert_eq!((back.destination, back.destination_port), (there.source, there.source_port));
+        assert_eq!((back.protocol, back.reverse()), (there.protocol, there));
+    }
+
+    #[test]
     fn a_slot_is_within_the_service() {
         for class in [0, 1, 7, crate::abi::MAX_SIZE_CLASS] {
-            let word = ServiceWord::new(1000, class, 0);
+            let word = ServiceWord::new(1000, class, Affinity::None, 0);
             for h in [0, 1, u64::MAX, 0xdead_beef_0bad_cafe] {
                 let index = slot_index(h, word);
                 assert!((1000..1000 + (1 << class)).contains(&index), "class {class}: {index}");

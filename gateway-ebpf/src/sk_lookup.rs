@@ -94,7 +94,7 @@ fn try_sk_lookup(ctx: &SkLookupContext, packet: &Packet, binding: &Binding) -> R
         Action::Reject => refuse(ctx, packet),
         Action::Steer => steer(ctx, packet, hash),
         Action::Forward => {
-            if backend(binding.service, hash)? == REJECT_BACKEND {
+            if backend(binding.service, &packet.tuple)? == REJECT_BACKEND {
                 refuse(ctx, packet)
             } else {
                 steer(ctx, packet, hash)
@@ -161,13 +161,14 @@ fn binding(tuple: &Tuple) -> Option<Binding> {
 
 /// The backend id that the flow's slot holds.
 #[inline(always)]
-fn backend(service: u32, hash: u64) -> Result<u32, Failure> {
+fn backend(service: u32, tuple: &Tuple) -> Result<u32, Failure> {
     let word = SERVICES.get_ptr(service).ok_or(Failure::Unknown)?;
     // SAFETY: an aligned u64 of an array, which lives as long as the program. The agent writes it as one word.
     let word = ServiceWord(unsafe { word.read_volatile() });
     if !word.exists() {
         return Err(Failure::Unknown);
     }
+    let hash = select::slot_hash(tuple, word.affinity());
     let slot = SLOTS.get_ptr(select::slot_index(hash, word)).ok_or(Failure::Unknown)?;
     // SAFETY: as above.
     Ok(unsafe { slot.read_volatile() } as u32)

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use gateway_ebpf::abi::{BindingKey, TCP};
+use gateway_ebpf::abi::{Affinity, BindingKey, TCP};
 use gateway_user::core::compile::compile;
 use gateway_user::core::host::Host;
 use gateway_user::core::model::{
@@ -184,7 +184,12 @@ fn backend(n: usize, weight: u32) -> BackendRef {
 fn services(model: &mut Model, count: usize, endpoints: u8) {
     for n in 0..count {
         let port = ServicePort { name: "".into(), port: 80, protocol: "TCP".into(), app_protocol: None };
-        let service = Service { meta: meta(&format!("svc{n}")), external_name: None, ports: vec![port] };
+        let service = Service {
+            meta: meta(&format!("svc{n}")),
+            external_name: None,
+            affinity: Affinity::None,
+            ports: vec![port],
+        };
         let endpoint = |at: u8| Endpoint {
             address: IpAddr::V4(Ipv4Addr::new(10, at + 1, (n >> 8) as u8, n as u8)),
             ready: true,
@@ -259,6 +264,7 @@ fn tcp_model(routes: usize) -> Model {
             meta: meta(&format!("tcp{n}")),
             parents: vec![parent(n / 50, Some(9000 + (n % 50) as u16))],
             rules: vec![rule],
+            idle: None,
             refusals: Vec::new(),
         };
         model.l4_routes.insert((route.transport, route.meta.name.clone()), route);

@@ -4,6 +4,7 @@
 //! [`core::model::Model`](crate::core::model::Model) and diagnostics that name file, line, column, object, field,
 //! value and remedy. Must not know what the objects are used for.
 
+mod annotation;
 mod assemble;
 mod check;
 mod coverage;

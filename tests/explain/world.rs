@@ -57,10 +57,10 @@ impl World {
             gateway(&mut yaml, rng, "exact", Some(&GATEWAY4.to_string()));
         }
         for (name, endpoints) in HTTP_SERVICES {
-            service(&mut yaml, name, endpoints, http);
+            service(&mut yaml, name, "None", endpoints, http);
         }
         for (name, endpoints) in TCP_SERVICES {
-            service(&mut yaml, name, endpoints, tcp);
+            service(&mut yaml, name, pick(rng, &["None", "None", "ClientIP"]), endpoints, tcp);
         }
         for number in 0..rng.usize(3..10) {
             http_route(&mut yaml, rng, number);
@@ -113,9 +113,9 @@ fn gateway(yaml: &mut String, rng: &mut Rng, name: &str, address: Option<&str>) 
     }
 }
 
-fn service(yaml: &mut String, name: &str, endpoints: &[u16], at: fn(u16) -> SocketAddr) {
+fn service(yaml: &mut String, name: &str, affinity: &str, endpoints: &[u16], at: fn(u16) -> SocketAddr) {
     line(yaml, &format!("---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}"));
-    line(yaml, "spec: {ports: [{name: main, port: 80}]}");
+    line(yaml, &format!("spec: {{ports: [{{name: main, port: 80}}], sessionAffinity: {affinity}}}"));
     for number in endpoints {
         let at = at(*number);
         line(yaml, "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice");

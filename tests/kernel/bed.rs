@@ -12,7 +12,7 @@ use gateway_ebpf::abi::{ANY, Action, Address, BindingKey, ServiceWord, TCP, UDP}
 use gateway_tests::bpffs::BpfFs;
 use gateway_tests::netns::NetNs;
 use gateway_user::core::plan::Op;
-use gateway_user::core::snapshot::{BackendKey, BindingImage, MapImage};
+use gateway_user::core::snapshot::{BackendKey, BindingImage, MapImage, ServiceImage};
 use gateway_user::dataplane::{Config, Dataplane, LogLevel};
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -153,7 +153,7 @@ pub(crate) fn key(ip: Option<IpAddr>, port: u16, protocol: u8) -> BindingKey {
 pub(crate) fn image(bindings: &[(BindingKey, Action)]) -> MapImage {
     let bindings = (0..)
         .zip(bindings)
-        .map(|(id, (key, action))| (*key, BindingImage { action: *action, id, service: None }));
+        .map(|(id, (key, action))| (*key, BindingImage { action: *action, id, service: None, idle: None }));
     MapImage { bindings: bindings.collect(), ..MapImage::default() }
 }
 
@@ -165,10 +165,10 @@ pub(crate) fn ops(image: &MapImage) -> Vec<Op> {
         .map(|(id, key)| Op::PutBackend(*id, *key, image.ways.paths.get(id).copied()))
         .collect();
     let mut offset = 0;
-    for (id, slots) in &image.services {
+    for (id, ServiceImage { slots, affinity }) in &image.services {
         let class = slots.len().trailing_zeros() as u8;
         ops.push(Op::WriteSlots { offset, slots: slots.clone() });
-        ops.push(Op::PutService(*id, ServiceWord::new(offset, class, 1)));
+        ops.push(Op::PutService(*id, ServiceWord::new(offset, class, *affinity, 1)));
         offset += slots.len() as u32;
     }
     ops.extend(image.bindings.iter().map(|(key, binding)| Op::PutBinding(*key, *binding)));

@@ -3,12 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::sync::atomic::Ordering;
 
 use fastrand::Rng;
-use gateway_ebpf::abi::{Action, Lookups, TCP, UDP};
+use gateway_ebpf::abi::{Action, Affinity, Lookups, TCP, UDP};
 use gateway_ebpf::select::Tuple;
-use gateway_user::core::snapshot::{BindingImage, MapImage};
+use gateway_user::core::snapshot::{BindingImage, MapImage, ServiceImage};
 use gateway_user::core::steer::{Answer, Workers, steer};
 
 use crate::bed::{Bed, address, backend_key, close, key, ops, register, sockets, undo};
@@ -34,7 +35,8 @@ fn random_image(rng: &mut Rng) -> MapImage {
     let mut image = MapImage::default();
     for id in 0..SERVICES - 1 {
         let slots = (0..1usize << rng.u8(0..6)).map(|_| rng.u32(0..4)).collect();
-        image.services.insert(id, slots);
+        let affinity = pick(rng, &[Affinity::None, Affinity::ClientIp]);
+        image.services.insert(id, ServiceImage { slots, affinity });
     }
     for id in 1..4 {
         image.backends.insert(id, backend_key(&format!("198.51.100.{id}:80")));
@@ -44,7 +46,8 @@ fn random_image(rng: &mut Rng) -> MapImage {
         let key = key(at, pick(rng, &PORTS), pick(rng, &[TCP, UDP]));
         let action = pick(rng, &[Action::Forward, Action::Forward, Action::Steer, Action::Reject]);
         let service = (action == Action::Forward).then(|| rng.u32(0..SERVICES));
-        image.bindings.insert(key, BindingImage { action, id, service });
+        let idle = NonZeroU32::new(rng.u32(..3));
+        image.bindings.insert(key, BindingImage { action, id, service, idle });
     }
     image
 }

@@ -16,7 +16,7 @@ use gateway_user::core::flows::ledger::Carried;
 use gateway_user::core::flows::{asked, backend, client, node, protocol, state_of};
 use gateway_user::core::locality::{stub, ways};
 use gateway_user::core::plan::Op;
-use gateway_user::core::snapshot::{BackendKey, BindingImage, MapImage};
+use gateway_user::core::snapshot::{BackendKey, BindingImage, MapImage, ServiceImage};
 use gateway_user::dataplane::{Dataplane, FlowCounts, FlowReader, Forwarding, Networks, Wanted};
 
 use crate::bed::{WAIT, config, key, ops, start};
@@ -50,10 +50,10 @@ fn forward(lab: &Lab, dataplane: &mut Dataplane, own: IpAddr, endpoint: SocketAd
     let image = MapImage {
         bindings: [(
             key(Some(own), 53, UDP),
-            BindingImage { action: Action::Forward, id: 3, service: Some(5) },
+            BindingImage { action: Action::Forward, id: 3, service: Some(5), idle: None },
         )]
         .into(),
-        services: [(5, [7].into())].into(),
+        services: [(5, ServiceImage::new([7]))].into(),
         ways: ways(&backends, &network, &hooked.into_keys().collect()),
         backends,
     };

@@ -2,7 +2,6 @@
 
 use std::io::Read as _;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_ebpf::abi::{Action, TCP, UDP};
@@ -15,7 +14,7 @@ use gateway_tests::packets::{ETHERNET, ethernet};
 use gateway_tests::uninterrupted;
 use gateway_user::core::locality::Stub;
 use gateway_user::core::plan::Op;
-use gateway_user::core::snapshot::{BackendKey, BindingImage, MapImage, Path};
+use gateway_user::core::snapshot::{BackendKey, BindingImage, MapImage, Path, ServiceImage};
 use gateway_user::dataplane::{Dataplane, FlowTable, Forwarding, SkBuff, Wanted};
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -196,9 +195,9 @@ fn image(back: u32, local: bool, mtu: u32) -> MapImage {
     let mut image = MapImage::default();
     for (number, (v6, protocol)) in (0u32..).zip([(false, TCP), (false, UDP), (true, TCP), (true, UDP)]) {
         let (asked, at) = (asked(v6), endpoint(v6));
-        let binding = BindingImage { action: Action::Forward, id: number, service: Some(number) };
+        let binding = BindingImage { action: Action::Forward, id: number, service: Some(number), idle: None };
         image.bindings.insert(key(Some(asked.ip()), asked.port(), protocol), binding);
-        image.services.insert(number, Arc::from([number + 1]));
+        image.services.insert(number, ServiceImage::new([number + 1]));
         image.backends.insert(number + 1, BackendKey { at, protocol });
         let path = Path { interface: back, next_hop: at.ip(), source: Some(node(v6)), mtu, local };
         image.ways.paths.insert(number + 1, path);

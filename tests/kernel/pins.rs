@@ -2,14 +2,16 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
+use std::num::NonZeroU32;
 use std::process::Command;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use gateway_ebpf::abi::{Action, TCP};
+use gateway_ebpf::abi::{Action, Affinity, TCP};
 use gateway_ebpf::names::{MAPS, SK_LOOKUP_LINK};
 use gateway_tests::bpffs::BpfFs;
 use gateway_tests::netns::NetNs;
+use gateway_user::core::snapshot::ServiceImage;
 use gateway_user::dataplane::{Config, Dataplane, Error, LogLevel};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -26,9 +28,10 @@ fn a_restart_finds_what_was_there() {
     ]);
     wanted.backends.insert(1, backend_key("192.0.2.1:80"));
     wanted.backends.insert(65_535, backend_key("[2001:db8::1]:8080"));
-    wanted.services.insert(3, [1, 65_535, 0, 1].into());
+    let affinity = Affinity::ClientIp;
+    wanted.services.insert(3, ServiceImage { affinity, ..ServiceImage::new([1, 65_535, 0, 1]) });
     for binding in wanted.bindings.values_mut().filter(|b| b.action == Action::Forward) {
-        binding.service = Some(3);
+        (binding.service, binding.idle) = (Some(3), NonZeroU32::new(30));
     }
     bed.install(&wanted);
     let before = bed.dataplane.have().unwrap();

@@ -1,12 +1,13 @@
 //! The plan on the real maps: it leads to what is wanted, from whatever was there, and at no step does a packet meet
 //! a binding that points at what is not there.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use fastrand::Rng;
-use gateway_ebpf::abi::{Action, TCP, UDP, Verdict};
+use gateway_ebpf::abi::{Action, Affinity, TCP, UDP, Verdict};
 use gateway_user::core::plan::plan;
-use gateway_user::core::snapshot::{BindingImage, MapImage};
+use gateway_user::core::snapshot::{BindingImage, MapImage, ServiceImage};
 
 use crate::bed::{Bed, backend_key, config, key, start};
 use crate::differential::{PORTS, ip, pick, random_packet};
@@ -21,7 +22,8 @@ fn consistent_image(rng: &mut Rng) -> MapImage {
         let key = key(at, pick(rng, &PORTS), pick(rng, &[TCP, UDP]));
         let action = pick(rng, &[Action::Forward, Action::Forward, Action::Steer, Action::Reject]);
         let service = (action == Action::Forward).then(|| rng.u32(0..12));
-        image.bindings.insert(key, BindingImage { action, id, service });
+        let idle = NonZeroU32::new(rng.u32(..3));
+        image.bindings.insert(key, BindingImage { action, id, service, idle });
     }
     for service in image.bindings.values().filter_map(|b| b.service).collect::<Vec<_>>() {
         let slots: Arc<[u32]> = (0..1usize << rng.u8(0..8)).map(|_| rng.u32(0..30)).collect();
@@ -30,9 +32,10 @@ fn consistent_image(rng: &mut Rng) -> MapImage {
                 if id % 2 == 0 { format!("198.51.100.{id}:80") } else { format!("[2001:db8::{id}]:{id}") };
             image.backends.insert(*id, backend_key(&at));
         }
-        image.services.entry(service).or_insert(slots);
+        let affinity = pick(rng, &[Affinity::None, Affinity::ClientIp]);
+        image.services.entry(service).or_insert(ServiceImage { slots, affinity });
     }
-    let used: Vec<u32> = image.services.values().flat_map(|slots| slots.iter().copied()).collect();
+    let used: Vec<u32> = image.services.values().flat_map(|s| s.slots.iter().copied()).collect();
     image.backends.retain(|id, _| used.contains(id));
     image
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use gateway_ebpf::abi::{Action, TCP, UDP, Verdict};
 use gateway_tests::netns::NetNs;
 use gateway_tests::uninterrupted;
+use gateway_user::core::snapshot::ServiceImage;
 
 use crate::bed::{Bed, WAIT, backend_key, image, key};
 
@@ -103,7 +104,7 @@ fn a_slot_without_backend_is_a_reset_in_its_share() {
         let [ip, _] = gateway(v6);
         let mut image = image(&[(key(Some(ip), 8000, TCP), Action::Forward)]);
         image.backends.insert(1, backend_key("198.51.100.1:80"));
-        image.services.insert(0, [0, 1, 1, 1].into());
+        image.services.insert(0, ServiceImage::new([0, 1, 1, 1]));
         image.bindings.values_mut().for_each(|binding| binding.service = Some(0));
         bed.install(&image);
         let mut refused = 0;
@@ -220,7 +221,10 @@ fn a_refused_datagram_is_answered_with_silence() {
         socket.set_read_timeout(Some(WAIT)).unwrap();
         socket.connect((ip, 5301)).unwrap();
         socket.send(b"hello").unwrap();
-        assert_eq!(uninterrupted(|| socket.recv(&mut buffer)).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+        assert_eq!(
+            uninterrupted(|| socket.recv(&mut buffer)).unwrap_err().kind(),
+            ErrorKind::ConnectionRefused
+        );
         bed.dataplane
             .apply(&crate::bed::undo(&image(&[(key(Some(ip), 5300, UDP), Action::Reject)])))
             .unwrap();

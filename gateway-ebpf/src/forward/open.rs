@@ -101,7 +101,7 @@ fn open(ctx: &TcContext, scratch: &mut Scratch) -> Opened {
             return Opened::Flow;
         }
     }
-    let Some((id, backend)) = backend(key, &binding, tries, failed) else { return Opened::Not };
+    let Some((id, backend)) = backend(&binding, tries, failed) else { return Opened::Not };
     if failed != REJECT_BACKEND && id != failed {
         count(Reason::NextBackend);
     }
@@ -155,8 +155,8 @@ fn binding(key: &TupleKey) -> Option<Binding> {
 
 /// The backend for a flow: the one that its slot names, or, after one that did not answer, another.
 #[inline(always)]
-fn backend(key: &TupleKey, binding: &Binding, tries: u32, failed: u32) -> Option<(u32, &'static Backend)> {
-    let id = choose(key.hash(), binding.service, tries, failed);
+fn backend(binding: &Binding, tries: u32, failed: u32) -> Option<(u32, &'static Backend)> {
+    let id = choose(binding.service, tries, failed);
     if id == REJECT_BACKEND {
         return None;
     }
@@ -164,16 +164,19 @@ fn backend(key: &TupleKey, binding: &Binding, tries: u32, failed: u32) -> Option
     Some((id, unsafe { &*BACKENDS.get_ptr(id)? }))
 }
 
-/// The id of the backend for a hash, or [`REJECT_BACKEND`].
+/// The id of the backend for the packet in `SCRATCH`, or [`REJECT_BACKEND`].
 #[inline(never)]
 // SAFETY: no other function of the object has this name.
 #[unsafe(no_mangle)]
-extern "C" fn choose(hash: u64, service: u32, tries: u32, failed: u32) -> u32 {
+extern "C" fn choose(service: u32, tries: u32, failed: u32) -> u32 {
     let Some(word) = SERVICES.get_ptr(service) else { return REJECT_BACKEND };
     let service = ServiceWord(atomic::load(word));
     if !service.exists() {
         return REJECT_BACKEND;
     }
+    let Some(scratch) = SCRATCH.get_ptr(0) else { return REJECT_BACKEND };
+    // SAFETY: this CPU's own value, which `open` leaves alone until this returns.
+    let hash = unsafe { &(*scratch).packet.key }.slot_hash(service.affinity());
     let mut id = REJECT_BACKEND;
     for attempt in 0..BACKEND_TRIES {
         let at = select::slot_index(select::retry(hash, tries + attempt), service);
@@ -287,6 +290,10 @@ extern "C" fn fill(index: u32, backend_id: u32, tries: u32, now: u64) -> bool {
     // SAFETY: as above.
     let backend = unsafe { &*backend };
     let idle = if client.protocol == u32::from(TCP) { Meta::TcpIdle } else { Meta::UdpIdle };
+    let idle = match binding.idle {
+        0 => META.get(idle as u32).copied().unwrap_or(0) as u32,
+        own => own,
+    };
     // SAFETY: the place is this program's alone until its tuples lead there and its life says so.
     unsafe {
         (*flow).seen = now;
@@ -307,7 +314,7 @@ extern "C" fn fill(index: u32, backend_id: u32, tries: u32, now: u64) -> bool {
         (*flow).binding = binding.id;
         (*flow).service = binding.service;
         (*flow).backend = backend_id;
-        (*flow).idle = META.get(idle as u32).copied().unwrap_or(0) as u32;
+        (*flow).idle = idle;
         (*flow).tries = tries;
         (*flow).timestamp = 0;
         (*flow).packets = [0; 2];

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gateway_ebpf::abi::{ANY, Action, Address, BindingKey, mapped};
+use gateway_ebpf::abi::{ANY, Action, BindingKey, wire};
 use tracing::{debug, error, info, warn};
 
 use super::board::{Board, Serving, epoch_seconds, now};
@@ -471,13 +471,5 @@ impl Engine {
     fn pause(&mut self) {
         let pause = self.retry.as_ref().map_or(FIRST_PAUSE, |retry| (retry.pause * 2).min(LONGEST_PAUSE));
         self.retry = Some(Retry { at: Instant::now() + pause, pause });
-    }
-}
-
-/// An address as the maps hold it.
-fn wire(address: IpAddr) -> Address {
-    match address {
-        IpAddr::V4(v4) => mapped(v4.octets()),
-        IpAddr::V6(v6) => v6.octets(),
     }
 }

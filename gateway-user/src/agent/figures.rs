@@ -1,6 +1,7 @@
 //! From counters to what is shown of them: names in place of ids, differences in place of sums.
 
 use std::net::Ipv6Addr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use gateway_ebpf::abi::{ANY, Action, BindingKey, UDP, Verdict};
@@ -34,6 +35,7 @@ pub(super) fn maps(board: &Board) -> Result<MapsView, dataplane::Error> {
                 protocol: protocol(key).to_uppercase(),
                 action: format!("{action:?}"),
                 id,
+                idle_seconds: snapshot.image.bindings.get(key).and_then(|b| b.idle).map(NonZeroU32::get),
                 listeners: snapshot
                     .bindings
                     .get(key)

@@ -406,7 +406,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut memory = Memory::open(directory.path()).unwrap();
         adopt(&mut memory, &ids(&[(80, 0), (81, 1)]), BTreeMap::new());
-        let binding = BindingImage { action: Action::Steer, id: 1, service: None };
+        let binding = BindingImage { action: Action::Steer, id: 1, service: None, idle: None };
         let image = MapImage { bindings: BTreeMap::from([(key(81), binding)]), ..MapImage::default() };
         memory.compare(&image, &BTreeMap::new());
         assert_eq!(memory.ids.bindings, BTreeMap::from([(key(81), 1)]));
@@ -417,7 +417,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut memory = Memory::open(directory.path()).unwrap();
         let backend = BackendKey { at: "10.0.0.1:5".parse().unwrap(), protocol: TCP };
-        let binding = BindingImage { action: Action::Forward, id: 5, service: Some(2) };
+        let binding = BindingImage { action: Action::Forward, id: 5, service: Some(2), idle: None };
         let image = MapImage {
             bindings: BTreeMap::from([(key(80), binding)]),
             backends: BTreeMap::from([(9, backend)]),

@@ -35,10 +35,14 @@ pub(super) fn maps(env: &mut Env<'_>, args: &Args) -> Result<Exit> {
     let heading = ["MAP", "KIND", "USED", "CAPACITY", "FILL", "KEY+VALUE BYTES"];
     output::table(env, &heading, &[2, 3, 4, 5], maps.collect())?;
     let bindings = view.bindings.iter().map(|binding| {
+        let action = match binding.idle_seconds {
+            Some(seconds) => format!("{}, idle {seconds}s", binding.action),
+            None => binding.action.clone(),
+        };
         let mut row = vec![
             Cell::new(&binding.address),
             Cell::new(format!("{}/{}", binding.port, binding.protocol)),
-            Cell::new(&binding.action),
+            Cell::new(action),
             Cell::new(binding.listeners.join(",")),
         ];
         let lookups = &binding.lookups;

@@ -16,7 +16,7 @@ mod tests;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use gateway_ebpf::abi::{ANY, Address, BindingKey, mapped};
+use gateway_ebpf::abi::{ANY, Address, BindingKey, wire};
 use gateway_ebpf::select::Tuple;
 
 use super::model::{Model, ObjectName};
@@ -151,15 +151,6 @@ pub fn bindings(snapshot: &Snapshot, to: Option<IpAddr>, port: u16, host: Option
     };
     let fitting: Vec<BindingKey> = of_port.iter().copied().filter(fits).collect();
     if fitting.is_empty() { of_port } else { fitting }
-}
-
-/// An address as the maps hold it.
-#[must_use]
-pub fn wire(address: IpAddr) -> Address {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => mapped(v4.octets()),
-        IpAddr::V6(v6) => v6.octets(),
-    }
 }
 
 /// A connection or flow as its first packet shows it.

@@ -78,19 +78,12 @@ fn ip(words: &Words) -> IpAddr {
 pub(crate) mod testing {
     //! Flows to test with.
 
-    use gateway_ebpf::abi::{TCP, UDP, mapped};
+    use gateway_ebpf::abi::{TCP, UDP, wire};
     use gateway_ebpf::flow::{Flow, Half, TupleKey};
     use gateway_ebpf::life::{IS_TCP, LIVE};
     use gateway_ebpf::select::Tuple;
 
     use super::*;
-
-    pub(crate) fn wire(ip: IpAddr) -> [u8; 16] {
-        match ip {
-            IpAddr::V4(v4) => mapped(v4.octets()),
-            IpAddr::V6(v6) => v6.octets(),
-        }
-    }
 
     pub(crate) fn tuple(from: &str, to: &str, protocol: u8) -> TupleKey {
         let (from, to): (SocketAddr, SocketAddr) = (from.parse().unwrap(), to.parse().unwrap());

@@ -12,11 +12,12 @@ mod packet;
 mod tests;
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 
 use gateway_ebpf::abi::{ANY, Action, BindingKey, REJECT_BACKEND, TCP, UDP};
 use gateway_ebpf::flow::Reason;
 use gateway_ebpf::life::{self, ACK, IS_TCP, LIVE, Next, RST, SNAT, SYN, TOLD, WITHDRAWN};
-use gateway_ebpf::select::{self, Tuple};
+use gateway_ebpf::select::Tuple;
 
 pub use self::flows::{Flow, Flows, Way};
 pub use self::packet::Arrival;
@@ -28,7 +29,7 @@ use super::snapshot::{BackendKey, BindingImage, MapImage, Path};
 pub struct Settings {
     /// The first source port that may be taken, and how many there are.
     pub ports: (u16, u16),
-    /// Seconds without a packet after which an established flow is over: TCP's, UDP's.
+    /// Seconds without a packet after which an established flow is over, unless its binding says otherwise: TCP's, UDP's.
     pub idle: [u32; 2],
     /// Places for flows.
     pub flows: usize,
@@ -240,7 +241,7 @@ impl Question<'_> {
         let quoted = made::quoted(self.arrival, packet);
         let found = quoted.and_then(|quoted| {
             // What was sent is the reverse of what comes back.
-            let (id, reply) = flows.find(&reversed(&quoted.tuple))?;
+            let (id, reply) = flows.find(&quoted.tuple.reverse())?;
             let flow = flows.flow(id);
             let (half, other) = if reply { (flow.reply, flow.client) } else { (flow.client, flow.reply) };
             let ours = packet.tuple.destination == half.destination;
@@ -284,7 +285,7 @@ impl Question<'_> {
         before: Option<(u64, bool)>,
     ) -> Result<Outcome, Fault> {
         let client = packet.tuple;
-        if flows.find(&reversed(&client)).is_some_and(|(_, reply)| reply) {
+        if flows.find(&client.reverse()).is_some_and(|(_, reply)| reply) {
             // The client talks to the endpoint itself, and its answers would be taken for the flow's.
             return self.dropped(flows, Reason::Collision);
         }
@@ -328,7 +329,7 @@ impl Question<'_> {
             binding: binding.id,
             service,
             backend: id,
-            idle: self.settings.idle[usize::from(!tcp)],
+            idle: binding.idle.map_or(self.settings.idle[usize::from(!tcp)], NonZeroU32::get),
             tries: failed.map_or(0, |(_, tries)| tries + 1),
             bits: LIVE | if tcp { IS_TCP } else { 0 } | if snat { SNAT } else { 0 },
             seen: self.now,
@@ -349,7 +350,7 @@ impl Question<'_> {
         (binding.action == Action::Forward).then_some((*binding, binding.service?))
     }
 
-    /// The backend: the one that the tuple's slot names; after one that failed, another if there is one, and never
+    /// The backend: the one that the flow's slot names; after one that failed, another if there is one, and never
     /// none for that.
     fn backend(
         &self,
@@ -357,9 +358,8 @@ impl Question<'_> {
         service: u32,
         failed: Option<(u32, u32)>,
     ) -> Option<(u32, &BackendKey)> {
-        let slots = self.image.services.get(&service)?;
-        let hash = select::hash(client);
-        let pick = |attempt| select::backend(select::retry(hash, attempt), slots);
+        let service = self.image.services.get(&service)?;
+        let pick = |attempt| service.backend(client, attempt);
         let id = match failed {
             None => pick(0),
             Some((failed, tries)) => {
@@ -430,14 +430,3 @@ impl Question<'_> {
 const BACKEND_TRIES: u32 = 8;
 /// Ports that are tried in turn before some are at random.
 const PORT_TRIES: u16 = 8;
-
-/// The tuple of the packets that go the other way.
-fn reversed(tuple: &Tuple) -> Tuple {
-    Tuple {
-        source: tuple.destination,
-        destination: tuple.source,
-        source_port: tuple.destination_port,
-        destination_port: tuple.source_port,
-        protocol: tuple.protocol,
-    }
-}

@@ -3,7 +3,7 @@
 //!
 //! Owns the tables' size and filling. Must not know what a backend is.
 
-use gateway_ebpf::abi::{ANY, MAX_SIZE_CLASS, mapped};
+use gateway_ebpf::abi::{ANY, MAX_SIZE_CLASS, wire};
 use gateway_ebpf::select::{Tuple, hash};
 
 use super::snapshot::BackendKey;
@@ -28,11 +28,7 @@ const EACH: usize = 64;
 /// The seed of a backend: a hash of its address, port and protocol.
 #[must_use]
 pub fn seed(key: &BackendKey) -> u64 {
-    let source = match key.at.ip() {
-        std::net::IpAddr::V4(v4) => mapped(v4.octets()),
-        std::net::IpAddr::V6(v6) => v6.octets(),
-    };
-    let source_port = key.at.port();
+    let (source, source_port) = (wire(key.at.ip()), key.at.port());
     hash(&Tuple { source, destination: ANY, source_port, destination_port: 0, protocol: key.protocol })
 }
 

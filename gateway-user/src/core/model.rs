@@ -7,8 +7,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
+
+use gateway_ebpf::abi::Affinity;
 
 use super::transport::Transport;
 
@@ -368,6 +371,8 @@ pub struct L4Route {
     pub parents: Vec<ParentRef>,
     /// spec.rules: exactly one in v1.
     pub rules: Vec<L4Rule>,
+    /// Seconds that an established flow may go without a packet; `None`: as the agent is set.
+    pub idle: Option<NonZeroU32>,
     /// What it asks for that is not built, for the whole route.
     pub refusals: Vec<Refusal>,
 }
@@ -437,6 +442,8 @@ pub struct Service {
     pub meta: Meta,
     /// ExternalName's name, if it is of that type: in lower case and without a dot at its end.
     pub external_name: Option<Arc<str>>,
+    /// spec.sessionAffinity.
+    pub affinity: Affinity,
     /// Its ports.
     pub ports: Vec<ServicePort>,
 }

@@ -4,10 +4,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use gateway_ebpf::abi::{Action, BindingKey};
-use gateway_ebpf::select;
+use gateway_ebpf::abi::{Action, Affinity, BindingKey};
+use gateway_ebpf::select::{self, Tuple};
 use rustc_hash::FxHashMap;
 
 use super::model::ObjectName;
@@ -71,6 +72,10 @@ pub struct L4Service {
     pub listener: Arc<str>,
     /// Backend ids, their number a power of two: for `gateway_ebpf::select::backend`.
     pub slots: Arc<[u32]>,
+    /// What picks a flow's slot.
+    pub affinity: Affinity,
+    /// Seconds that an established flow may go without a packet; `None`: as the agent is set.
+    pub idle: Option<NonZeroU32>,
     /// The backends that the slots name, by id.
     pub backends: BTreeMap<u32, L4Backend>,
 }
@@ -79,10 +84,11 @@ impl L4Service {
     /// Backends that are tried for one connection.
     const MOST: usize = 5;
 
-    /// The backends to try for a connection or flow whose 5-tuple has this hash (`gateway_ebpf::select::hash`): the one that
-    /// the slots name, then those in the slots after it. None: it is refused.
+    /// The backends to try for a connection or flow: the one that its slot names, then those in the slots after it.
+    /// None: it is refused.
     #[must_use]
-    pub fn order(&self, hash: u64) -> Vec<u32> {
+    pub fn order(&self, tuple: &Tuple) -> Vec<u32> {
+        let hash = select::slot_hash(tuple, self.affinity);
         let mut order = Vec::new();
         if !self.backends.contains_key(&select::backend(hash, &self.slots)) {
             return order;
@@ -129,12 +135,36 @@ pub struct SeriesKey {
 pub struct MapImage {
     /// Bindings.
     pub bindings: BTreeMap<BindingKey, BindingImage>,
-    /// Slots by service id; their number is a power of two.
-    pub services: BTreeMap<u32, Arc<[u32]>>,
+    /// Services by id.
+    pub services: BTreeMap<u32, ServiceImage>,
     /// Backends by id; id 0 is never in here.
     pub backends: BTreeMap<u32, BackendKey>,
     /// What forwarding needs beside the configuration. Compilation leaves it empty: it follows the host's network.
     pub ways: Ways,
+}
+
+/// A service in the image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceImage {
+    /// Backend ids, their number a power of two.
+    pub slots: Arc<[u32]>,
+    /// What picks a flow's slot.
+    pub affinity: Affinity,
+}
+
+impl ServiceImage {
+    /// A service of which each flow has a slot by itself.
+    #[must_use]
+    pub fn new(slots: impl Into<Arc<[u32]>>) -> Self {
+        Self { slots: slots.into(), affinity: Affinity::None }
+    }
+
+    /// The id of a flow's backend; [`gateway_ebpf::abi::REJECT_BACKEND`]: it is refused. `attempt`: how often another
+    /// was looked for.
+    #[must_use]
+    pub fn backend(&self, tuple: &Tuple, attempt: u32) -> u32 {
+        select::backend(select::retry(select::slot_hash(tuple, self.affinity), attempt), &self.slots)
+    }
 }
 
 /// What forwarding needs beside the configuration; empty if it is off.
@@ -170,6 +200,8 @@ pub struct BindingImage {
     pub id: u32,
     /// Service id, for Forward.
     pub service: Option<u32>,
+    /// Seconds that an established flow may go without a packet; `None`: as the agent is set.
+    pub idle: Option<NonZeroU32>,
 }
 
 /// What a backend id stands for.
@@ -221,7 +253,7 @@ impl Ids {
 
 #[cfg(test)]
 mod tests {
-    use gateway_ebpf::abi::REJECT_BACKEND;
+    use gateway_ebpf::abi::{ANY, REJECT_BACKEND, mapped};
 
     use super::*;
 
@@ -234,30 +266,60 @@ mod tests {
             route: "a/r".into(),
             listener: "a/g/l".into(),
             slots: slots.into(),
+            affinity: Affinity::None,
+            idle: None,
             backends,
+        }
+    }
+
+    fn tuple(client: u8, source_port: u16) -> Tuple {
+        let source = mapped([192, 0, 2, client]);
+        Tuple {
+            source,
+            destination: ANY,
+            source_port,
+            destination_port: 80,
+            protocol: Transport::Tcp.number(),
         }
     }
 
     #[test]
     fn the_hashed_backend_comes_first_and_each_once() {
         let service = service(&[1, 2, 0, 3, 1, 2, 4, 3]);
-        for hash in (0..64u64).map(|n| n << 32) {
-            let mut order = service.order(hash);
-            let chosen = select::backend(hash, &service.slots);
+        let image = ServiceImage::new(service.slots.clone());
+        let mut refused = 0;
+        for port in 0..64 {
+            let mut order = service.order(&tuple(1, port));
+            let chosen = image.backend(&tuple(1, port), 0);
             if chosen == REJECT_BACKEND {
                 assert!(order.is_empty());
+                refused += 1;
                 continue;
             }
             assert_eq!(order[0], chosen);
             order.sort_unstable();
             assert_eq!(order, [1, 2, 3, 4]);
         }
-        assert!(L4Service { slots: [].into(), ..service }.order(7).is_empty());
+        assert!((1..32).contains(&refused), "{refused}");
+        assert!(L4Service { slots: [].into(), ..service }.order(&tuple(1, 1)).is_empty());
     }
 
     #[test]
     fn tries_are_bounded() {
         let slots: Vec<u32> = (1..=64).collect();
-        assert_eq!(service(&slots).order(7 << 32), [8, 9, 10, 11, 12]);
+        let order = service(&slots).order(&tuple(1, 1));
+        assert!(order.windows(2).all(|pair| pair[1] == pair[0] % 64 + 1), "{order:?}");
+        assert_eq!(order.len(), 5);
+    }
+
+    #[test]
+    fn with_affinity_a_client_has_one_order() {
+        let slots: Vec<u32> = (1..=64).collect();
+        let service = L4Service { affinity: Affinity::ClientIp, ..service(&slots) };
+        let of = |client| service.order(&tuple(client, 1));
+        assert!((2..200).all(|port| service.order(&tuple(1, port)) == of(1)));
+        let firsts: BTreeSet<u32> = (0..=255).map(|client| of(client)[0]).collect();
+        // Of 64 slots, 256 clients leave one or two without any.
+        assert!(firsts.len() > 50, "{}", firsts.len());
     }
 }

@@ -72,10 +72,10 @@ pub fn steer(image: &MapImage, workers: &Workers, packet: &Tuple, v6: bool) -> A
     match binding.action {
         Action::Reject => return reject(),
         Action::Forward => {
-            let Some(slots) = binding.service.and_then(|id| image.services.get(&id)) else {
+            let Some(service) = binding.service.and_then(|id| image.services.get(&id)) else {
                 return refused(Verdict::Failed);
             };
-            if select::backend(hash, slots) == REJECT_BACKEND {
+            if service.backend(packet, 0) == REJECT_BACKEND {
                 return reject();
             }
         }

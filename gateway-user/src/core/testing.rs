@@ -16,6 +16,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gateway_ebpf::abi::Affinity;
+
 use super::model::*;
 use super::transport::Transport;
 
@@ -156,6 +158,7 @@ impl Builder {
                     meta,
                     parents: words.parents(),
                     rules: Vec::new(),
+                    idle: words.number("idle"),
                     refusals: words.refusals(),
                 });
             }
@@ -202,7 +205,11 @@ impl Builder {
                     }
                 });
                 let external_name = words.get("external").map(Into::into);
-                let service = Service { ports: ports.collect(), external_name, meta };
+                let affinity = match words.get("affinity") {
+                    Some("ClientIP") => Affinity::ClientIp,
+                    _ => Affinity::None,
+                };
+                let service = Service { ports: ports.collect(), external_name, affinity, meta };
                 self.model.services.insert(service.meta.name.clone(), service);
             }
             "endpoints" => self.endpoints(&words, &meta),

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -12,7 +13,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues, SockMap};
 use gateway_ebpf::abi::{
     ANY, Action, Address, BACKEND_LOCAL, BACKEND_ROUTABLE, Backend, Binding, BindingKey, Load, Lookups, Meta,
-    NO_SERVICE, ServiceWord, mapped,
+    NO_SERVICE, ServiceWord, wire,
 };
 use gateway_ebpf::names::{
     BACKENDS, BINDINGS, LOADS, LOCAL, LOOKUPS, MAPS, MAX_BINDINGS, MAX_SERVICES, MAX_SLOTS, META, SERVICES,
@@ -25,7 +26,7 @@ use super::sys::{Grace, Words};
 use super::{Error, reader};
 use crate::core::load::{Loads, WorkerLoad};
 use crate::core::plan::{Have, Op};
-use crate::core::snapshot::{BackendKey, BindingImage, MapImage, Path};
+use crate::core::snapshot::{BackendKey, BindingImage, MapImage, Path, ServiceImage};
 
 /// A `BindingKey` as aya takes it.
 pub(super) type RawKey = [u8; size_of::<BindingKey>()];
@@ -234,13 +235,15 @@ impl Maps {
                 value: format!("action {}", binding.action),
             })?;
             let service = (binding.service != NO_SERVICE).then_some(binding.service);
-            image.bindings.insert(key, BindingImage { action, id: binding.id, service });
+            let idle = NonZeroU32::new(binding.idle);
+            image.bindings.insert(key, BindingImage { action, id: binding.id, service, idle });
         }
         let mut words = BTreeMap::new();
         for (id, word) in (0u32..).zip(self.services.get()) {
             let word = ServiceWord(word.load(Ordering::Acquire));
             if word.exists() {
-                image.services.insert(id, self.slots_of(id, word)?);
+                let slots = self.slots_of(id, word)?;
+                image.services.insert(id, ServiceImage { slots, affinity: word.affinity() });
                 words.insert(id, word);
             }
         }
@@ -311,9 +314,9 @@ impl Maps {
     fn put_local(&mut self, ip: IpAddr, there: bool) -> Result<(), Error> {
         let Some(map) = &mut self.local else { return Ok(()) };
         if there {
-            return map.insert(address(ip), 1, 0).map_err(Error::map(LOCAL, "adding an address"));
+            return map.insert(wire(ip), 1, 0).map_err(Error::map(LOCAL, "adding an address"));
         }
-        match map.remove(&address(ip)) {
+        match map.remove(&wire(ip)) {
             Err(e) if !is_missing(&e) => Err(Error::map(LOCAL, "deleting an address")(e)),
             _ => Ok(()),
         }
@@ -346,7 +349,7 @@ impl Maps {
             action: image.action as u32,
             id: image.id,
             service: image.service.unwrap_or(NO_SERVICE),
-            pad: 0,
+            idle: image.idle.map_or(0, NonZeroU32::get),
         };
         let raw_binding: RawBinding = bytemuck::cast(binding);
         self.bindings.insert(raw, raw_binding, 0).map_err(Error::map(BINDINGS, "writing a binding"))
@@ -398,9 +401,9 @@ fn capacity(name: &str) -> u32 {
 fn backend(key: BackendKey, path: Option<&Path>) -> Backend {
     let local = path.is_some_and(|path| path.local);
     Backend {
-        address: address(key.at.ip()),
-        source: path.and_then(|path| path.source).map_or(ANY, address),
-        next_hop: path.map_or(ANY, |path| address(path.next_hop)),
+        address: wire(key.at.ip()),
+        source: path.and_then(|path| path.source).map_or(ANY, wire),
+        next_hop: path.map_or(ANY, |path| wire(path.next_hop)),
         interface: path.map_or(0, |path| path.interface),
         flags: path.map_or(0, |_| BACKEND_ROUTABLE) | if local { BACKEND_LOCAL } else { 0 },
         port: key.at.port(),
@@ -421,14 +424,6 @@ fn parse(backend: &Backend) -> (BackendKey, Option<Path>) {
     };
     let key = BackendKey { at, protocol: backend.protocol };
     (key, (backend.flags & BACKEND_ROUTABLE != 0).then_some(path))
-}
-
-/// An address as the maps hold it.
-pub(super) fn address(ip: IpAddr) -> Address {
-    match ip {
-        IpAddr::V4(v4) => mapped(v4.octets()),
-        IpAddr::V6(v6) => v6.octets(),
-    }
 }
 
 fn unmapped(address: Address) -> IpAddr {

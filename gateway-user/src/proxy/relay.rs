@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use gateway_ebpf::abi::REJECT_BACKEND;
-use gateway_ebpf::select::{Tuple, hash};
+use gateway_ebpf::abi::{REJECT_BACKEND, wire};
+use gateway_ebpf::select::Tuple;
 use tokio::net::TcpStream;
 
 use self::copy::{Ended, Pair};
@@ -18,7 +18,7 @@ use super::counters::{Cells, RelayCells};
 use super::log::RelayLine;
 use super::totals::CloseReason;
 use super::upstream::dial;
-use super::view::{Bound, normal};
+use super::view::Bound;
 use super::worker::{Worker, reset};
 use crate::core::snapshot::L4Service;
 use crate::core::transport::Transport;
@@ -30,6 +30,8 @@ pub(super) struct Relayed {
     connection: Connection,
     service: Arc<L4Service>,
     backend: Cell<u32>,
+    /// Ticks without a byte after which it ends.
+    idle: u64,
     cells: RefCell<Option<Cells<RelayCells>>>,
     bytes_in: Cell<u64>,
     bytes_out: Cell<u64>,
@@ -42,8 +44,9 @@ pub(super) fn begin(
     connection: Connection,
     stream: TcpStream,
 ) -> Option<impl Future<Output = ()> + use<>> {
-    let hash = hash(&tuple(Transport::Tcp, connection.peer, connection.local));
+    let order = service.order(&tuple(Transport::Tcp, connection.peer, connection.local));
     let relayed = Relayed {
+        idle: connection.worker.ticks.idle(service),
         connection,
         service: service.clone(),
         backend: Cell::new(REJECT_BACKEND),
@@ -51,7 +54,6 @@ pub(super) fn begin(
         bytes_in: Cell::new(0),
         bytes_out: Cell::new(0),
     };
-    let order = service.order(hash);
     if order.is_empty() {
         relayed.goes_to(REJECT_BACKEND, bound.relayed.get(&REJECT_BACKEND));
         relayed.connection.ends(CloseReason::Refused);
@@ -65,8 +67,8 @@ pub(super) fn begin(
 /// The 5-tuple as the kernel sees it.
 pub(super) fn tuple(transport: Transport, client: SocketAddr, asked: SocketAddr) -> Tuple {
     Tuple {
-        source: normal(client.ip()),
-        destination: normal(asked.ip()),
+        source: wire(client.ip()),
+        destination: wire(asked.ip()),
         source_port: client.port(),
         destination_port: asked.port(),
         protocol: transport.number(),
@@ -137,7 +139,7 @@ impl Relayed {
 
     /// Something has moved.
     fn alive(&self) {
-        self.connection.expire_in(self.worker().ticks.tcp);
+        self.connection.expire_in(self.idle);
     }
 }
 

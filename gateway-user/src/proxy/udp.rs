@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gateway_ebpf::abi::{BindingKey, REJECT_BACKEND};
-use gateway_ebpf::select::hash;
 use tokio::io::Interest;
 use tokio::sync::watch;
 
@@ -93,7 +92,7 @@ fn begin(worker: &Rc<Worker>, ends: Ends) -> Result<Rc<Flow>, DropReason> {
     let view = worker.view();
     let bound = view.bound(Transport::Udp, asked).ok_or(DropReason::Unknown)?;
     let BoundService::L4(service) = &bound.listeners.service else { return Err(DropReason::Refused) };
-    let order = service.order(hash(&tuple(Transport::Udp, client, asked)));
+    let order = service.order(&tuple(Transport::Udp, client, asked));
     if order.is_empty() || client == asked {
         if let Some(refused) = bound.relayed.get(&REJECT_BACKEND) {
             refused[worker.id].begun.add(1);
@@ -128,6 +127,7 @@ fn make(
         last: Cell::new(worker.tick()),
         answered: Cell::new(false),
         asking: Cell::new(true),
+        idle: worker.ticks.idle(service),
         binding: bound.listeners.key,
     };
     let flow = Rc::new(Flow {
@@ -156,7 +156,6 @@ pub(super) fn sweep(worker: &Worker, draining_since: Option<u64>, tick: Duration
     let binds = |key: &BindingKey| view.binds(key);
     worker.flows.borrow_mut().sweep(&Sweep {
         now: worker.tick(),
-        idle: worker.ticks.udp,
         draining: draining_since.map(|since| (since, last_answers)),
         binds: &binds,
     });

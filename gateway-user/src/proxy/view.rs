@@ -7,7 +7,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Instant;
 
-use gateway_ebpf::abi::{ANY, Address, BindingKey, mapped};
+use gateway_ebpf::abi::{ANY, BindingKey, wire};
 use rustc_hash::FxHashMap;
 
 use super::counters::{AcceptCells, Cells, HttpCells, Known, RelayCells};
@@ -61,7 +61,7 @@ impl View {
     /// What is served at a local address: the exact address first, then any.
     pub(super) fn bound(&self, transport: Transport, local: SocketAddr) -> Option<&Bound> {
         let protocol = transport.number();
-        let mut key = BindingKey { address: normal(local.ip()), port: local.port(), protocol, pad: 0 };
+        let mut key = BindingKey { address: wire(local.ip()), port: local.port(), protocol, pad: 0 };
         self.bindings.get(&key).or_else(|| {
             key.address = ANY;
             self.bindings.get(&key)
@@ -114,16 +114,10 @@ fn label(listeners: &BoundListeners) -> BindingLabel {
     BindingLabel { transport: Transport::of(protocol), listener: listeners.label.clone(), at: at.into() }
 }
 
-/// An address as the maps hold it; IPv4 seen through an IPv6 socket is IPv4.
-pub(super) fn normal(address: IpAddr) -> Address {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => mapped(v4.octets()),
-        IpAddr::V6(v6) => v6.octets(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use gateway_ebpf::abi::{Address, mapped};
+
     use super::*;
     use crate::proxy::counters::Registry;
 
@@ -138,7 +132,7 @@ mod tests {
             bindings: [
                 listeners(mapped([10, 0, 0, 1]), 80, "exact"),
                 listeners(ANY, 80, "any"),
-                listeners(normal("2001:db8::1".parse().unwrap()), 81, "six"),
+                listeners(wire("2001:db8::1".parse().unwrap()), 81, "six"),
             ]
             .into_iter()
             .collect(),

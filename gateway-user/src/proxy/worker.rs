@@ -24,7 +24,7 @@ use super::upstream::Pool;
 use super::view::{Bound, Held, View};
 use super::{Config, Question, http, relay};
 use crate::core::load::{Loads, WorkerLoad};
-use crate::core::snapshot::BoundService;
+use crate::core::snapshot::{BoundService, L4Service};
 use crate::core::transport::Transport;
 
 /// What all workers share; nothing in it is written by two of them.
@@ -52,9 +52,10 @@ pub(super) struct Ticks {
     pub(super) header: u64,
     pub(super) keep_alive: u64,
     pub(super) body: u64,
-    pub(super) tcp: u64,
-    pub(super) udp: u64,
+    tcp: u64,
+    udp: u64,
     upstream: u64,
+    tick: Duration,
 }
 
 impl Ticks {
@@ -70,11 +71,23 @@ impl Ticks {
         ];
         let shortest = limits.into_iter().min().unwrap_or_default();
         let tick = (shortest / 8).clamp(Duration::from_millis(10), Duration::from_secs(1));
-        let ticks =
-            |d: Duration| u64::try_from(d.as_nanos().div_ceil(tick.as_nanos())).unwrap_or(u64::MAX / 2) + 1;
-        let [header, keep_alive, body, tcp, upstream, udp] = limits.map(ticks);
-        (tick, Self { header, keep_alive, body, tcp, udp, upstream })
+        let [header, keep_alive, body, tcp, upstream, udp] = limits.map(|limit| in_ticks(limit, tick));
+        (tick, Self { header, keep_alive, body, tcp, udp, upstream, tick })
     }
+
+    /// How long a connection or flow of a service may be idle: never shorter than the service says, at most two ticks
+    /// longer.
+    pub(super) fn idle(&self, service: &L4Service) -> u64 {
+        match (service.idle, service.transport) {
+            (Some(seconds), _) => in_ticks(Duration::from_secs(seconds.get().into()), self.tick),
+            (None, Transport::Tcp) => self.tcp,
+            (None, Transport::Udp) => self.udp,
+        }
+    }
+}
+
+fn in_ticks(limit: Duration, tick: Duration) -> u64 {
+    u64::try_from(limit.as_nanos().div_ceil(tick.as_nanos())).unwrap_or(u64::MAX / 2) + 1
 }
 
 /// A worker, on its own thread.
@@ -377,5 +390,31 @@ mod tests {
         assert!(tick * 8 <= Duration::from_millis(300));
         assert!(tick * u32::try_from(ticks.header - 1).unwrap() >= Duration::from_millis(300));
         assert!(tick * u32::try_from(ticks.tcp - 1).unwrap() >= Duration::from_secs(3600));
+    }
+
+    #[test]
+    fn a_services_own_limit_goes_before_the_workers() {
+        let config = Config { udp_idle: Duration::from_secs(600), ..Config::default() };
+        let (tick, ticks) = Ticks::new(&config);
+        assert_eq!(tick, Duration::from_secs(1));
+        for (transport, own, want) in [
+            (Transport::Tcp, 0, 3601),
+            (Transport::Udp, 0, 601),
+            (Transport::Tcp, 1, 2),
+            (Transport::Udp, 30, 31),
+            (Transport::Tcp, u32::MAX, u64::from(u32::MAX) + 1),
+        ] {
+            let service = L4Service {
+                transport,
+                id: 0,
+                route: "a/r".into(),
+                listener: "a/g/l".into(),
+                slots: [].into(),
+                affinity: gateway_ebpf::abi::Affinity::None,
+                idle: std::num::NonZeroU32::new(own),
+                backends: std::collections::BTreeMap::new(),
+            };
+            assert_eq!(ticks.idle(&service), want, "{transport:?} {own}");
+        }
     }
 }

@@ -3,10 +3,11 @@
 //! Owns what holds across objects: nothing twice, generations, endpoints from flags, routes that a listener of the
 //! old dialect named by labels. Must not know YAML or the file system.
 
-use std::collections::BTreeSet;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use gateway_ebpf::abi::Affinity;
 use rustc_hash::FxHashMap;
 
 use super::dialect::attach;
@@ -140,12 +141,51 @@ pub(super) fn assemble(
     }
     generations.0 = next;
     let mut warnings: Vec<Diagnostic> = Vec::new();
+    let by_request = chosen_by_request(&model);
     for part in parts {
         warnings.extend(part.warnings());
-        let old = part.read.objects.iter().filter_map(|object| world.warning(object));
-        warnings.extend(old.map(|warning| part.located(&warning)));
+        let objects = || part.read.objects.iter();
+        let old = objects().filter_map(|object| world.warning(object));
+        let unheard = objects().filter_map(|object| no_affinity(object, &by_request));
+        warnings.extend(old.chain(unheard).map(|warning| part.located(&warning)));
     }
     Ok(Loaded { model, warnings })
+}
+
+/// Services that ask for affinity, each with an HTTPRoute that refers to it: there they do not get it.
+fn chosen_by_request(model: &Model) -> BTreeMap<ObjectName, ObjectName> {
+    let asks = |name: &ObjectName| model.services.get(name).is_some_and(|s| s.affinity != Affinity::None);
+    let mut found = BTreeMap::new();
+    if model.services.values().all(|service| service.affinity == Affinity::None) {
+        return found;
+    }
+    for (route, object) in &model.http_routes {
+        for backend in object.rules.iter().flat_map(|rule| &rule.backends) {
+            let namespace = backend.namespace.as_ref().unwrap_or(&route.namespace).clone();
+            let name = ObjectName { namespace, name: backend.name.clone() };
+            if backend.kind.group.is_empty() && backend.kind.kind == "Service" && asks(&name) {
+                found.entry(name).or_insert_with(|| route.clone());
+            }
+        }
+    }
+    found
+}
+
+/// A Service that asks for affinity where there is none.
+fn no_affinity(object: &Object, by_request: &BTreeMap<ObjectName, ObjectName>) -> Option<Diagnostic> {
+    let route = by_request.get(&object.meta.name).filter(|_| object.kind == Kind::Service)?;
+    Some(Diagnostic {
+        line: object.at.line,
+        column: object.at.column,
+        object: format!("Service {}", object.meta.name),
+        field: "spec.sessionAffinity".to_owned(),
+        value: "\"ClientIP\"".to_owned(),
+        message: format!(
+            "it works for TCPRoutes and UDPRoutes alone, and has no effect on HTTPRoute {route}: each of its requests \
+             goes to an endpoint by itself"
+        ),
+        ..Diagnostic::default()
+    })
 }
 
 /// An object that is there twice.
@@ -239,6 +279,7 @@ fn endpoint(model: &mut Model, flag: &EndpointFlag, made: bool) -> Result<(), Bo
     let service = model.services.entry(flag.service.clone()).or_insert_with(|| Service {
         meta: Meta { name: flag.service.clone(), generation: 1, created: None },
         external_name: None,
+        affinity: Affinity::None,
         ports: Vec::new(),
     });
     let wanted = flag.port.or_else(|| (made && service.ports.is_empty()).then_some(flag.address.port()));

@@ -147,6 +147,8 @@ pub(super) const TABLE: &[Row] = &[
     (&[Kind::Service], "spec.type", Cover::Works),
     (&[Kind::Service], "spec.externalName", Cover::Works),
     (&[Kind::Service], "spec.ports", Cover::Works),
+    // For TCPRoutes and UDPRoutes; `assemble` notes where an HTTPRoute refers to one that has it.
+    (&[Kind::Service], "spec.sessionAffinity", Cover::Works),
     (
         &[Kind::Service],
         "spec.selector",
@@ -154,8 +156,10 @@ pub(super) const TABLE: &[Row] = &[
     ),
     (
         &[Kind::Service],
-        "spec.sessionAffinity",
-        Cover::Noted("affinity by a Service is kube-proxy's, not a gateway's"),
+        "spec.sessionAffinityConfig.clientIP.timeoutSeconds",
+        Cover::Noted(
+            "it has no effect: a client's address leads to the same endpoint at any time, while the endpoints stay",
+        ),
     ),
     (&[Kind::EndpointSlice], "addressType", Cover::Works),
     (&[Kind::EndpointSlice], "endpoints", Cover::Works),

@@ -8,6 +8,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use jiff::Timestamp;
 
+use super::annotation::{self, Annotations};
 use super::check::{Findings, check};
 use super::dialect::{self, Converted, FIRST_GROUP, foreign};
 use super::kind::Kind;
@@ -240,7 +241,7 @@ fn object(kind: Kind, old: Option<&str>, mut root: Node, whole: bool, read: &mut
         findings.errors.append(&mut converted.errors);
         converted.excused = std::mem::take(&mut findings.excused);
     }
-    if let Some((meta, labels)) = meta
+    if let Some(common) = meta
         && findings.errors.is_empty()
     {
         let mut hasher = DefaultHasher::new();
@@ -250,8 +251,9 @@ fn object(kind: Kind, old: Option<&str>, mut root: Node, whole: bool, read: &mut
             format!("{:?} {:?}", old.choosers, old.selections).hash(&mut hasher);
         }
         let spec = hasher.finish();
-        if let Some(body) = translate::body(kind, &root, &meta, &labels, &mut findings) {
+        if let Some(body) = translate::body(kind, &root, &common, &mut findings) {
             let whole = metadata.map(|metadata| Box::new(Whole { metadata, body: json(&root) }));
+            let Metadata { meta, labels, .. } = common;
             read.objects.push(Object {
                 kind,
                 at: place,
@@ -278,8 +280,15 @@ fn json(node: &Node) -> serde_json::Value {
     serde_json::to_value(node).unwrap_or_default()
 }
 
+/// What is common to all kinds.
+pub(super) struct Metadata {
+    pub(super) meta: Meta,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) annotations: Annotations,
+}
+
 /// Reads metadata; `None` if there is an error in it.
-fn meta(kind: Kind, mut node: Node, findings: &mut Findings) -> Option<(Meta, BTreeMap<String, String>)> {
+fn meta(kind: Kind, mut node: Node, findings: &mut Findings) -> Option<Metadata> {
     let before = findings.errors.len();
     check(&mut node, Kind::metadata(), "metadata", true, findings);
     let namespaced = kind.file().namespaced;
@@ -305,11 +314,12 @@ fn meta(kind: Kind, mut node: Node, findings: &mut Findings) -> Option<(Meta, BT
                 None
             }
         });
+    let annotations = annotation::read(kind, &node, findings);
     if findings.errors.len() > before {
         return None;
     }
     let namespace = if namespaced { node.str("namespace").unwrap_or(DEFAULT_NAMESPACE) } else { "" };
     let name = ObjectName::new(namespace, node.str("name")?);
     let labels = node.get("labels").map(translate::labels).unwrap_or_default();
-    Some((Meta { name, generation: 1, created }, labels))
+    Some(Metadata { meta: Meta { name, generation: 1, created }, labels, annotations })
 }

@@ -13,6 +13,7 @@ use super::check::Findings;
 use super::coverage::Level;
 use super::kind::Kind;
 use super::node::Node;
+use super::object::Metadata;
 use crate::core::model::{
     AllowedRoutes, BackendTlsPolicy, EndpointSlice, FromNamespaces, Gateway, GatewayAddress, GatewayClass,
     GroupKind, HttpRoute, L4Route, LabelSelector, Listener, Meta, Operator, PolicyTarget, Protocol,
@@ -43,11 +44,10 @@ pub(super) enum Body {
 pub(super) fn body(
     kind: Kind,
     root: &Node,
-    meta: &Meta,
-    labels: &BTreeMap<String, String>,
+    Metadata { meta, labels, annotations }: &Metadata,
     findings: &mut Findings,
 ) -> Option<Body> {
-    let meta = meta.clone();
+    let (meta, annotations) = (meta.clone(), *annotations);
     let mut refusals = Refusals(std::mem::take(&mut findings.refusals));
     let body = match kind {
         Kind::GatewayClass => Body::Class(GatewayClass {
@@ -57,8 +57,8 @@ pub(super) fn body(
         }),
         Kind::Gateway => Body::Gateway(gateway(root, meta, &mut refusals, findings)),
         Kind::HttpRoute => Body::Http(route::http(root, meta, &mut refusals).into()),
-        Kind::TcpRoute => Body::L4(route::l4(Transport::Tcp, root, meta, &mut refusals)),
-        Kind::UdpRoute => Body::L4(route::l4(Transport::Udp, root, meta, &mut refusals)),
+        Kind::TcpRoute => Body::L4(route::l4(Transport::Tcp, root, meta, annotations, &mut refusals)),
+        Kind::UdpRoute => Body::L4(route::l4(Transport::Udp, root, meta, annotations, &mut refusals)),
         Kind::GrpcRoute | Kind::TlsRoute => {
             Body::Unbuilt(UnbuiltRoute { meta, parents: route::parents(root) })
         }

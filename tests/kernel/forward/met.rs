@@ -1,6 +1,6 @@
 //! What a run has met: its kinds of packets, decisions and flows by name, and those that a long one must meet.
 
-use gateway_ebpf::abi::{BindingKey, TCP, UDP};
+use gateway_ebpf::abi::{Affinity, BindingKey, TCP, UDP};
 use gateway_ebpf::flow::Reason;
 use gateway_ebpf::life::SNAT;
 use gateway_tests::packets::{ETHERNET, verify};
@@ -26,7 +26,7 @@ const OF_FAMILY: [&str; 15] = [
     "reset: withdrawn",
 ];
 /// Of either.
-const OTHERS: [&str; 27] = [
+const OTHERS: [&str; 29] = [
     "GSO forwarded",
     "GSO answered",
     "GSO without a count forwarded",
@@ -50,9 +50,11 @@ const OTHERS: [&str; 27] = [
     "opened",
     "opened anew",
     "opened by a binding of any address",
+    "opened by the client's address",
     "opened once more",
     "opened to the client itself",
     "opened with an address of this node",
+    "opened with an idle time of its own",
     "opening_evicted",
 ];
 
@@ -104,11 +106,15 @@ pub(crate) fn packet(arrival: &Arrival, wanted: &Outcome) -> Vec<String> {
 pub(crate) fn flow(image: &MapImage, flow: &Flow, again: bool) -> Vec<String> {
     let (address, port) = (flow.client.destination, flow.client.destination_port);
     let exact = BindingKey { address, port, protocol: flow.client.protocol, pad: 0 };
+    let binding = image.bindings.values().find(|binding| binding.id == flow.binding);
+    let affinity = image.services.get(&flow.service).map(|service| service.affinity);
     let kinds = [
         ("opened", flow.bits & SNAT == 0),
         ("opened with an address of this node", flow.bits & SNAT != 0),
         ("opened to the client itself", flow.client.source == flow.reply.source),
         ("opened by a binding of any address", !image.bindings.contains_key(&exact)),
+        ("opened by the client's address", affinity == Some(Affinity::ClientIp)),
+        ("opened with an idle time of its own", binding.is_some_and(|binding| binding.idle.is_some())),
         ("opened anew", again && flow.tries == 0),
         ("opened once more", again && flow.tries > 0),
     ];

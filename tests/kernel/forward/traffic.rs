@@ -1,14 +1,15 @@
 //! Random configurations, and random packets for them: some of flows that live, some that may begin one, some strange.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 
 use fastrand::Rng;
-use gateway_ebpf::abi::{Action, TCP, UDP};
+use gateway_ebpf::abi::{Action, Affinity, TCP, UDP};
 use gateway_ebpf::life::{ACK, FIN, RST, SYN};
 use gateway_ebpf::select::Tuple;
 use gateway_tests::packets::{self, ETHERNET, Packet, Transport};
 use gateway_user::core::forward::{Arrival, Flow, Flows};
-use gateway_user::core::snapshot::{BackendKey, BindingImage, MapImage, Path};
+use gateway_user::core::snapshot::{BackendKey, BindingImage, MapImage, Path, ServiceImage};
 
 use super::ground::{ASKED, CLIENTS, CONNECTED, CONNECTED_PORT, ENDPOINTS, Ground, Interface};
 use crate::bed::key;
@@ -55,7 +56,9 @@ pub(crate) fn random_image(rng: &mut Rng, ground: &Ground) -> MapImage {
             2 => rng.u32(1..=10),
             _ => rng.u32(1..=5) + if id % 2 == 0 { 0 } else { 5 },
         };
-        image.services.insert(id, (0..1usize << rng.u8(0..5)).map(|_| slot(rng)).collect());
+        let slots = (0..1usize << rng.u8(0..5)).map(|_| slot(rng)).collect();
+        let affinity = pick(rng, &[Affinity::None, Affinity::ClientIp]);
+        image.services.insert(id, ServiceImage { slots, affinity });
     }
     let mut id = 0;
     for asked in ASKED.iter().map(|asked| asked.parse().ok()).chain([None::<IpAddr>]) {
@@ -67,7 +70,8 @@ pub(crate) fn random_image(rng: &mut Rng, ground: &Ground) -> MapImage {
             let v6 = asked.map_or(rng.bool(), |asked: IpAddr| asked.is_ipv6());
             let service = if one_in(rng, 12) { rng.u32(0..7) } else { rng.u32(0..3) * 2 + u32::from(v6) };
             let service = (action == Action::Forward).then_some(service);
-            image.bindings.insert(key(asked, port, protocol), BindingImage { action, id, service });
+            let idle = NonZeroU32::new(pick(rng, &[0, 0, 1, 7, 4000]));
+            image.bindings.insert(key(asked, port, protocol), BindingImage { action, id, service, idle });
             id += 1;
         }
     }
@@ -102,8 +106,8 @@ fn aim(rng: &mut Rng, flows: &Flows) -> Aim {
         let flow = flow.clone();
         return match roll {
             // The client talks to the endpoint itself, or somebody to the client, as the endpoint would.
-            0..4 => new(reversed(&flow.reply)),
-            4..6 => new(reversed(&flow.client)),
+            0..4 => new(flow.reply.reverse()),
+            4..6 => new(flow.client.reverse()),
             _ if rng.bool() => Aim { tuple: flow.client, flow: Some((flow, false)) },
             _ => Aim { tuple: flow.reply, flow: Some((flow, true)) },
         };
@@ -124,16 +128,6 @@ fn aim(rng: &mut Rng, flows: &Flows) -> Aim {
     }
     let port = if one_in(rng, 30) { 81 } else { pick(rng, &PORTS) };
     new(tuple(SocketAddr::new(client, rng.u16(1024..1044)), SocketAddr::new(asked, port), protocol))
-}
-
-fn reversed(tuple: &Tuple) -> Tuple {
-    Tuple {
-        source: tuple.destination,
-        destination: tuple.source,
-        source_port: tuple.destination_port,
-        destination_port: tuple.source_port,
-        protocol: tuple.protocol,
-    }
 }
 
 fn flags(rng: &mut Rng, of_flow: bool, reply: bool) -> u8 {
@@ -192,7 +186,7 @@ fn error(rng: &mut Rng, flows: &Flows) -> Option<Packet> {
     if one_in(rng, 8) {
         half.source_port ^= 1 << rng.u8(..16);
     }
-    let quoted = packet(rng, &Aim { tuple: reversed(&half), flow: None });
+    let quoted = packet(rng, &Aim { tuple: half.reverse(), flow: None });
     let (mut source, destination) = (quoted.destination, quoted.source);
     let v6 = source.is_ipv6();
     if rng.bool() {

@@ -115,6 +115,14 @@ pub struct AnswerView {
     /// Endpoints in the order in which they are tried, where that is known beforehand (TCP, UDP).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub order: Vec<SocketAddr>,
+    /// `ClientIP` if the first of `order` is picked by the client's address alone, as a Service asks for it; missing: by
+    /// the client's address and port and those that it asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<String>,
+    /// Seconds that an established connection or flow may go without a packet, if its route says how many; missing: as
+    /// the agent is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_seconds: Option<u32>,
     /// The endpoint that gets it, where that is known beforehand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pick: Option<SocketAddr>,

@@ -47,6 +47,10 @@ pub struct BindingView {
     pub action: String,
     /// Its id in the kernel's maps.
     pub id: u32,
+    /// Seconds that an established flow of it may go without a packet, if its route says how many; missing: as the agent
+    /// is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_seconds: Option<u32>,
     /// `NAMESPACE/GATEWAY/LISTENER` of the listeners that share it.
     pub listeners: Vec<String>,
     /// Lookups that found it: the sum of `lookups`. A lookup happens for every first packet of a connection, and for

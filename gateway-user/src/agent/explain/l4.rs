@@ -2,10 +2,14 @@
 //!
 //! Owns nothing but the putting together.
 
+use std::num::NonZeroU32;
+
+use gateway_ebpf::abi::{Affinity, wire};
+
 use super::parts::{candidate, endpoint, listener, object, place};
 use super::{Live, kernel, skips};
 use crate::admin::view::{AnswerView, BackendView, EndsView};
-use crate::core::explain::{self, L4, Outcome, Scene, Shares, tuple, wire};
+use crate::core::explain::{self, L4, Outcome, Scene, Shares, tuple};
 use crate::core::snapshot::{BoundListeners, BoundService};
 use crate::core::steer::{self, Answer};
 use crate::core::transport::Transport;
@@ -84,10 +88,14 @@ pub(super) fn of_a_request(
         (BoundService::Reject, Some(outcome)) => answer.failed(outcome),
         _ => {
             answer.served = true;
-            answer.message =
-                "the listener is of protocol TCP: bytes are relayed as they are, to a backend that depends \
-                              on the client's address and port (`sluice explain tcp` names it)"
-                    .to_owned();
+            let by = match l4.affinity {
+                Affinity::None => "address and port",
+                Affinity::ClientIp => "address",
+            };
+            answer.message = format!(
+                "the listener is of protocol TCP: bytes are relayed as they are, to a backend that depends on the \
+                 client's {by} (`sluice explain tcp` names it)"
+            );
             answer.all_skipped(live)
         }
     }
@@ -97,6 +105,8 @@ fn put(mut answer: AnswerView, l4: &L4, bound: &BoundListeners, live: Option<&Li
     answer.listener = Some(listener(&bound.label, None));
     answer.route = l4.route.as_deref().map(|route| object(l4.transport.route(), route));
     answer.rule = l4.rule.as_deref().map(str::to_owned);
+    answer.affinity = (l4.affinity == Affinity::ClientIp).then(|| "ClientIP".to_owned());
+    answer.idle_seconds = l4.idle.map(NonZeroU32::get);
     answer.backends = l4.shares.iter().map(|shares| backend(shares, l4, live)).collect();
     answer.candidates = l4.lost.iter().map(candidate).collect();
     answer

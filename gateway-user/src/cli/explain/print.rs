@@ -80,6 +80,16 @@ fn facts(env: &mut Env<'_>, question: &QuestionView, answer: &AnswerView) -> Res
         let order: Vec<String> = answer.order.iter().map(ToString::to_string).collect();
         lines.push(("tried", order.join(", then ")));
     }
+    if answer.affinity.is_some() {
+        let all = match question.transport() {
+            Transport::Tcp => "connections",
+            Transport::Udp => "flows",
+        };
+        lines.push(("picked", format!("by the client's address alone: the same for all of its {all}")));
+    }
+    if let Some(seconds) = answer.idle_seconds {
+        lines.push(("idle", format!("ends after {seconds} s without a packet")));
+    }
     for (name, value) in &lines {
         writeln!(env.stdout, "{name:<9}{value}")?;
     }

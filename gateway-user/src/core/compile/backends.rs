@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use gateway_ebpf::abi::Affinity;
 use rustc_hash::FxHashMap;
 
 use super::condition::{self, Problem, problem};
@@ -24,6 +25,8 @@ pub(super) struct Resolved {
     /// `NAMESPACE/SERVICE:PORT`.
     pub(super) name: Arc<str>,
     pub(super) target: Target,
+    /// What its Service asks for, if the route may refer to it.
+    pub(super) affinity: Affinity,
     /// Why it is invalid.
     pub(super) problem: Option<Problem>,
 }
@@ -105,9 +108,15 @@ impl<'m> Resolver<'m> {
         if let Some(known) = self.known.get(&key) {
             return known.clone();
         }
-        let resolved = match self.service(namespace, backend, spoken) {
-            Ok(target) => Resolved { name: label(namespace, backend), target, problem: None },
-            Err(problem) => invalid(namespace, backend, problem),
+        let name = ObjectName {
+            namespace: backend.namespace.clone().unwrap_or_else(|| namespace.into()),
+            name: backend.name.clone(),
+        };
+        let service = self.model.services.get(&name);
+        let affinity = service.map_or(Affinity::None, |service| service.affinity);
+        let resolved = match self.service(&name, service, namespace, backend, spoken) {
+            Ok(target) => Resolved { name: label(namespace, backend), target, affinity, problem: None },
+            Err(problem) => Resolved { affinity, ..invalid(namespace, backend, problem) },
         };
         self.known.insert(key, resolved.clone());
         resolved
@@ -126,16 +135,14 @@ impl<'m> Resolver<'m> {
 
     fn service(
         &mut self,
+        name: &ObjectName,
+        service: Option<&'m Service>,
         namespace: &'m str,
         backend: &'m BackendRef,
         spoken: Spoken,
     ) -> Result<Target, Problem> {
         let protocol = spoken.transport().name();
-        let name = ObjectName {
-            namespace: backend.namespace.clone().unwrap_or_else(|| namespace.into()),
-            name: backend.name.clone(),
-        };
-        let Some(service) = self.model.services.get(&name) else {
+        let Some(service) = service else {
             let message = format!("there is no Service {name} (create it, or correct the reference)");
             return Err(problem("BackendNotFound", message));
         };
@@ -147,7 +154,7 @@ impl<'m> Resolver<'m> {
                 external = ServicePort { name: "".into(), port: number, protocol, app_protocol: None };
                 &external
             }
-            _ => port_of(service, &name, backend.port, protocol)?,
+            _ => port_of(service, name, backend.port, protocol)?,
         };
         if spoken == Spoken::Http
             && let Some(spoken) = port.app_protocol.as_deref().filter(|p| !speaks_http(p))
@@ -166,7 +173,7 @@ impl<'m> Resolver<'m> {
             return Err(problem("UnsupportedProtocol", message));
         }
         let endpoints = match &service.external_name {
-            Some(external) => self.outside(&name, external, port)?,
+            Some(external) => self.outside(name, external, port)?,
             None => self.endpoints(namespace, &backend.name, port),
         };
         Ok(if endpoints.is_empty() { Target::Unavailable } else { Target::Endpoints(endpoints.into()) })
@@ -280,5 +287,10 @@ pub(crate) fn label(namespace: &str, backend: &BackendRef) -> Arc<str> {
 }
 
 fn invalid(namespace: &str, backend: &BackendRef, problem: Problem) -> Resolved {
-    Resolved { name: label(namespace, backend), target: Target::Invalid, problem: Some(problem) }
+    Resolved {
+        name: label(namespace, backend),
+        target: Target::Invalid,
+        affinity: Affinity::None,
+        problem: Some(problem),
+    }
 }

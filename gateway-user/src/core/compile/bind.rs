@@ -17,7 +17,7 @@ use super::room::{self, Room};
 use crate::core::model::{ObjectName, Protocol};
 use crate::core::route::HttpTable;
 use crate::core::snapshot::{
-    BindingImage, BoundListeners, BoundService, Ids, L4Backend, L4Service, MapImage, SeriesKey,
+    BindingImage, BoundListeners, BoundService, Ids, L4Service, MapImage, SeriesKey,
 };
 use crate::core::transport::Transport;
 
@@ -31,8 +31,8 @@ pub(super) struct Bound {
     pub(super) left_out: BTreeMap<ListenerId, String>,
 }
 
-/// A route's service: its id, its slots and what they name.
-type Made<'m> = BTreeMap<RouteKey<'m>, (u32, Arc<[u32]>, BTreeMap<u32, L4Backend>)>;
+/// A route's service, all but its listener's name.
+type Made<'m> = BTreeMap<RouteKey<'m>, L4Service>;
 
 /// Puts the bindings together.
 pub(super) fn bind(
@@ -80,7 +80,7 @@ pub(super) fn bind(
             many => many.iter().map(|w| &*w.label).collect::<Vec<_>>().join(",").into(),
         };
         let http = works.iter().all(|w| w.listener.protocol == Protocol::Http);
-        let (service, action, service_id) = if http {
+        let (service, action) = if http {
             let table = shared.entry(listeners).or_insert_with(|| {
                 let known: Vec<_> = listeners.iter().filter_map(|id| tables.get(id)).collect();
                 let no_listener = match &*known {
@@ -93,28 +93,23 @@ pub(super) fn bind(
                 }
                 Arc::new(table)
             });
-            (BoundService::Http(table.clone()), Action::Steer, None)
+            (BoundService::Http(table.clone()), Action::Steer)
         } else {
             let route = listeners.first().and_then(|id| services.by_listener.get(id));
-            match route.and_then(|route| Some((route, made.get(route)?))) {
-                Some((route, (service, slots, backends))) => {
-                    let l4 = L4Service {
-                        transport: route.0,
-                        id: *service,
-                        route: route.1.to_string().into(),
-                        listener: label.clone(),
-                        slots: slots.clone(),
-                        backends: backends.clone(),
-                    };
-                    (BoundService::L4(Arc::new(l4)), Action::Forward, Some(*service))
+            match route.and_then(|route| made.get(route)) {
+                Some(service) => {
+                    let l4 = L4Service { listener: label.clone(), ..service.clone() };
+                    (BoundService::L4(l4.into()), Action::Forward)
                 }
-                None => (BoundService::Reject, Action::Reject, None),
+                None => (BoundService::Reject, Action::Reject),
             }
         };
-        if let Some(service) = service_id {
-            bound.ids.bound.insert(*key, service);
+        let mut image = BindingImage { action, id, service: None, idle: None };
+        if let BoundService::L4(l4) = &service {
+            (image.service, image.idle) = (Some(l4.id), l4.idle);
+            bound.ids.bound.insert(*key, l4.id);
         }
-        bound.image.bindings.insert(*key, BindingImage { action, id, service: service_id });
+        bound.image.bindings.insert(*key, image);
         bound.bindings.insert(*key, Arc::new(BoundListeners { id, key: *key, label, service }));
     }
     bound
@@ -160,9 +155,19 @@ fn services_of<'m>(
     let mut made = Made::new();
     for (route, service) in fitting() {
         let Some(&id) = ids.services.get(&rule(route)) else { continue };
-        let (slots, backends) = service.slots(&ids.backends, room.smallest);
-        image.services.insert(id, slots.clone());
-        made.insert(*route, (id, slots, backends));
+        let (own, backends) = service.image(&ids.backends, room.smallest);
+        let l4 = L4Service {
+            transport: route.0,
+            id,
+            route: route.1.to_string().into(),
+            listener: "".into(),
+            slots: own.slots.clone(),
+            affinity: own.affinity,
+            idle: service.idle,
+            backends,
+        };
+        image.services.insert(id, own);
+        made.insert(*route, l4);
     }
     (made, image)
 }

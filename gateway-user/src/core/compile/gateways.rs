@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use gateway_ebpf::abi::{ANY, Address, BindingKey, mapped};
+use gateway_ebpf::abi::{ANY, Address, BindingKey, wire};
 use rustc_hash::FxHashMap;
 
 use super::condition::{Problem, problem};
@@ -172,14 +172,6 @@ fn unusable(ip: IpAddr) -> Option<&'static str> {
         ip if ip.is_multicast() => Some("a multicast address"),
         IpAddr::V4(v4) if v4.is_broadcast() => Some("the broadcast address"),
         _ => None,
-    }
-}
-
-/// An address as the maps hold it.
-pub(super) fn wire(ip: IpAddr) -> Address {
-    match ip {
-        IpAddr::V4(v4) => mapped(v4.octets()),
-        IpAddr::V6(v6) => v6.octets(),
     }
 }
 

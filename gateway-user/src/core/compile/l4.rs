@@ -3,9 +3,10 @@
 //! Owns which route serves a listener and each endpoint's share.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use gateway_ebpf::abi::REJECT_BACKEND;
+use gateway_ebpf::abi::{Affinity, REJECT_BACKEND};
 use rustc_hash::FxHashMap;
 
 use super::backends::{Resolved, Resolver, Spoken};
@@ -14,7 +15,7 @@ use super::gateways::{Gateways, ListenerId, refusals};
 use crate::core::maglev::{self, Share};
 use crate::core::model::{L4Route, ObjectName, Protocol};
 use crate::core::route::Target;
-use crate::core::snapshot::{BackendKey, L4Backend};
+use crate::core::snapshot::{BackendKey, L4Backend, ServiceImage};
 use crate::core::transport::Transport;
 
 /// A service in the making: the rule of a route that serves a listener.
@@ -23,6 +24,10 @@ pub(super) struct Service {
     shares: BTreeMap<Option<BackendKey>, u128>,
     /// By endpoint, the backendRef that it belongs to: the first of several.
     names: BTreeMap<BackendKey, Arc<str>>,
+    /// The client's address if one of the Services asks for that, whatever its weight.
+    pub(super) affinity: Affinity,
+    /// Seconds without a packet, if the route says how many.
+    pub(super) idle: Option<NonZeroU32>,
     /// How many routes came before: the oldest first.
     pub(super) order: usize,
 }
@@ -68,7 +73,13 @@ impl<'m> Services<'m> {
         }
         let mut outcome = Outcome { refused, backends: Vec::new(), superseded: Vec::new(), serves: 0 };
         let order = self.by_route.len();
-        let mut service = Service { shares: BTreeMap::new(), names: BTreeMap::new(), order };
+        let mut service = Service {
+            shares: BTreeMap::new(),
+            names: BTreeMap::new(),
+            affinity: Affinity::None,
+            idle: route.idle,
+            order,
+        };
         for (at, rule) in route.rules.iter().enumerate() {
             if !rule.refusals.is_empty() {
                 outcome.refused.push(refusals(&rule.refusals));
@@ -115,6 +126,7 @@ fn is_l4(protocol: &Protocol) -> bool {
 
 impl Service {
     fn add(&mut self, weight: u32, resolved: &Resolved, transport: Transport) {
+        self.affinity = self.affinity.max(resolved.affinity);
         if weight == 0 {
             return;
         }
@@ -140,12 +152,12 @@ impl Service {
         maglev::size(self.shares.values().filter(|share| **share > 0).count(), smallest)
     }
 
-    /// Its slots, and the backends that they name.
-    pub(super) fn slots(
+    /// What the kernel gets of it, and the backends that its slots name.
+    pub(super) fn image(
         &self,
         ids: &BTreeMap<BackendKey, u32>,
         smallest: usize,
-    ) -> (Arc<[u32]>, BTreeMap<u32, L4Backend>) {
+    ) -> (ServiceImage, BTreeMap<u32, L4Backend>) {
         let id = |key: &BackendKey| ids.get(key).copied().unwrap_or(REJECT_BACKEND);
         let shares: Vec<Share> = self
             .shares
@@ -158,6 +170,7 @@ impl Service {
             .collect();
         let backends =
             self.names.iter().map(|(key, name)| (id(key), L4Backend { at: key.at, name: name.clone() }));
-        (maglev::slots(&shares, smallest).into(), backends.collect())
+        let slots = maglev::slots(&shares, smallest).into();
+        (ServiceImage { slots, affinity: self.affinity }, backends.collect())
     }
 }

@@ -111,7 +111,9 @@ fn lines(snapshot: &Snapshot) -> Vec<String> {
             (BoundService::Http(_), Action::Steer) => "http".to_owned(),
             (BoundService::L4(l4), Action::Forward) => {
                 assert_eq!(Some(l4.id), image.service);
-                assert_eq!(l4.slots, snapshot.image.services[&l4.id]);
+                let service = &snapshot.image.services[&l4.id];
+                assert_eq!((&l4.slots, l4.affinity), (&service.slots, service.affinity));
+                assert_eq!(l4.idle, image.idle);
                 assert_eq!(l4.transport.number(), key.protocol);
                 format!("{} {}", l4.transport.lower(), short(&l4.route))
             }

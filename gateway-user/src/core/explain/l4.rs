@@ -3,10 +3,11 @@
 //! Owns what is said of it. The choice is the slots' ([`L4Service::order`]), as in the kernel and in the relay.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use gateway_ebpf::abi::REJECT_BACKEND;
-use gateway_ebpf::select::{self, Tuple};
+use gateway_ebpf::abi::{Affinity, REJECT_BACKEND};
+use gateway_ebpf::select::Tuple;
 
 use super::lost::older;
 use super::outside::{l4_view, outside};
@@ -28,6 +29,10 @@ pub struct L4 {
     /// The backends that are tried, in this order; the slots name the first. None: a connection is reset,
     /// a datagram dropped.
     pub order: Vec<L4Backend>,
+    /// What the first of them is picked by.
+    pub affinity: Affinity,
+    /// Seconds that an established flow may go without a packet, if the route says how many.
+    pub idle: Option<NonZeroU32>,
     /// What the route's backendRefs get.
     pub shares: Vec<Shares>,
     /// Slots that refuse.
@@ -63,6 +68,8 @@ pub fn l4(scene: &Scene<'_>, bound: &BoundListeners, packet: &Tuple) -> L4 {
         route: None,
         rule: None,
         order: Vec::new(),
+        affinity: Affinity::None,
+        idle: None,
         shares: Vec::new(),
         refused: 0,
         slots: 0,
@@ -70,7 +77,8 @@ pub fn l4(scene: &Scene<'_>, bound: &BoundListeners, packet: &Tuple) -> L4 {
     };
     let route = match &bound.service {
         BoundService::L4(service) => {
-            let order = service.order(select::hash(packet));
+            let order = service.order(packet);
+            (l4.affinity, l4.idle) = (service.affinity, service.idle);
             l4.order = order.iter().filter_map(|id| service.backends.get(id).cloned()).collect();
             l4.refused = service.slots.iter().filter(|id| **id == REJECT_BACKEND).count();
             l4.slots = service.slots.len();

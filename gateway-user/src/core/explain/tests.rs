@@ -1,11 +1,13 @@
 //! Every line about who lost, by data.
 
-use gateway_ebpf::abi::{ANY, BindingKey, TCP, mapped};
+use std::collections::BTreeSet;
+
+use gateway_ebpf::abi::{ANY, Affinity, BindingKey, TCP, mapped};
 mod random;
 
 use ::http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{Http, Scene, bindings, http, l4, listing, no_binding, tuple, wire};
+use super::{Http, Scene, bindings, http, l4, listing, no_binding, tuple};
 use crate::core::compile::compile;
 use crate::core::host::Host;
 use crate::core::model::Model;
@@ -390,6 +392,27 @@ fn tcp_says_who_serves_and_why_not() {
 }
 
 #[test]
+fn what_a_backend_is_picked_by_is_said() {
+    let objects =
+        "gateway gw\nlistener db TCP 80\nservice a 80 affinity=ClientIP\nendpoints a 10.0.0.3:1 10.0.0.4:1
+                   service b 80\nendpoints b 10.0.0.3:1 10.0.0.4:1\n";
+    let bound = |route: &str, port| {
+        let (model, snapshot) = compiled(&format!("{objects}{route}"));
+        let packet = tuple(Transport::Tcp, (mapped([10, 0, 0, 2]), port), (mapped([10, 0, 0, 1]), 80));
+        l4(&scene(&model, &snapshot), &snapshot.bindings[&PORT_80], &packet)
+    };
+    let picks = |route| (1..200).map(|port| bound(route, port).order[0].at).collect::<BTreeSet<_>>().len();
+    for (route, affinity, idle, endpoints) in [
+        ("tcp r idle=30\nto a:80", Affinity::ClientIp, Some(30), 1),
+        ("tcp r\nto b:80", Affinity::None, None, 2),
+    ] {
+        let said = bound(route, 1);
+        assert_eq!((said.affinity, said.idle.map(std::num::NonZeroU32::get)), (affinity, idle), "{route}");
+        assert_eq!(picks(route), endpoints, "{route}");
+    }
+}
+
+#[test]
 fn udp_says_who_serves_and_why_not() {
     let services = "service a 80:UDP\nendpoints a 10.0.0.3:1 protocol=UDP\nservice t 80\n";
     for (routes, want) in [
@@ -444,9 +467,4 @@ fn the_listing_is_in_the_order_of_precedence() {
             "80 default/gw/any * default/r.0 *.com PathPrefix / default/svc:80=Some(7) [10.0.0.3:1] None",
         ]
     );
-}
-
-#[test]
-fn an_address_is_the_same_in_either_family() {
-    assert_eq!(wire("::ffff:10.0.0.1".parse().unwrap()), wire("10.0.0.1".parse().unwrap()));
 }

@@ -195,6 +195,8 @@ mod tests {
                 route: "default/db".into(),
                 listener: "default/web/tcp".into(),
                 slots: [7].into(),
+                affinity: gateway_ebpf::abi::Affinity::None,
+                idle: None,
                 backends: [(7, L4Backend { at, name: "default/db:80".into() })].into(),
             };
             let bound = BoundListeners {
@@ -204,7 +206,8 @@ mod tests {
                 service: BoundService::L4(Arc::new(service)),
             };
             snapshot.bindings.insert(binding, Arc::new(bound));
-            snapshot.image.bindings.insert(binding, BindingImage { action, id, service: Some(4) });
+            let image = BindingImage { action, id, service: Some(4), idle: None };
+            snapshot.image.bindings.insert(binding, image);
         }
         let names = Names::of(&snapshot);
         assert_eq!(names.keys().collect::<Vec<_>>(), [key(0, 4, 7)]);

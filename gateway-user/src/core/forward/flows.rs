@@ -58,11 +58,7 @@ pub struct Flow {
 impl Flow {
     /// How its packets leave, the backend's or the client's: the way, and with which tuple.
     pub(super) fn leaving(&self, reply: bool) -> (Way, Tuple) {
-        if reply {
-            (self.back, super::reversed(&self.client))
-        } else {
-            (self.forth, super::reversed(&self.reply))
-        }
+        if reply { (self.back, self.client.reverse()) } else { (self.forth, self.reply.reverse()) }
     }
 }
 

@@ -128,7 +128,7 @@ pub(super) fn answer(arrival: &Arrival, packet: &Packet, mtu: Option<u32>) -> Ve
     let mut message = [&kind[..], &[0; 2]].concat();
     message.extend(mtu.unwrap_or(0).to_be_bytes());
     message.extend(&arrival.bytes[packet.l3..packet.l3 + quote]);
-    let back = super::reversed(&packet.tuple);
+    let back = packet.tuple.reverse();
     let (protocol, sum) = if packet.v6 {
         (ICMP6, checksum::transport(ip(back.source), ip(back.destination), ICMP6, 2, &message))
     } else {

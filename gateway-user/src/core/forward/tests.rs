@@ -2,13 +2,13 @@
 
 use std::net::IpAddr;
 
-use gateway_ebpf::abi::{Action, BindingKey};
+use gateway_ebpf::abi::{Action, Affinity, BindingKey};
 use gateway_ebpf::life::{ESTABLISHED, FIN, SECOND};
 
 use gateway_ebpf::abi::Address;
 
 use super::*;
-use crate::core::snapshot::Ways;
+use crate::core::snapshot::{ServiceImage, Ways};
 
 const CLIENT: &str = "192.0.2.7:1000";
 const ASKED: &str = "10.0.0.1:80";
@@ -61,8 +61,10 @@ impl Scene {
         let (address, port) = at(ASKED);
         let mut image = MapImage::default();
         let key = BindingKey { address, port, protocol, pad: 0 };
-        image.bindings.insert(key, BindingImage { action: Action::Forward, id: 5, service: Some(3) });
-        image.services.insert(3, slots.into());
+        image
+            .bindings
+            .insert(key, BindingImage { action: Action::Forward, id: 5, service: Some(3), idle: None });
+        image.services.insert(3, ServiceImage::new(slots));
         for (id, endpoint) in [(1, ENDPOINT), (2, "10.0.1.2:8080")] {
             let endpoint: std::net::SocketAddr = endpoint.parse().unwrap();
             image.backends.insert(id, BackendKey { at: endpoint, protocol });
@@ -146,7 +148,7 @@ fn each_question_leads_to_its_reason() {
     let cases: [(&str, Change, Option<Reason>); 9] = [
         ("not local", |s| s.image.ways = Ways::default(), None),
         ("no binding", |s| s.image.bindings.clear(), None),
-        ("refused", |s| drop(s.image.services.insert(3, [0].as_slice().into())), None),
+        ("refused", |s| drop(s.image.services.insert(3, ServiceImage::new([0]))), None),
         ("no way", |s| s.image.ways.paths.clear(), Some(Reason::NotRoutable)),
         ("socket", |s| s.answers.socket = true, Some(Reason::HostSocket)),
         ("no way back", |s| s.answers.back = None, Some(Reason::NoRouteBack)),
@@ -201,7 +203,8 @@ fn a_backend_that_is_silent_is_left_for_another_if_there_is_one() {
         let mut scene = Scene::new(&slots, TCP);
         // A client whose first slot is the first backend's.
         let client = (1..).map(|port| tuple(&format!("192.0.2.7:{port}"), ASKED, TCP));
-        let first = |tuple: &Tuple| select::backend(select::hash(tuple), &slots) == 1;
+        let service = ServiceImage::new(slots.clone());
+        let first = |tuple: &Tuple| service.backend(tuple, 0) == 1;
         let client = client.into_iter().find(first).unwrap();
         let syn = packet(&client, SYN, b"");
         scene.send(&syn).unwrap();
@@ -215,6 +218,42 @@ fn a_backend_that_is_silent_is_left_for_another_if_there_is_one() {
         assert_eq!(scene.flows.reasons.contains_key(&Reason::NextBackend), other, "{slots:?}");
         let traffic: Vec<_> = scene.flows.traffic.values().collect();
         assert_eq!(traffic.iter().map(|t| (t.begun, t.ended, t.unanswered)).sum_all(), (2, 1, 1));
+    }
+}
+
+#[test]
+fn with_affinity_a_client_has_one_backend_and_one_to_go_on_to() {
+    for client in ["192.0.2.7", "192.0.2.8", "192.0.2.9", "192.0.2.10"] {
+        let mut scene = Scene::new(&[1, 2, 1, 2, 2, 1, 2, 1], TCP);
+        scene.settings.flows = 40;
+        scene.image.services.get_mut(&3).unwrap().affinity = Affinity::ClientIp;
+        let syn = |port| packet(&tuple(&format!("{client}:{port}"), ASKED, TCP), SYN, b"");
+        let all = |scene: &mut Scene| -> Vec<u32> {
+            for port in 1..=20 {
+                scene.send(&syn(port)).unwrap();
+            }
+            scene.flows.living().map(|flow| flow.backend).collect()
+        };
+        let first = all(&mut scene);
+        assert_eq!((first.len(), first.iter().collect::<BTreeSet<_>>().len()), (3, 1), "{client}");
+        scene.settings.opening = 40;
+        scene.now += 2 * SECOND;
+        let next = all(&mut scene);
+        let tried: BTreeSet<_> = scene.flows.living().map(|flow| (flow.tries, flow.backend)).collect();
+        // Those that were evicted come for the first time.
+        let (first, other) = (first[0], 3 - first[0]);
+        assert_eq!((next.len(), tried), (20, BTreeSet::from([(0, first), (1, other)])), "{client}");
+    }
+}
+
+#[test]
+fn a_bindings_own_idle_time_goes_before_the_agents() {
+    for (protocol, own, want) in [(TCP, 0, 100), (UDP, 0, 50), (TCP, 7, 7), (UDP, 7, 7)] {
+        let mut scene = Scene::new(&[1], protocol);
+        let binding = scene.image.bindings.values_mut().next().unwrap();
+        binding.idle = NonZeroU32::new(own);
+        scene.send(&packet(&tuple(CLIENT, ASKED, protocol), SYN, b"")).unwrap();
+        assert_eq!(scene.flow().idle, want, "{protocol} {own}");
     }
 }
 

@@ -3,19 +3,20 @@
 //! Owns the ranges of `SLOTS`: which are in use, which are free, which become free after a grace period.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use gateway_ebpf::abi::ServiceWord;
 use gateway_ebpf::names::MAX_SLOTS;
 
 use super::{Full, Have, Op};
-use crate::core::snapshot::MapImage;
+use crate::core::snapshot::{MapImage, ServiceImage};
 
 /// The services on their way from one image to another.
 pub(super) struct Services<'a> {
     have: &'a Have,
     /// Services to be written.
-    changed: Vec<(u32, &'a Arc<[u32]>)>,
+    changed: Vec<(u32, &'a ServiceImage)>,
+    /// Services that keep their slots, with another word for them.
+    renamed: Vec<(u32, ServiceWord)>,
     /// Services to be cleared, and whether no binding refers to them any more once the withdrawals are done.
     gone: BTreeMap<u32, bool>,
     /// Free ranges: first slot → number.
@@ -25,17 +26,17 @@ pub(super) struct Services<'a> {
 
 impl<'a> Services<'a> {
     pub(super) fn new(have: &'a Have, want: &'a MapImage) -> Self {
-        let kept = |id: &u32, slots: &Arc<[u32]>| {
-            have.words.contains_key(id) && have.image.services.get(id) == Some(slots)
-        };
-        let mut changed: Vec<_> = want
-            .services
-            .iter()
-            .filter(|(id, slots)| !kept(id, slots))
-            .map(|(id, slots)| (*id, slots))
-            .collect();
+        let (mut changed, mut renamed) = (Vec::new(), Vec::new());
+        for (id, service) in &want.services {
+            let before = have.image.services.get(id).filter(|before| before.slots == service.slots);
+            match have.words.get(id).filter(|_| before.is_some()) {
+                Some(word) if word.affinity() == service.affinity => {}
+                Some(word) => renamed.push((*id, word.with(service.affinity))),
+                None => changed.push((*id, service)),
+            }
+        }
         // The largest first: the small ones fit into what is left.
-        changed.sort_by_key(|(id, slots)| (std::cmp::Reverse(slots.len()), *id));
+        changed.sort_by_key(|(id, service)| (std::cmp::Reverse(service.slots.len()), *id));
         let still: BTreeSet<u32> = have
             .image
             .bindings
@@ -46,24 +47,26 @@ impl<'a> Services<'a> {
         let gone = have.words.keys().filter(|id| !want.services.contains_key(*id));
         let gone = gone.map(|id| (*id, !still.contains(id))).collect();
         let used = have.words.values().map(|word| (word.offset(), size(*word)));
-        Self { have, changed, gone, free: gaps(used.collect()), released: false }
+        Self { have, changed, renamed, gone, free: gaps(used.collect()), released: false }
     }
 
     /// Writes every changed service: in one go if the gaps hold all of them, else in several with a grace period
     /// between.
     pub(super) fn write(&mut self, ops: &mut Vec<Op>) -> Result<(), Full> {
+        self.released |= !self.renamed.is_empty();
+        ops.extend(self.renamed.drain(..).map(|(id, word)| Op::PutService(id, word)));
         let mut waiting = std::mem::take(&mut self.changed);
         let mut first = true;
         while !waiting.is_empty() {
             let before = waiting.len();
             let mut given_up = Vec::new();
-            waiting.retain(|(id, slots)| {
+            waiting.retain(|(id, ServiceImage { slots, affinity })| {
                 let Some(offset) = self.take(slots.len() as u32) else { return true };
                 let old = self.have.words.get(id);
                 let generation = old.map_or(0, |word| word.generation() + 1);
                 let class = slots.len().trailing_zeros() as u8;
-                ops.push(Op::WriteSlots { offset, slots: (*slots).clone() });
-                ops.push(Op::PutService(*id, ServiceWord::new(offset, class, generation)));
+                ops.push(Op::WriteSlots { offset, slots: slots.clone() });
+                ops.push(Op::PutService(*id, ServiceWord::new(offset, class, *affinity, generation)));
                 given_up.extend(old.map(|word| (word.offset(), size(*word))));
                 false
             });
@@ -73,7 +76,7 @@ impl<'a> Services<'a> {
             }
             let unused = if first { self.unused() } else { Vec::new() };
             if waiting.len() == before && unused.is_empty() {
-                let want = waiting[0].1.len() as u32;
+                let want = waiting[0].1.slots.len() as u32;
                 return Err(self.full(want));
             }
             // What nothing refers to is cleared now, so that its range can be used; programs that began before its
@@ -98,7 +101,7 @@ impl<'a> Services<'a> {
         self.gone.keys().copied()
     }
 
-    /// Whether a range was given up.
+    /// Whether a word was replaced that programs may still go by.
     pub(super) fn released(&self) -> bool {
         self.released
     }

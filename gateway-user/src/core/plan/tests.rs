@@ -3,14 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::Arc;
 
-use gateway_ebpf::abi::{ANY, Action, BindingKey, REJECT_BACKEND, ServiceWord, TCP};
+use gateway_ebpf::abi::{ANY, Action, Affinity, BindingKey, REJECT_BACKEND, ServiceWord, TCP};
 use gateway_ebpf::names::{MAX_BINDINGS, MAX_SLOTS};
 use proptest::prelude::*;
 
 use super::{Full, Have, Op, Plan, follow, plan};
-use crate::core::snapshot::{BackendKey, BindingImage, MapImage, Path, Ways};
+use crate::core::snapshot::{BackendKey, BindingImage, MapImage, Path, ServiceImage, Ways};
 
 const UNWRITTEN: u32 = u32::MAX;
 
@@ -133,10 +132,11 @@ impl Maps {
     }
 
     fn have(&self) -> Have {
-        let services = self.words.iter().map(|(id, word)| (*id, self.slots(*word).into())).collect();
+        let service =
+            |word: ServiceWord| ServiceImage { slots: self.slots(word).into(), affinity: word.affinity() };
         let image = MapImage {
             bindings: self.bindings.clone(),
-            services,
+            services: self.words.iter().map(|(id, word)| (*id, service(*word))).collect(),
             backends: self.backends.clone(),
             ways: self.ways.clone(),
         };
@@ -156,11 +156,11 @@ fn backend(n: u8) -> BackendKey {
 fn image(services: &[(u32, u8, u32)]) -> MapImage {
     let mut image = MapImage::default();
     for &(id, class, backend_id) in services {
-        image.services.insert(id, vec![backend_id; 1 << class].into());
+        image.services.insert(id, ServiceImage::new(vec![backend_id; 1 << class]));
         if backend_id != REJECT_BACKEND {
             image.backends.insert(backend_id, backend(backend_id as u8));
         }
-        let binding = BindingImage { action: Action::Forward, id, service: Some(id) };
+        let binding = BindingImage { action: Action::Forward, id, service: Some(id), idle: None };
         image.bindings.insert(key(id as u16), binding);
     }
     image
@@ -206,6 +206,34 @@ fn a_changed_service_gets_a_new_range_and_generation() {
 }
 
 #[test]
+fn another_affinity_takes_a_word_and_no_slots() {
+    // No range is free.
+    let full: Vec<_> = (0..16).map(|id| (id, 16, 1)).collect();
+    let mut want = image(&full);
+    let mut maps = Maps::default();
+    advance(&mut maps, &want);
+    for affinity in [Affinity::ClientIp, Affinity::None] {
+        let before = maps.words[&3];
+        want.services.get_mut(&3).unwrap().affinity = affinity;
+        let plan = advance(&mut maps, &want);
+        let word = ServiceWord::new(before.offset(), 16, affinity, before.generation() + 1);
+        assert_eq!(plan.install, [Op::PutService(3, word), Op::GracePeriod]);
+        assert_eq!(plan.withdraw, []);
+    }
+}
+
+#[test]
+fn another_idle_time_takes_a_binding() {
+    let mut want = image(&[(0, 2, 1)]);
+    let mut maps = Maps::default();
+    advance(&mut maps, &want);
+    let binding = want.bindings.get_mut(&key(0)).unwrap();
+    binding.idle = std::num::NonZeroU32::new(30);
+    let put = Op::PutBinding(key(0), *binding);
+    assert_eq!(advance(&mut maps, &want).install, [put, Op::GracePeriod]);
+}
+
+#[test]
 fn a_binding_that_goes_is_withdrawn_before_anything_is_installed() {
     let mut maps = Maps::default();
     advance(&mut maps, &image(&[(0, 0, 1), (1, 0, 2)]));
@@ -236,14 +264,15 @@ fn what_does_not_fit_is_said_with_numbers() {
     let mut maps = Maps::default();
     advance(&mut maps, &image(&full));
     let mut more = image(&full);
-    more.services.insert(16, vec![1; 1024].into());
+    more.services.insert(16, ServiceImage::new(vec![1; 1024]));
     let error = plan(&maps.have(), &more).expect_err("it does not fit");
     assert_eq!(error, Full::Slots { want: 1024, largest: 0, free: 0, capacity: MAX_SLOTS });
     assert!(error.to_string().contains("1024 slots"), "{error}");
     let mut bindings = MapImage::default();
     for n in 0..=MAX_BINDINGS {
         let key = BindingKey { address: (u128::from(n)).to_be_bytes(), ..key(80) };
-        bindings.bindings.insert(key, BindingImage { action: Action::Steer, id: n, service: None });
+        let binding = BindingImage { action: Action::Steer, id: n, service: None, idle: None };
+        bindings.bindings.insert(key, binding);
     }
     let error = plan(&Have::default(), &bindings).expect_err("it does not fit");
     assert_eq!(
@@ -309,28 +338,30 @@ fn a_backend_that_goes_keeps_its_way_until_no_slot_leads_to_it() {
 /// Images small enough to collide, with slots that may nearly fill the table.
 fn any_image() -> impl Strategy<Value = MapImage> {
     let class = prop_oneof![Just(0u8), Just(1), Just(4), Just(15), Just(16)];
-    let service = (0..6u32, class, prop::collection::vec(0..5u32, 1..3));
-    let binding = (0..8u16, prop::option::of(0..6u32), 0..3u32);
+    let affinity = prop_oneof![Just(Affinity::None), Just(Affinity::ClientIp)];
+    let service = (0..6u32, class, prop::collection::vec(0..5u32, 1..3), affinity);
+    let binding = (0..8u16, prop::option::of(0..6u32), 0..3u32, 0..2u32);
     let ways =
         (prop::collection::btree_map(1..5u32, 0..4u32, 0..4), prop::collection::btree_set(0..4u8, 0..3));
     (prop::collection::vec(service, 0..5), prop::collection::vec(binding, 0..6), 0..5u8, ways).prop_map(
         |(services, bindings, extra, (paths, local))| {
             let mut image = MapImage::default();
-            for (id, class, ids) in services {
-                let slots: Arc<[u32]> = (0..1usize << class).map(|at| ids[at % ids.len()]).collect();
+            for (id, class, ids, affinity) in services {
+                let slots: Vec<u32> = (0..1usize << class).map(|at| ids[at % ids.len()]).collect();
                 for id in slots.iter().take(2).filter(|id| **id != REJECT_BACKEND) {
                     image.backends.insert(*id, backend(*id as u8));
                 }
-                image.services.insert(id, slots);
+                image.services.insert(id, ServiceImage { slots: slots.into(), affinity });
             }
             image.backends.insert(9, backend(extra));
             let paths = paths.into_iter().filter(|(id, _)| image.backends.contains_key(id));
             image.ways.paths = paths.map(|(id, interface)| (id, path(interface))).collect();
             image.ways.local = local.into_iter().map(|n| [10, 0, 0, n].into()).collect();
-            for (port, service, id) in bindings {
+            for (port, service, id, idle) in bindings {
                 let service = service.filter(|s| image.services.contains_key(s));
                 let action = if service.is_some() { Action::Forward } else { Action::Steer };
-                image.bindings.insert(key(port), BindingImage { action, id, service });
+                let idle = std::num::NonZeroU32::new(idle);
+                image.bindings.insert(key(port), BindingImage { action, id, service, idle });
             }
             image
         },

@@ -25,6 +25,8 @@ pub(super) struct Life {
     pub(super) answered: Cell<bool>,
     /// Whether what the client sent last has no answer yet.
     pub(super) asking: Cell<bool>,
+    /// Ticks without a datagram after which it ends.
+    pub(super) idle: u64,
     /// Where it came in.
     pub(super) binding: BindingKey,
 }
@@ -46,8 +48,6 @@ struct Entry {
 /// What a sweep goes by.
 pub(super) struct Sweep<'a> {
     pub(super) now: u64,
-    /// Ticks without a datagram after which a flow ends.
-    pub(super) idle: u64,
     /// The tick since when there are no new flows, and the ticks that those under way have left.
     pub(super) draining: Option<(u64, u64)>,
     /// Whether a binding is still there.
@@ -60,7 +60,7 @@ impl Sweep<'_> {
         let over = |(began, left): (u64, u64)| !life.asking.get() || self.now >= began + left;
         if !(self.binds)(&life.binding) {
             Some(FlowEnd::Unbound)
-        } else if self.now >= life.last.get() + self.idle {
+        } else if self.now >= life.last.get() + life.idle {
             Some(FlowEnd::Idle)
         } else if self.draining.is_some_and(over) {
             Some(FlowEnd::Drained)
@@ -150,17 +150,18 @@ mod tests {
 
     fn life(last: u64, answered: bool, asking: bool) -> Life {
         let binding = BindingKey { address: ANY, port: 53, protocol: UDP, pad: 0 };
-        Life { last: last.into(), answered: answered.into(), asking: asking.into(), binding }
+        Life { last: last.into(), answered: answered.into(), asking: asking.into(), idle: 10, binding }
     }
 
     fn judge(life: &Life, now: u64, draining: Option<(u64, u64)>, bound: bool) -> Option<FlowEnd> {
-        Sweep { now, idle: 10, draining, binds: &|_| bound }.judge(life)
+        Sweep { now, draining, binds: &|_| bound }.judge(life)
     }
 
     #[test]
     fn a_flow_ends_when_it_was_quiet_for_long_enough() {
         assert_eq!(judge(&life(5, true, false), 14, None, true), None);
         assert_eq!(judge(&life(5, true, false), 15, None, true), Some(FlowEnd::Idle));
+        assert_eq!(judge(&Life { idle: 11, ..life(5, true, false) }, 15, None, true), None);
     }
 
     #[test]

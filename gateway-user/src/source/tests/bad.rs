@@ -283,6 +283,80 @@ fn services_and_slices() {
     );
 }
 
+/// A route of a kind with an annotation of ours.
+fn annotated(kind: &str, annotation: &str) -> String {
+    format!(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: {kind}\nmetadata:\n  name: r\n  annotations:\n    \
+         example.org/idle-timeout: never\n    sluice-gateway.dev/{annotation}\nspec: {{rules: [{{backendRefs: [{{name: a, \
+         port: 80}}]}}]}}\n"
+    )
+}
+
+#[test]
+fn idle_timeouts_that_are_none() {
+    let field = "metadata.annotations[\"sluice-gateway.dev/idle-timeout\"]";
+    let remedy = "write whole numbers with h, m, s or ms, such as 30s or 1h30m";
+    for (kind, value, column, problem) in [
+        ("TCPRoute", "soon", 38, "is no duration"),
+        ("UDPRoute", "1.5s", 38, "is no duration"),
+        ("TCPRoute", "\"30\"", 38, "is no duration"),
+        ("UDPRoute", "999ms", 38, "must be at least 1s"),
+        ("TCPRoute", "0s", 38, "must be at least 1s"),
+    ] {
+        let shown = if value.starts_with('"') { value.to_owned() } else { format!("{value:?}") };
+        refused(
+            &annotated(kind, &format!("idle-timeout: {value}")),
+            &format!("test.yaml:7:{column}: {kind} default/r: {field}: {problem} (got {shown}); {remedy}\n"),
+        );
+    }
+    refused(
+        &annotated("TCPRoute", "idle-timeout: 30"),
+        &format!(
+            "test.yaml:7:38: TCPRoute default/r: {field}: must be text, and is a number (got 30); put it in quotes\n"
+        ),
+    );
+}
+
+#[test]
+fn annotations_of_ours_that_there_are_not() {
+    for (kind, annotation, expected) in [
+        ("TCPRoute", "idle-timeout: 30s", ""),
+        (
+            "TCPRoute",
+            "idle-timout: 30s",
+            "metadata.annotations[\"sluice-gateway.dev/idle-timout\"]: Sluice has no such annotation (got \"30s\"); \
+             did you mean `sluice-gateway.dev/idle-timeout`?",
+        ),
+        (
+            "UDPRoute",
+            "color: red",
+            "metadata.annotations[\"sluice-gateway.dev/color\"]: Sluice has no such annotation (got \"red\"); there is \
+             `sluice-gateway.dev/idle-timeout`",
+        ),
+        (
+            "HTTPRoute",
+            "idle-timeout: soon",
+            "metadata.annotations[\"sluice-gateway.dev/idle-timeout\"]: it has no effect on a HTTPRoute: it is for \
+             TCPRoutes and UDPRoutes (got \"soon\"); remove it",
+        ),
+    ] {
+        let result = load(&annotated(kind, annotation));
+        assert!(result.is_ok(), "{annotation}: {}", messages(result));
+        let told = messages(result);
+        let told = told.trim_end().rsplit_once("default/r: ").map_or(&*told, |(_, told)| told);
+        assert_eq!(told, expected, "{annotation}");
+    }
+}
+
+#[test]
+fn affinity_that_is_none() {
+    refused(
+        "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {sessionAffinity: ClientIp, ports: [{port: 80}]}\n",
+        "test.yaml:4:25: Service default/a: spec.sessionAffinity: is none of ClientIP, None (got \"ClientIp\"); did you \
+         mean `ClientIP`?\n",
+    );
+}
+
 #[test]
 fn endpoints_for_a_port_that_a_service_lacks() {
     let service = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: 80}]}\n";

@@ -1,7 +1,10 @@
 //! From objects to the model: refusals, metadata, lists, endpoints, warnings.
 
+use gateway_ebpf::abi::Affinity;
+
 use super::{load, load_with, messages, name};
 use crate::core::model::{GatewayAddress, Model};
+use crate::core::transport::Transport;
 use crate::source::assemble::{Generations, Origin, Part, assemble};
 use crate::source::object;
 
@@ -257,10 +260,53 @@ fn what_has_no_effect_is_told() {
              could carry labels (got {a: \"b\"})\ntest.yaml:8:21: Gateway default/g: spec.allowedListeners: ListenerSets \
              are not built: none is attached (got {namespaces: {from: \"Same\"}})\n",
         ),
+        (
+            "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {sessionAffinity: ClientIP, sessionAffinityConfig: {clientIP: {timeoutSeconds: 60}}, ports: [{port: 80}]}\n",
+            "test.yaml:4:86: Service default/a: spec.sessionAffinityConfig.clientIP.timeoutSeconds: it has no effect: a \
+             client's address leads to the same endpoint at any time, while the endpoints stay (got 60)\n",
+        ),
         ("# nothing\n---\n---\n", ""),
     ] {
         let loaded = load(text).unwrap_or_else(|errors| panic!("{}", messages(Err(errors))));
         assert_eq!(messages(Ok(loaded)), expected);
+    }
+}
+
+/// A Service and a route of a kind to it.
+fn to_service(affinity: &str, kind: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: a}}\nspec: {{sessionAffinity: {affinity}, ports: [{{port: 80}}]}}\n\
+         ---\napiVersion: gateway.networking.k8s.io/v1\nkind: {kind}\nmetadata: {{name: r, annotations: \
+         {{sluice-gateway.dev/idle-timeout: 1m30s}}}}\nspec: {{rules: [{{backendRefs: [{{name: a, port: 80}}]}}]}}\n"
+    )
+}
+
+#[test]
+fn affinity_by_address_is_for_routes_of_tcp_and_udp() {
+    for (affinity, kind, want) in [
+        ("ClientIP", "TCPRoute", Affinity::ClientIp),
+        ("ClientIP", "UDPRoute", Affinity::ClientIp),
+        ("None", "TCPRoute", Affinity::None),
+    ] {
+        let loaded = load(&to_service(affinity, kind)).unwrap();
+        assert_eq!(loaded.model.services[&name("default/a")].affinity, want, "{affinity}");
+        assert_eq!(messages(Ok(loaded)), "", "{affinity} {kind}");
+    }
+    let loaded =
+        load(&to_service("ClientIP", "HTTPRoute").replace("sluice-gateway.dev", "example.org")).unwrap();
+    assert_eq!(
+        messages(Ok(loaded)),
+        "test.yaml:1:1: Service default/a: spec.sessionAffinity: it works for TCPRoutes and UDPRoutes alone, and has no \
+         effect on HTTPRoute default/r: each of its requests goes to an endpoint by itself (got \"ClientIP\")\n"
+    );
+}
+
+#[test]
+fn an_idle_timeout_is_the_routes() {
+    for (kind, transport) in [("TCPRoute", Transport::Tcp), ("UDPRoute", Transport::Udp)] {
+        let route =
+            model(&to_service("None", kind)).l4_routes.remove(&(transport, name("default/r"))).unwrap();
+        assert_eq!(route.idle.map(std::num::NonZeroU32::get), Some(90));
     }
 }
 

@@ -5,6 +5,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use gateway_ebpf::abi::Affinity;
+
 use super::port;
 use crate::core::model::{Endpoint, EndpointSlice, Meta, Service, ServicePort};
 use crate::source::Diagnostic;
@@ -21,6 +23,10 @@ pub(super) fn service(root: &Node, meta: Meta) -> Service {
         meta,
         external_name: (root.str("spec.externalName").filter(|_| external))
             .map(|name| name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase().into()),
+        affinity: match root.str("spec.sessionAffinity") {
+            Some("ClientIP") => Affinity::ClientIp,
+            _ => Affinity::None,
+        },
         ports: (root.list("spec.ports").iter())
             .filter_map(|node| {
                 Some(ServicePort {

@@ -10,6 +10,7 @@ use crate::core::model::{
     BackendRef, HttpMatch, HttpRoute, HttpRule, L4Route, L4Rule, Meta, ParentRef, PathMatch, ValueMatch,
 };
 use crate::core::transport::Transport;
+use crate::source::annotation::Annotations;
 use crate::source::coverage::Level;
 use crate::source::duration;
 use crate::source::node::Node;
@@ -31,7 +32,13 @@ pub(super) fn http(root: &Node, meta: Meta, refusals: &mut Refusals) -> HttpRout
     }
 }
 
-pub(super) fn l4(transport: Transport, root: &Node, meta: Meta, refusals: &mut Refusals) -> L4Route {
+pub(super) fn l4(
+    transport: Transport,
+    root: &Node,
+    meta: Meta,
+    annotations: Annotations,
+    refusals: &mut Refusals,
+) -> L4Route {
     L4Route {
         transport,
         meta,
@@ -41,6 +48,7 @@ pub(super) fn l4(transport: Transport, root: &Node, meta: Meta, refusals: &mut R
             backends: backends(path, node, refusals),
             refusals: refusals.of(Level::Rule, path),
         }),
+        idle: annotations.idle,
         refusals: refusals.of(Level::Route, ""),
     }
 }

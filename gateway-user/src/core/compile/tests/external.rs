@@ -29,11 +29,11 @@ fn snapshot(objects: &str, host: &Host) -> Snapshot {
 
 /// The endpoints of the TCPRoute's slots, and `reject`.
 fn slots(snapshot: &Snapshot) -> Vec<String> {
-    let Some(slots) = snapshot.image.services.values().next() else { return vec!["none".to_owned()] };
+    let Some(service) = snapshot.image.services.values().next() else { return vec!["none".to_owned()] };
     let name = |id: &u32| {
         snapshot.image.backends.get(id).map_or_else(|| "reject".to_owned(), |backend| backend.at.to_string())
     };
-    let mut list: Vec<String> = slots.iter().map(name).collect();
+    let mut list: Vec<String> = service.slots.iter().map(name).collect();
     list.sort();
     list.dedup();
     list

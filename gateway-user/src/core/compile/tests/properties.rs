@@ -1,16 +1,17 @@
 //! What holds for every model, sensible or not.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gateway_ebpf::abi::{Action, MAX_SIZE_CLASS, REJECT_BACKEND};
+use gateway_ebpf::abi::{Action, Affinity, MAX_SIZE_CLASS, REJECT_BACKEND};
 use proptest::prelude::*;
 
 use super::{compile, host, lines, object};
 use crate::core::model::*;
 use crate::core::route::RequestView;
-use crate::core::snapshot::{BoundService, Ids, Snapshot};
+use crate::core::snapshot::{BoundService, Ids, ServiceImage, Snapshot};
 use crate::core::transport::Transport;
 
 fn word<const N: usize>(words: [&'static str; N]) -> impl Strategy<Value = &'static str> {
@@ -178,7 +179,10 @@ fn l4_route() -> impl Strategy<Value = L4Route> {
         (backends(), refusals()).prop_map(|(backends, refusals)| L4Rule { name: None, backends, refusals });
     let transport = prop_oneof![3 => Just(Transport::Tcp), 1 => Just(Transport::Udp)];
     (transport, meta(), parents(), prop::collection::vec(rule, 0..3), refusals()).prop_map(
-        |(transport, meta, parents, rules, refusals)| L4Route { transport, meta, parents, rules, refusals },
+        |(transport, meta, parents, rules, refusals)| {
+            let idle = NonZeroU32::new(rules.len() as u32);
+            L4Route { transport, meta, parents, rules, idle, refusals }
+        },
     )
 }
 
@@ -190,11 +194,15 @@ fn service() -> impl Strategy<Value = Service> {
         protocol: protocol.into(),
         app_protocol: app.map(Into::into),
     });
-    (meta(), prop::collection::vec(port, 0..3), any::<bool>()).prop_map(|(meta, ports, external)| Service {
-        external_name: external.then(|| "x.org".into()).filter(|_| meta.generation == 0),
-        meta,
-        ports,
-    })
+    let affinity = prop_oneof![Just(Affinity::None), Just(Affinity::ClientIp)];
+    (meta(), prop::collection::vec(port, 0..3), any::<bool>(), affinity).prop_map(
+        |(meta, ports, external, affinity)| Service {
+            external_name: external.then(|| "x.org".into()).filter(|_| meta.generation == 0),
+            affinity,
+            meta,
+            ports,
+        },
+    )
 }
 
 fn slice() -> impl Strategy<Value = EndpointSlice> {
@@ -273,7 +281,7 @@ fn sound(snapshot: &Snapshot) {
         assert_eq!(binding.action == Action::Forward, binding.service.is_some());
         assert!(binding.service.is_none_or(|id| image.services.contains_key(&id)));
     }
-    for slots in image.services.values() {
+    for ServiceImage { slots, .. } in image.services.values() {
         assert!(slots.len().is_power_of_two() && slots.len() <= 1 << MAX_SIZE_CLASS);
         assert!(slots.iter().all(|id| *id == REJECT_BACKEND || image.backends.contains_key(id)));
         assert!(slots.iter().any(|id| *id != REJECT_BACKEND));

@@ -1,6 +1,9 @@
 //! TCPRoutes: which serves, and with which slots.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+
+use gateway_ebpf::abi::Affinity;
 
 use super::{check, compiled};
 
@@ -10,7 +13,7 @@ const TWO: &str = "service a 80\nendpoints a 10.1.0.1:1 10.1.0.2:1\nservice b 80
 /// Shares of the slots in thousandths by endpoint, `-` for what is refused: of the only service.
 fn shares(objects: &str) -> String {
     let snapshot = compiled(objects, &[]);
-    let slots = snapshot.image.services.values().next().expect("a service");
+    let slots = &snapshot.image.services.values().next().expect("a service").slots;
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for id in slots.iter() {
         let name = snapshot.image.backends.get(id).map_or("-".to_owned(), |b| b.at.to_string());
@@ -87,6 +90,53 @@ fn invalid_and_unavailable_backends_are_refused_in_proportion() {
         );
         assert_eq!(shares(&objects), "1024 -=800 10.1.0.3:1=200", "{bad}");
     }
+}
+
+#[test]
+fn one_service_that_asks_for_affinity_decides_for_its_route() {
+    let three = "service a 80\nendpoints a 10.1.0.1:1\nservice b 80 affinity=ClientIP\nendpoints b 10.1.0.3:1\n\
+                 service x/b 80 affinity=ClientIP\nendpoints x/b 10.1.0.4:1\nservice e 80 affinity=ClientIP\n";
+    for (backends, affinity) in [
+        ("to a:80", Affinity::None),
+        ("to b:80", Affinity::ClientIp),
+        ("to a:80 weight=9\nto b:80", Affinity::ClientIp),
+        ("to b:80\nto a:80 weight=9", Affinity::ClientIp),
+        // Whatever it gets: it has no endpoint, no such port, or no weight.
+        ("to a:80\nto e:80", Affinity::ClientIp),
+        ("to a:80\nto b:81", Affinity::ClientIp),
+        ("to a:80\nto b:80 weight=0", Affinity::ClientIp),
+        // There is none, or it may not be referred to.
+        ("to a:80\nto c:80", Affinity::None),
+        ("to a:80\nto x/b:80", Affinity::None),
+    ] {
+        let snapshot = compiled(&format!("{GW}{three}tcp r\n{backends}"), &[]);
+        let services: Vec<Affinity> = snapshot.image.services.values().map(|s| s.affinity).collect();
+        assert_eq!(services, [affinity], "{backends}");
+    }
+}
+
+#[test]
+fn affinity_changes_no_slot() {
+    for backends in ["to a:80\nto b:80", "to a:80 weight=3\nto b:80 weight=2\nto none:80 weight=1"] {
+        let of = |more: &str| {
+            let objects = TWO.replace("service b 80", &format!("service b 80{more}"));
+            compiled(&format!("{GW}{objects}tcp r\n{backends}"), &[]).image.services[&0].clone()
+        };
+        let (by_tuple, by_client) = (of(""), of(" affinity=ClientIP"));
+        assert_eq!(by_tuple.slots, by_client.slots);
+        assert_eq!((by_tuple.affinity, by_client.affinity), (Affinity::None, Affinity::ClientIp));
+    }
+}
+
+#[test]
+fn a_routes_idle_time_is_that_of_its_bindings() {
+    let objects = format!(
+        "gateway gw\nlistener s TCP 1\nlistener t TCP 2\nlistener u TCP 3\nlistener h HTTP 80\n{TWO}\
+         tcp a parent=gw#s parent=gw#t idle=30\nto a:80\ntcp b parent=gw#u\nto b:80"
+    );
+    let snapshot = compiled(&objects, &[]);
+    let idle = snapshot.image.bindings.iter().map(|(key, b)| (key.port, b.idle.map_or(0, NonZeroU32::get)));
+    assert_eq!(idle.collect::<Vec<_>>(), [(1, 30), (2, 30), (3, 0), (80, 0)]);
 }
 
 #[test]
