@@ -357,7 +357,8 @@ pub enum Decision {
     Reset = 5,
 }
 
-/// Word of the control block (`__sk_buff.cb`) that holds where the IP header begins: 14, or 0 without Ethernet header.
+/// Word of the control block (`__sk_buff.cb`) that holds, in bits 0–3, where the IP header begins: 14, or 0 without Ethernet
+/// header.
 pub const MARK_L3: usize = 0;
 /// Word that holds a [`Decision`].
 pub const MARK_DECISION: usize = 1;

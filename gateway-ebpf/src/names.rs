@@ -34,7 +34,7 @@ pub const PROBING: &str = "PROBING";
 pub const TUPLES: &str = "TUPLES";
 /// Index → `Flow`, array, mmapable.
 pub const FLOWS: &str = "FLOWS";
-/// Indices in `FLOWS` that were given back, queue.
+/// Indices in `FLOWS` that were given back, stack: the next flow takes the place that is still in the CPU's cache.
 pub const FREE: &str = "FREE";
 /// Place → half-open flow (its index, and its generation from bit 32 on), array: a ring.
 pub const OPENING: &str = "OPENING";
@@ -118,8 +118,8 @@ pub enum MapKind {
     LruHash = 9,
     /// `BPF_MAP_TYPE_SOCKMAP`.
     SockMap = 15,
-    /// `BPF_MAP_TYPE_QUEUE`.
-    Queue = 22,
+    /// `BPF_MAP_TYPE_STACK`.
+    Stack = 23,
     /// `BPF_MAP_TYPE_RINGBUF`.
     RingBuf = 27,
 }
@@ -136,7 +136,7 @@ impl MapKind {
             Self::PerCpuArray => "percpu_array",
             Self::LruHash => "lru_hash",
             Self::SockMap => "sockmap",
-            Self::Queue => "queue",
+            Self::Stack => "stack",
             Self::RingBuf => "ringbuf",
         }
     }
@@ -200,7 +200,7 @@ pub const MAPS: [MapSpec; 10] = [
 pub const FORWARD_MAPS: [MapSpec; 12] = [
     spec::<TupleKey, u64>(TUPLES, MapKind::Hash, 2 * FLOW_CAPACITY, 0),
     spec::<u32, Flow>(FLOWS, MapKind::Array, FLOW_CAPACITY, MMAPABLE),
-    spec::<(), u32>(FREE, MapKind::Queue, FLOW_CAPACITY, 0),
+    spec::<(), u32>(FREE, MapKind::Stack, FLOW_CAPACITY, 0),
     spec::<u32, u64>(OPENING, MapKind::Array, OPENING_CAPACITY, 0),
     spec::<u32, u64>(CURSORS, MapKind::Array, CURSOR_ENTRIES, MMAPABLE),
     spec::<u32, u64>(SNAT_PORTS, MapKind::Array, MAX_BACKENDS, 0),

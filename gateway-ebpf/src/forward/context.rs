@@ -93,20 +93,30 @@ pub(crate) fn go_on(ctx: &TcContext, slot: Slot) -> i32 {
     pass(ctx)
 }
 
+/// Begins: notes where the IP header is.
+#[inline(always)]
+pub(crate) fn begin(ctx: &TcContext, l3: u32) -> i32 {
+    mark(ctx, MARK_L3, l3);
+    mark(ctx, MARK_REASON, 0);
+    go_on(ctx, Slot::Packet)
+}
+
+/// Beside the place of the IP header: headers were made readable.
+const PULLED: u32 = 1 << 4;
 /// Bytes that are made readable without a helper, where the packet has them: Ethernet, IPv4 with all its options or IPv6
 /// with a fragment header, and what is read of TCP.
 const HEADERS: u32 = 14 + 60 + 20;
 
-/// Begins: notes where the IP header is.
+/// Begins again with headers that can be read without a helper. (Most packets come so; to move bytes about in each, where
+/// what it carries lies elsewhere, would cost more than all the rest.)
 #[inline(always)]
-pub(crate) fn begin(ctx: &TcContext, l3: u32) -> i32 {
+pub(crate) fn pull(ctx: &TcContext) -> i32 {
+    let place = field!(ctx, cb[MARK_L3]);
     let length = field!(ctx, len);
     let wanted = if length < HEADERS { length } else { HEADERS };
-    if ctx.data() + wanted as usize > ctx.data_end() {
-        // What cannot be had is not there for `parse` either.
-        let _there = ctx.pull_data(wanted);
+    if place & PULLED != 0 || ctx.pull_data(wanted).is_err() {
+        return pass(ctx);
     }
-    mark(ctx, MARK_L3, l3);
-    mark(ctx, MARK_REASON, 0);
+    mark(ctx, MARK_L3, place | PULLED);
     go_on(ctx, Slot::Packet)
 }

@@ -2,7 +2,7 @@
 //! it loads).
 
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, ProgramArray, Queue, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, ProgramArray, RingBuf, Stack};
 use gateway_ebpf::abi::Binding;
 use gateway_ebpf::flow::{
     CURSOR_ENTRIES, Flow, FragmentKey, PROGRAM_ENTRIES, Reason, Traffic, TrafficKey, TupleKey, Words,
@@ -26,7 +26,7 @@ pub(crate) static FLOWS: Array<Flow> = Array::with_max_entries(FLOW_CAPACITY, MM
 
 /// Places in FLOWS that were given back.
 #[map]
-pub(crate) static FREE: Queue<u32> = Queue::with_max_entries(FLOW_CAPACITY, 0);
+pub(crate) static FREE: Stack<u32> = Stack::with_max_entries(FLOW_CAPACITY, 0);
 
 /// Half-open flows, a ring.
 #[map]

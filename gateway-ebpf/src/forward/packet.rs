@@ -10,7 +10,7 @@ use gateway_ebpf::flow::{Flow, Half, HalfRef, Reason, Slot, TupleKey};
 use gateway_ebpf::life::{self, ACK, IS_TCP, LIVE, Next, RST, SYN};
 
 use crate::atomic;
-use crate::context::{decide, discard, field, go_on, pass};
+use crate::context::{decide, discard, field, go_on, pass, pull};
 use crate::fragment::expect;
 use crate::maps::{FLOWS, TUPLES};
 use crate::parse::{Kind, Packet, parse};
@@ -26,6 +26,7 @@ pub(crate) fn sluice_packet(ctx: TcContext) -> i32 {
         Kind::Icmp => return go_on(&ctx, Slot::Icmp),
         Kind::Later => return go_on(&ctx, Slot::Fragment),
         Kind::Other => return pass(&ctx),
+        Kind::Short => return pull(&ctx),
     }
     let opens = packet.key.protocol != u32::from(TCP) || packet.flags & (SYN | ACK | RST) == SYN;
     let Some((half, flow, life)) = find(&packet.key) else {

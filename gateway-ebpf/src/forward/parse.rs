@@ -35,6 +35,8 @@ pub(crate) enum Kind {
     Later = 2,
     /// Nothing that forwarding knows.
     Other = 3,
+    /// Not to be read: its headers end early, or lie where only a helper reads them.
+    Short = 4,
 }
 
 /// Whose packet it is whose headers are read, for they may end early.
@@ -124,8 +126,7 @@ pub(crate) fn read<T>(ctx: &TcContext, offset: u32) -> Option<T> {
     Some(unsafe { value.assume_init() })
 }
 
-/// Reads a header. Those of the packet itself lie where they can be read without a helper, which `context::begin` has
-/// seen to; one that does not makes the packet one that nobody here knows. Every packet goes through this, ours or not.
+/// Reads a header. Those of the packet itself are read without a helper: every packet goes through this, ours or not.
 #[inline(always)]
 fn header<T>(ctx: &TcContext, offset: u32, whole: Whole) -> Option<T> {
     if whole == Whole::Quoted {
@@ -181,7 +182,7 @@ pub(crate) extern "C" fn parse_quoted(skb: *mut __sk_buff, start: u32, packet: *
 
 #[inline(always)]
 fn v4(ctx: &TcContext, start: u32, packet: &mut Packet, whole: Whole) -> Kind {
-    let Some(ip) = header::<V4>(ctx, start, whole) else { return Kind::Other };
+    let Some(ip) = header::<V4>(ctx, start, whole) else { return Kind::Short };
     let header = u32::from(ip.version_length & 0xf) * 4;
     if ip.version_length >> 4 != 4 || header < 20 {
         return Kind::Other;
@@ -210,7 +211,7 @@ fn v4(ctx: &TcContext, start: u32, packet: &mut Packet, whole: Whole) -> Kind {
 
 #[inline(always)]
 fn v6(ctx: &TcContext, start: u32, packet: &mut Packet, whole: Whole) -> Kind {
-    let Some(ip) = header::<V6>(ctx, start, whole) else { return Kind::Other };
+    let Some(ip) = header::<V6>(ctx, start, whole) else { return Kind::Short };
     let [version, _, _, _] = ip.version.to_ne_bytes();
     if version >> 4 != 6 {
         return Kind::Other;
@@ -236,7 +237,7 @@ fn v6(ctx: &TcContext, start: u32, packet: &mut Packet, whole: Whole) -> Kind {
     packet.first = false;
     if ip.next == FRAGMENT6 {
         // Next header, reserved, offset and flags (two bytes), identification.
-        let Some(fragment) = header::<[u32; 2]>(ctx, packet.l4, whole) else { return Kind::Other };
+        let Some(fragment) = header::<[u32; 2]>(ctx, packet.l4, whole) else { return Kind::Short };
         let [next, _, high, low] = fragment[0].to_ne_bytes();
         let offset = u16::from_be_bytes([high, low]);
         packet.key.protocol = next.into();
@@ -268,7 +269,7 @@ fn length(ctx: &TcContext, told: u32, whole: Whole) -> Option<u32> {
 #[inline(always)]
 fn transport(ctx: &TcContext, packet: &mut Packet, whole: Whole) -> Kind {
     if packet.key.protocol == u32::from(TCP) && whole == Whole::Yes {
-        let Some(tcp) = header::<Tcp>(ctx, packet.l4, whole) else { return Kind::Other };
+        let Some(tcp) = header::<Tcp>(ctx, packet.l4, whole) else { return Kind::Short };
         if packet.headers + size_of::<Tcp>() as u32 > packet.length {
             // What follows is Ethernet's padding.
             return Kind::Other;
@@ -278,7 +279,7 @@ fn transport(ctx: &TcContext, packet: &mut Packet, whole: Whole) -> Kind {
         packet.headers += u32::from(tcp.offset >> 4) * 4;
         Kind::Transport
     } else if matches!(packet.key.protocol as u8, TCP | UDP) {
-        let Some(udp) = header::<[u32; 2]>(ctx, packet.l4, whole) else { return Kind::Other };
+        let Some(udp) = header::<[u32; 2]>(ctx, packet.l4, whole) else { return Kind::Short };
         packet.headers += 8;
         if packet.headers > packet.length {
             return Kind::Other;

@@ -128,7 +128,8 @@ pub(super) fn wrk(
     Ok((rate, requests as u64))
 }
 
-/// Throughput in bits a second by iperf3, one stream, to the server or from it, at some rate or as fast as it goes.
+/// Throughput in bits a second by iperf3, one stream, to the server or from it, at some rate or as fast as it goes. Its ends
+/// stay on the first and the last CPU: wherever the scheduler puts them for a second or two decides more than who is between.
 pub(super) fn iperf(
     ns: &NetNs,
     at: SocketAddr,
@@ -139,6 +140,7 @@ pub(super) fn iperf(
     let mut command = Command::new("iperf3");
     command.args(["-J", "-c", &at.ip().to_string(), "-p", &at.port().to_string()]);
     command.args(["-t", &time.as_secs().to_string()]);
+    command.args(["-A", &format!("0,{}", thread::available_parallelism()?.get() - 1)]);
     if reverse {
         command.arg("-R");
     }
