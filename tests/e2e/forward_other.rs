@@ -70,7 +70,8 @@ fn what_is_routed_keeps_its_bytes_and_its_time_to_live() {
                 send(&bed.lab.client, &packet);
                 let want = Packet { ttl: 16, ..packet }.ip();
                 loop {
-                    let length = uninterrupted(|| arrivals.read(&mut buffer)).unwrap_or_else(|e| panic!("{want:x?}: {e}"));
+                    let length = uninterrupted(|| arrivals.read(&mut buffer))
+                        .unwrap_or_else(|e| panic!("{want:x?}: {e}"));
                     if buffer[..length] == want {
                         break;
                     }

@@ -220,7 +220,10 @@ fn a_refused_datagram_is_answered_with_silence() {
         socket.set_read_timeout(Some(WAIT)).unwrap();
         socket.connect((ip, 5301)).unwrap();
         socket.send(b"hello").unwrap();
-        assert_eq!(uninterrupted(|| socket.recv(&mut buffer)).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+        assert_eq!(
+            uninterrupted(|| socket.recv(&mut buffer)).unwrap_err().kind(),
+            ErrorKind::ConnectionRefused
+        );
         bed.dataplane
             .apply(&crate::bed::undo(&image(&[(key(Some(ip), 5300, UDP), Action::Reject)])))
             .unwrap();
