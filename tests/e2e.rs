@@ -24,6 +24,8 @@ mod forward_figures;
 mod forward_mtu;
 #[path = "e2e/forward_other.rs"]
 mod forward_other;
+#[path = "e2e/forward_ports.rs"]
+mod forward_ports;
 #[path = "e2e/forward_pressure.rs"]
 mod forward_pressure;
 #[path = "e2e/forward_shares.rs"]

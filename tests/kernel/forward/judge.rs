@@ -7,7 +7,7 @@ use fastrand::Rng;
 use gateway_ebpf::flow::{
     Decision as Mark, Flow as Raw, MARK_DECISION, MARK_INTERFACE, MARK_REASON, Reason, ReasonKind, TupleKey,
 };
-use gateway_ebpf::life::{EVICTED, LIVE, SNAT, WITHDRAWN};
+use gateway_ebpf::life::{EVICTED, LIVE, SNAT, WITHDRAWN, is_over};
 use gateway_ebpf::names::{STUB_ETHERNET, STUB_RAW};
 use gateway_ebpf::select::Tuple;
 use gateway_tests::bpffs::BpfFs;
@@ -332,8 +332,13 @@ impl Judge {
         let began = self.places.iter().zip(places);
         let began = began.filter(|(had, has)| lives(has) && had.life >> 32 != has.life >> 32);
         let began = began.flat_map(|(_, flow)| {
-            let before = self.places.iter().find(|had| lives(had) && had.client.key == flow.client.key);
-            met::flow(&self.image, &Flow::from(flow), before.is_some())
+            let had = || self.places.iter().filter(|had| lives(had));
+            let again = had().any(|had| had.client.key == flow.client.key);
+            // Not given up anyway: by the time, or for its place.
+            let full = had().count() == FLOWS as usize;
+            let over = |had: &Raw| is_over(had.life as u32, had.idle, had.seen, flow.begun, full);
+            let port = !again && had().any(|had| had.reply.key == flow.reply.key && !over(had));
+            met::flow(&self.image, &Flow::from(flow), again, port)
         });
         for label in labels.into_iter().chain(began) {
             *self.met.entry(label).or_default() += 1;
