@@ -2,7 +2,8 @@
 //!
 //! Owns which route serves a listener and each endpoint's share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use gateway_ebpf::abi::REJECT_BACKEND;
@@ -37,6 +38,8 @@ pub(super) struct Services<'m> {
     pub(super) by_listener: FxHashMap<ListenerId, RouteKey<'m>>,
     /// By route. One that has nothing to connect to is not in here.
     pub(super) by_route: BTreeMap<RouteKey<'m>, Service>,
+    /// By route that serves a listener, every endpoint that it refers to, whatever its weight and whether it is ready.
+    pub(super) listed: BTreeMap<RouteKey<'m>, Arc<[SocketAddr]>>,
 }
 
 /// What came of a route.
@@ -69,6 +72,7 @@ impl<'m> Services<'m> {
         let mut outcome = Outcome { refused, backends: Vec::new(), superseded: Vec::new(), serves: 0 };
         let order = self.by_route.len();
         let mut service = Service { shares: BTreeMap::new(), names: BTreeMap::new(), order };
+        let mut listed = BTreeSet::new();
         for (at, rule) in route.rules.iter().enumerate() {
             if !rule.refusals.is_empty() {
                 outcome.refused.push(refusals(&rule.refusals));
@@ -85,6 +89,7 @@ impl<'m> Services<'m> {
                 if let Some(problem) = &resolved.problem {
                     outcome.backends.push((format!("spec.rules[{at}].backendRefs[{b}]"), problem.clone()));
                 }
+                listed.extend(resolved.listed.iter());
                 if at == 0 {
                     service.add(backend.weight, &resolved, route.transport);
                 }
@@ -101,6 +106,9 @@ impl<'m> Services<'m> {
                     used |= !work.keys.is_empty() && is_l4(&work.listener.protocol);
                 }
             }
+        }
+        if used {
+            self.listed.insert(key, listed.into_iter().collect());
         }
         if used && outcome.refused.is_empty() && !service.names.is_empty() {
             self.by_route.insert(key, service);
