@@ -28,6 +28,8 @@ mod forward_other;
 mod forward_ports;
 #[path = "e2e/forward_pressure.rs"]
 mod forward_pressure;
+#[path = "e2e/forward_removed.rs"]
+mod forward_removed;
 #[path = "e2e/forward_shares.rs"]
 mod forward_shares;
 #[path = "e2e/forward_tuples.rs"]
