@@ -26,8 +26,12 @@ mod forward_mtu;
 mod forward_other;
 #[path = "e2e/forward_policy.rs"]
 mod forward_policy;
+#[path = "e2e/forward_ports.rs"]
+mod forward_ports;
 #[path = "e2e/forward_pressure.rs"]
 mod forward_pressure;
+#[path = "e2e/forward_removed.rs"]
+mod forward_removed;
 #[path = "e2e/forward_shares.rs"]
 mod forward_shares;
 #[path = "e2e/forward_tables.rs"]

@@ -162,6 +162,22 @@ pub const fn is_over(bits: u32, idle: u32, seen: u64, now: u64, full: bool) -> b
     quiet > timeout(bits, idle)
 }
 
+/// Whether another flow may take the source port of this node that a flow has: both its sides have ended it, nothing was
+/// on its way for so long that a FIN which was not acknowledged would have been repeated, and the backend's socket is not
+/// in TIME_WAIT. `quiet`: nanoseconds since its last packet.
+#[inline(always)]
+#[must_use]
+pub const fn gives_port(bits: u32, quiet: u64) -> bool {
+    let rest = match state(bits) {
+        State::Closing if bits & BACKEND_FIRST != 0 => timeout(bits, 0),
+        // Its backend has not been told yet, and would take a SYN for one of its connection.
+        State::Reset if bits & (WITHDRAWN | IS_TCP | TOLD) == WITHDRAWN | IS_TCP => return false,
+        State::Closing | State::Reset => SECOND / 2,
+        _ => return false,
+    };
+    bits & SNAT != 0 && quiet > rest
+}
+
 /// What is to be done with a packet of a known flow, before anything of it is changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
@@ -282,6 +298,32 @@ mod tests {
         }
         assert!(is_over(snat, 100, 0, SECOND, true) && !is_over(snat, 100, 0, SECOND / 2, true));
         assert!(!is_over(life(">S <SA >A"), 100, 0, 99 * SECOND, true), "what lives is not pushed out");
+    }
+
+    #[test]
+    fn a_port_is_given_to_another_once_its_flow_has_ended() {
+        const NEVER: u64 = 1 << 62;
+        for (packets, more, rest) in [
+            (">S", 0, NEVER),
+            (">S <SA >A", 0, NEVER),
+            (">S <SA >A <FA", 0, NEVER),
+            (">S <SA >A >FA <FA", 0, SECOND / 2),
+            (">S <SA >A <FA >FA", 0, 60 * SECOND),
+            (">S <RA", 0, SECOND / 2),
+            (">S <SA >A >R", 0, SECOND / 2),
+            // A reset ends a socket in TIME_WAIT, too.
+            (">S <SA >A <FA >FA >R", 0, SECOND / 2),
+            (">S <SA >A", WITHDRAWN, NEVER),
+            (">S <SA >A >FA <FA", WITHDRAWN, NEVER),
+            (">S <SA >A", WITHDRAWN | TOLD, SECOND / 2),
+        ] {
+            let bits = life(packets) | SNAT | more;
+            assert!(!gives_port(bits, rest), "{packets} {more}");
+            assert_eq!(gives_port(bits, rest + 1), rest != NEVER, "{packets} {more}");
+            assert!(!gives_port(bits & !SNAT, rest + 1), "{packets} {more}: it has none");
+        }
+        let udp = LIVE | SNAT | ANSWERED | ESTABLISHED;
+        assert!(!gives_port(udp, NEVER) && gives_port(udp | WITHDRAWN, SECOND));
     }
 
     #[test]

@@ -56,7 +56,7 @@ use access_log::AccessLog;
 use board::Board;
 use change::Engine;
 use events::{Ask, Event, Events};
-use flows::{EventThread, Flows};
+use flows::{EventThread, Flows, Leaving};
 use forward::{Forwarder, Look};
 use memory::Memory;
 pub use objects::{ApplyCall, DeleteCall, GetCall};
@@ -99,6 +99,9 @@ pub struct Config {
     pub interfaces: Vec<String>,
     /// How long connections may take to end when the agent is stopped.
     pub drain_timeout: Duration,
+    /// How long connections and flows go on whose listener or endpoint has left the configuration; `None`: for as long as
+    /// they like.
+    pub reset_removed_after: Option<Duration>,
     /// How long a UDP flow may be quiet before it ends.
     pub udp_idle: Duration,
 }
@@ -199,6 +202,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
         let proxy = Proxy::bind(proxy::Config {
             workers: workers as usize,
             udp_idle: config.udp_idle,
+            reset_removed_after: config.reset_removed_after,
             access_log: access_log.clone().map(|log| Box::new(log) as Box<dyn io::Write + Send + Sync>),
             ..proxy::Config::default()
         })
@@ -212,6 +216,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
             Err(why) => (None, Err(why)),
         };
 
+        let leaving = Leaving::new(config.reset_removed_after, &dataplane)?;
         let (asks, asked) = mpsc::channel(16);
         let board = Arc::new(Board::new(config, workers, sockets, dataplane.reader(), running.counters()));
         let _ends = flows(&mut dataplane, &memory, &board, access_log.clone())?;
@@ -226,7 +231,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
         );
         let mut engine =
             Engine::new(dataplane, unregistered, running, addresses, memory, Arc::clone(&board), loaded)?;
-        engine.forward(forwarder);
+        engine.forward(forwarder, leaving);
         resolver.settle(FIRST_NAMES).await;
         let supervisor = Supervisor::new();
         Agent { config, source, events, resolver, networks, engine, access_log, board, supervisor }

@@ -92,6 +92,8 @@ pub struct Forward {
     pub ports: Vec<(SocketAddr, &'static str, u64)>,
     /// Source ports that there are for each endpoint.
     pub port_range: u64,
+    /// Flows that the agent ended.
+    pub withdrawn: u64,
 }
 
 /// What is counted for forwarded flows.

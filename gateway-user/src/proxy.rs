@@ -19,6 +19,7 @@ use self::counters::Registry;
 use self::log::Log;
 use self::view::View;
 use self::worker::{Phase, Shared, Sockets};
+use crate::core::flows::removed::Configured;
 use crate::core::load::Loads;
 use crate::core::snapshot::Snapshot;
 use crate::core::transport::Transport;
@@ -34,6 +35,7 @@ mod config;
 mod connection;
 mod counters;
 mod http;
+mod leaving;
 mod log;
 mod relay;
 mod totals;
@@ -136,7 +138,8 @@ pub struct Running {
 impl Running {
     /// Makes a snapshot the one by which connections accepted and requests read from now on are served.
     pub fn publish(&self, snapshot: &Snapshot) {
-        let view = View::new(snapshot, &mut self.shared.registry.known(), Instant::now());
+        let mut view = View::new(snapshot, &mut self.shared.registry.known(), Instant::now());
+        view.configured = self.shared.config.reset_removed_after.map(|_| Configured::of(snapshot));
         self.shared.view.store(Arc::new(view));
     }
 

@@ -299,8 +299,7 @@ impl Load {
                         io::Error::new(e.kind(), format!("{to}: after {made} connections: {e}"))
                     })?;
                     made[index].fetch_add(1, Ordering::Relaxed);
-                    // A source port of the gateway's rests for 5 s after a connection, and until it is swept: at a few
-                    // thousand a second towards one endpoint all would be resting.
+                    // Leaves the agent some of the machine: what is changed meanwhile is to take effect.
                     thread::sleep(Duration::from_millis(1));
                 }
                 Ok(())

@@ -12,7 +12,7 @@ use gateway_ebpf::abi::{
     ServiceWord, TCP,
 };
 use gateway_ebpf::flow::{Cursor, Flow, HalfRef, Reason, Slot, TupleKey, bytes, is_v4, words};
-use gateway_ebpf::life::{EVICTED, IS_TCP, LIVE, Next, SNAT, State, next, state};
+use gateway_ebpf::life::{EVICTED, IS_TCP, LIVE, Next, SNAT, State, gives_port, next, state};
 use gateway_ebpf::names::OPENING_CAPACITY;
 use gateway_ebpf::rewrite;
 use gateway_ebpf::select;
@@ -339,7 +339,9 @@ extern "C" fn claim(key: *const TupleKey, half: u64) -> bool {
     find(key).is_none() && TUPLES.insert(key, half, BPF_ANY.into()).is_ok()
 }
 
-/// Takes a tuple with a source port of this node: the one that was given back longest ago, most likely.
+/// Takes a tuple with a source port of this node. Ports are tried in turn, so that the first is the one that was taken
+/// longest ago, as long as each try finds one. Where many rest the turn comes round the sooner, and finds each soon after
+/// its rest; some at random find one past a stretch of ports that are taken for long.
 #[inline(never)]
 // SAFETY: no other function of the object has this name.
 #[unsafe(no_mangle)]
@@ -367,11 +369,29 @@ extern "C" fn claim_port(reply: *mut TupleKey, port: u32, kept: u32, half: u64, 
         };
         let ours = (first + turn % width) as u16;
         reply.ports = port | (u32::from(ours.to_be()) << 16);
-        if claim(reply, half) {
+        if claim(reply, half) || take_over(reply, half) {
             return true;
         }
     }
     false
+}
+
+/// Takes a tuple from a flow that has ended and whose port another may have.
+#[inline(never)]
+// SAFETY: no other function of the object has this name.
+#[unsafe(no_mangle)]
+extern "C" fn take_over(key: *const TupleKey, half: u64) -> bool {
+    // SAFETY: as above.
+    let Some(key) = (unsafe { key.as_ref() }) else { return false };
+    let key = &TupleKey { ..*key };
+    let Some((found, flow, life)) = find(key) else { return false };
+    // SAFETY: a place within a map's value.
+    let quiet = now().saturating_sub(atomic::load(unsafe { &raw const (*flow).seen }));
+    found.is_reply()
+        && gives_port(life as u32, quiet)
+        && end(found.index(), life, 0)
+        // Another CPU may have been faster.
+        && TUPLES.insert(key, half, BPF_NOEXIST.into()).is_ok()
 }
 
 /// There is no place.

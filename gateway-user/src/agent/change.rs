@@ -14,6 +14,7 @@ use gateway_ebpf::abi::{ANY, Action, BindingKey, wire};
 use tracing::{debug, error, info, warn};
 
 use super::board::{Board, Serving, epoch_seconds, now};
+use super::flows::Leaving;
 use super::forward::{Forwarder, Look};
 use super::memory::Memory;
 use super::{diagnostic_view, heap, words};
@@ -55,6 +56,7 @@ pub(super) struct Engine {
     forward: Result<Forwarder, String>,
     /// The ways that the kernel has, once the maps hold what the newest snapshot says.
     ways: Option<Ways>,
+    leaving: Leaving,
     retry: Option<Retry>,
     /// Whether something was applied since the memory was last given back.
     changed: bool,
@@ -118,6 +120,7 @@ impl Engine {
             snapshot: Arc::default(),
             forward: Err(String::new()),
             ways: None,
+            leaving: Leaving::default(),
             retry: None,
             changed: false,
         };
@@ -125,9 +128,9 @@ impl Engine {
         Ok(engine)
     }
 
-    /// What became of forwarding.
-    pub(super) fn forward(&mut self, forward: Result<Forwarder, String>) {
-        self.forward = forward;
+    /// What became of forwarding, and what is done about flows of what leaves the configuration.
+    pub(super) fn forward(&mut self, forward: Result<Forwarder, String>, leaving: Leaving) {
+        (self.forward, self.leaving) = (forward, leaving);
     }
 
     /// The host's network may have changed: hooks and ways follow it. True if the host has other addresses.
@@ -158,8 +161,11 @@ impl Engine {
         moved
     }
 
-    /// Gives up the flows that are over.
+    /// Ends the flows that have to end, and gives up those that are over.
     pub(super) fn sweep(&mut self) {
+        if let Some(flows) = self.board.flows() {
+            self.leaving.look(flows);
+        }
         if let Err(error) = self.dataplane.sweep() {
             warn!(error = words(&error), "flows that are over cannot be given up; new ones do it");
         }
@@ -237,6 +243,7 @@ impl Engine {
             let snapshot = self.compile(&host);
             self.host = host;
             let same = snapshot.image == self.snapshot.image
+                && snapshot.listed == self.snapshot.listed
                 && snapshot.addresses == self.snapshot.addresses
                 && snapshot.report == self.snapshot.report;
             if !same {
@@ -395,6 +402,7 @@ impl Engine {
         self.dataplane.apply(&plan.install)?;
         self.bound = self.snapshot.image.bindings.keys().copied().collect();
         self.ways = Some(want.ways);
+        self.leaving.turn(&self.snapshot);
         step("install");
         let before = self.addresses.own();
         let failed = self.addresses.sync(&self.snapshot.addresses).await;

@@ -126,6 +126,7 @@ fn forward(figures: &Figures) -> Forward {
             .map(|((at, protocol), count)| (*at, if *protocol == UDP { "udp" } else { "tcp" }, *count))
             .collect(),
         port_range: figures.ports,
+        withdrawn: figures.withdrawn,
     }
 }
 

@@ -4,12 +4,14 @@
 //! Owns the ledger between two readings. Must not know how a flow is forwarded, nor decide what a figure comes to: that
 //! is `core::flows`.
 
+mod leaving;
 mod log;
 mod recent;
 mod view;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gateway_ebpf::flow::{Flow, Reason};
@@ -25,6 +27,7 @@ use crate::core::flows::names::{Labels, Names};
 use crate::core::snapshot::Snapshot;
 use crate::dataplane::{Error, FlowCounts, FlowEvents, FlowReader, MapUse};
 
+pub(super) use leaving::Leaving;
 pub(super) use log::EventThread;
 use recent::Recent;
 
@@ -40,6 +43,8 @@ pub(super) struct Flows {
     reader: FlowReader,
     ledger: Mutex<Ledger>,
     recent: Mutex<Recent>,
+    /// Flows that this agent ended.
+    withdrawn: AtomicU64,
 }
 
 /// Everything that a scrape shows of flows.
@@ -48,6 +53,7 @@ pub(super) struct Figures {
     pub(super) named: BTreeMap<Arc<Labels>, Counts>,
     pub(super) reasons: [u64; Reason::ALL.len()],
     pub(super) ports: u64,
+    pub(super) withdrawn: u64,
     pub(super) maps: Vec<MapUse>,
 }
 
@@ -56,7 +62,8 @@ impl Flows {
     pub(super) fn new(reader: FlowReader, kept: Kept) -> Result<Self, Error> {
         let counts = reader.counts()?;
         let ledger = Ledger::restore(kept, &counts.ended, &counts.living);
-        Ok(Self { reader, ledger: Mutex::new(ledger), recent: Mutex::default() })
+        let ledger = Mutex::new(ledger);
+        Ok(Self { reader, ledger, recent: Mutex::default(), withdrawn: AtomicU64::new(0) })
     }
 
     /// Begins to read which flows are over.
@@ -98,7 +105,9 @@ impl Flows {
         let named = ledger.read(&counts.ended, &counts.living);
         drop(ledger);
         let maps = self.reader.maps(&counts)?;
-        Ok(Figures { named, reasons: self.reader.reasons()?, ports: self.reader.ports()?, maps, counts })
+        let withdrawn = self.withdrawn.load(Ordering::Relaxed);
+        let (reasons, ports) = (self.reader.reasons()?, self.reader.ports()?);
+        Ok(Figures { named, reasons, ports, withdrawn, maps, counts })
     }
 
     /// Size and fill of the maps.

@@ -64,6 +64,11 @@ pub(super) struct Args {
     #[arg(long, value_name = "DURATION", default_value = "30s", env = "SLUICE_DRAIN_TIMEOUT",
         value_parser = duration)]
     drain_timeout: Duration,
+    /// How long what runs through a TCPRoute or UDPRoute goes on when its listener or its endpoint was removed: then
+    /// both sides of a TCP connection are reset, and a UDP flow ends. An endpoint that is not ready is not removed, nor
+    /// one of weight 0 [default: it is never ended]
+    #[arg(long, value_name = "DURATION", env = "SLUICE_RESET_REMOVED_AFTER", value_parser = duration)]
+    reset_removed_after: Option<Duration>,
     #[command(flatten)]
     forward: ForwardArgs,
 }
@@ -137,6 +142,7 @@ pub(super) fn run(args: Args) -> Result<Exit> {
         access_log: args.access_log,
         bpf_log_level: args.bpf_log_level,
         drain_timeout: args.drain_timeout,
+        reset_removed_after: args.reset_removed_after,
         udp_idle: forward.udp_idle_timeout,
         forward: (forward.forward == Forward::Auto).then_some(Forwarding {
             flows: forward.flows,

@@ -63,6 +63,7 @@ pub fn compile(model: &Model, host: &Host, previous: &Ids, generation: u64) -> S
         generation,
         image: bound.image,
         bindings: bound.bindings,
+        listed: bound.listed,
         addresses,
         series: bound.series,
         ids: bound.ids,

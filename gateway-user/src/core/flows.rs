@@ -8,6 +8,7 @@ pub mod filter;
 pub mod ledger;
 pub mod living;
 pub mod names;
+pub mod removed;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 

@@ -377,18 +377,24 @@ impl Question<'_> {
         for tuple in &self.answers.swept {
             let Some((id, false)) = flows.find(tuple) else { return Err(Fault::NotOver(*tuple)) };
             let flow = flows.flow(id);
-            if !life::is_over(flow.bits, flow.idle, flow.seen, self.now, full) {
+            if life::is_over(flow.bits, flow.idle, flow.seen, self.now, full) {
+                flows.end(id, 0);
+            } else if self.answers.port != Some(flow.reply.destination_port) || !self.gives_port(flow) {
                 return Err(Fault::NotOver(*tuple));
             }
-            flows.end(id, 0);
         }
         Ok(())
+    }
+
+    /// Whether a flow has ended and its source port may be taken for another.
+    fn gives_port(&self, flow: &Flow) -> bool {
+        life::gives_port(flow.bits, self.now.saturating_sub(flow.seen))
     }
 
     /// The tuple of the backend's answers, and whether it sees an address of this node.
     fn reply(
         &self,
-        flows: &Flows,
+        flows: &mut Flows,
         client: &Tuple,
         backend: &BackendKey,
         path: &Path,
@@ -408,7 +414,6 @@ impl Question<'_> {
         let from = |port| Tuple { destination: address(source), destination_port: port, ..answers };
         let (first, width) = self.settings.ports;
         let range = first..=first.saturating_add(width.saturating_sub(1));
-        let free = |port: &u16| width != 0 && range.contains(port) && !flows.has(&from(*port));
         // The one of the client's connection before, which a socket in TIME_WAIT may know.
         if let Some(kept) = kept.filter(|kept| !flows.has(&from(*kept))) {
             return if self.answers.port == Some(kept) {
@@ -417,11 +422,25 @@ impl Question<'_> {
                 Err(Fault::Port(self.answers.port))
             };
         }
+        // Who has a port that may be taken, if anybody has it.
+        let mut free = |port: u16| match flows.find(&from(port)) {
+            _ if width == 0 || !range.contains(&port) => None,
+            None => Some(None),
+            Some((id, reply)) => (reply && self.gives_port(flows.flow(id))).then_some(Some(id)),
+        };
         match self.answers.port {
-            Some(port) if free(&port) => Ok(Ok((from(port), true))),
+            Some(port) => {
+                let before = free(port).ok_or(Fault::Port(Some(port)))?;
+                if let Some(id) = before {
+                    flows.end(id, 0);
+                }
+                Ok(Ok((from(port), true)))
+            }
             // Of a range no wider than this each port is tried.
-            None if width > PORT_TRIES || !range.clone().any(|port| free(&port)) => Ok(Err(Reason::NoPort)),
-            port => Err(Fault::Port(port)),
+            None if width > PORT_TRIES || !range.clone().any(|port| free(port).is_some()) => {
+                Ok(Err(Reason::NoPort))
+            }
+            None => Err(Fault::Port(None)),
         }
     }
 }

@@ -25,6 +25,9 @@ pub struct Snapshot {
     /// What a worker does with a connection, by the address and port that it was accepted on: the exact address
     /// first, then [`gateway_ebpf::abi::ANY`].
     pub bindings: FxHashMap<BindingKey, Arc<BoundListeners>>,
+    /// Endpoints that the route of a TCP or UDP binding refers to. Some get nothing new, for they are not ready, or of
+    /// weight 0, or the route is refused; what runs to them is configured all the same.
+    pub listed: BTreeMap<BindingKey, Arc<[SocketAddr]>>,
     /// Static addresses of Gateways that are in use and that the host does not own: to be brought up.
     pub addresses: BTreeSet<IpAddr>,
     /// Labels of the workers' request counters, by the dense index that the HTTP tables refer to.

@@ -35,6 +35,12 @@ impl Out<'_> {
             "Ended connections, and UDP flows, that the endpoint never answered",
             served(forward).map(|(labels, f)| (relay_labels(labels), f.unanswered)),
         )?;
+        self.counter(
+            "forward_withdrawn",
+            "Flows that this agent ended since their listener or endpoint had left the configuration \
+             (--reset-removed-after)",
+            [(vec![], forward.withdrawn)],
+        )?;
         for (name, help, reasons) in [
             (
                 "forward_fallbacks",
@@ -116,6 +122,7 @@ mod tests {
             notes: vec![("event_lost", 0)],
             ports: vec![("10.0.0.1:80".parse().unwrap(), "tcp", 2)],
             port_range: 20_000,
+            withdrawn: 7,
         };
         let text = render(Facts { forward: Some(forward), ..Facts::default() });
         let of = "binding=\"*:80/tcp\",listener=\"default/web/tcp\",route=\"default/db\",service=\"default/db:80\",backend=\"10.0.0.1:80\"";
@@ -129,6 +136,7 @@ mod tests {
             "sluice_forward_fallbacks_total{reason=\"table_full\"} 4".to_owned(),
             "sluice_forward_drops_total{reason=\"too_big\"} 5".to_owned(),
             "sluice_forward_notes_total{reason=\"event_lost\"} 0".to_owned(),
+            "sluice_forward_withdrawn_total 7".to_owned(),
             "sluice_forward_snat_ports 20000.0".to_owned(),
             "sluice_forward_snat_ports_used{backend=\"10.0.0.1:80\",protocol=\"tcp\"} 2.0".to_owned(),
         ] {

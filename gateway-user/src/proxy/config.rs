@@ -31,6 +31,9 @@ pub struct Config {
     pub tcp_idle: Duration,
     /// A UDP flow without a datagram in either direction ends. Default 60 s.
     pub udp_idle: Duration,
+    /// How long relayed connections and flows go on whose listener or endpoint has left the configuration; `None`: for as
+    /// long as they like. Default `None`.
+    pub reset_removed_after: Option<Duration>,
     /// UDP flows of one worker, with two sockets each; beyond it the idlest make room. Default 4,096. The kernel finds a
     /// socket that is not connected only after a look at all that are bound to the same address and port: with 4,000
     /// flows to one of these the first datagram of another takes 70 µs, with 16,000 it is 660 µs; before Linux 6.13 so
@@ -56,6 +59,7 @@ impl Default for Config {
             upstream_keep_alive: Duration::from_secs(30),
             tcp_idle: Duration::from_secs(3600),
             udp_idle: Duration::from_secs(60),
+            reset_removed_after: None,
             max_flows: 4_096,
             access_log: None,
         }

@@ -9,8 +9,10 @@ use std::rc::Rc;
 use std::task::{Context, Waker};
 use std::time::Instant;
 
+use super::leaving::{Leaving, Way};
 use super::totals::CloseReason;
 use super::worker::Worker;
+use crate::core::transport::Transport;
 
 /// What a connection is told by its worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,14 +31,23 @@ pub(super) struct Watched {
     /// The tick at which it expires.
     deadline: Cell<u64>,
     expired: Cell<bool>,
+    /// Where it is relayed to.
+    way: RefCell<Option<Way>>,
+    withdrawn: Cell<bool>,
     draining: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
 impl Watched {
     /// The sweep: expires what is due.
-    pub(super) fn sweep(&self, tick: u64) {
-        if tick >= self.deadline.get() && !self.expired.replace(true) {
+    pub(super) fn sweep(&self, tick: u64, leaving: Option<&Leaving<'_>>) {
+        if let (Some(leaving), Some(way)) = (leaving, &*self.way.borrow())
+            && way.is_over(leaving)
+        {
+            self.withdrawn.set(true);
+        }
+        let due = tick >= self.deadline.get() || self.withdrawn.get();
+        if due && !self.expired.replace(true) {
             self.wake();
         }
     }
@@ -74,6 +85,8 @@ impl Connection {
         let watched = Rc::new(Watched {
             deadline: Cell::new(u64::MAX),
             expired: Cell::new(false),
+            way: RefCell::new(None),
+            withdrawn: Cell::new(false),
             draining: Cell::new(worker.is_draining()),
             waker: RefCell::new(None),
         });
@@ -106,6 +119,16 @@ impl Connection {
     /// Goes on after the deadline: what expired has been dealt with, another deadline has been set.
     pub(super) fn forgive(&self) {
         self.watched.expired.set(false);
+    }
+
+    /// It is relayed to this endpoint from now on.
+    pub(super) fn leads_to(&self, endpoint: SocketAddr) {
+        *self.watched.way.borrow_mut() = Some(Way::new(Transport::Tcp, self.local, endpoint));
+    }
+
+    /// Whether it expired since what it is relayed for has left the configuration.
+    pub(super) fn is_withdrawn(&self) -> bool {
+        self.watched.withdrawn.get()
     }
 
     /// Whether the deadline has passed.

@@ -87,6 +87,7 @@ async fn relay(relayed: Relayed, order: Vec<(u32, Option<Cells<RelayCells>>)>, c
         Ended::ClientReset => CloseReason::ClientReset,
         Ended::BackendReset => CloseReason::BackendReset,
         Ended::Idle => CloseReason::Idle,
+        Ended::Withdrawn => CloseReason::Withdrawn,
     });
 }
 
@@ -116,6 +117,9 @@ impl Relayed {
 
     fn goes_to(&self, backend: u32, cells: Option<&Cells<RelayCells>>) {
         self.backend.set(backend);
+        if let Some(backend) = self.service.backends.get(&backend) {
+            self.connection.leads_to(backend.at);
+        }
         *self.cells.borrow_mut() = cells.cloned();
         self.count(|cells| cells.begun.add(1));
     }

@@ -140,13 +140,15 @@ pub enum CloseReason {
     BadRequest,
     /// Cut at the deadline of a drain, or with the worker.
     Cut,
+    /// Its listener or endpoint had left the configuration for long enough: both sides were reset.
+    Withdrawn,
     /// Any other error.
     Error,
 }
 
 impl CloseReason {
     /// Every reason.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Done,
         Self::ClientReset,
         Self::BackendReset,
@@ -156,6 +158,7 @@ impl CloseReason {
         Self::Idle,
         Self::BadRequest,
         Self::Cut,
+        Self::Withdrawn,
         Self::Error,
     ];
 
@@ -172,6 +175,7 @@ impl CloseReason {
             Self::Idle => "idle",
             Self::BadRequest => "bad_request",
             Self::Cut => "cut",
+            Self::Withdrawn => "withdrawn",
             Self::Error => "error",
         }
     }
@@ -186,6 +190,8 @@ pub enum FlowEnd {
     Evicted,
     /// Its binding left the configuration.
     Unbound,
+    /// Its endpoint had left the configuration for long enough.
+    Withdrawn,
     /// The agent stops, and what the client asked is answered.
     Drained,
     /// Cut at the deadline of a drain, or with the worker.
@@ -194,7 +200,8 @@ pub enum FlowEnd {
 
 impl FlowEnd {
     /// Every reason.
-    pub const ALL: [Self; 5] = [Self::Idle, Self::Evicted, Self::Unbound, Self::Drained, Self::Cut];
+    pub const ALL: [Self; 6] =
+        [Self::Idle, Self::Evicted, Self::Unbound, Self::Withdrawn, Self::Drained, Self::Cut];
 
     /// Its name in metrics and in the access log.
     #[must_use]
@@ -203,6 +210,7 @@ impl FlowEnd {
             Self::Idle => "idle",
             Self::Evicted => "evicted",
             Self::Unbound => "unbound",
+            Self::Withdrawn => "withdrawn",
             Self::Drained => "drained",
             Self::Cut => "cut",
         }

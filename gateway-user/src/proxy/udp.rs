@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use self::flow::{Flow, Moved};
 use self::table::{Life, Sweep};
+use super::leaving::Way;
 use super::relay::tuple;
 use super::totals::{DropReason, FlowEnd};
 use super::view::Bound;
@@ -129,6 +130,7 @@ fn make(
         asking: Cell::new(true),
         idle: worker.ticks.idle(service),
         binding: bound.listeners.key,
+        way: Way::new(Transport::Udp, asked, service.backends[&backend].at),
     };
     let flow = Rc::new(Flow {
         worker: worker.clone(),
@@ -158,5 +160,6 @@ pub(super) fn sweep(worker: &Worker, draining_since: Option<u64>, tick: Duration
         now: worker.tick(),
         draining: draining_since.map(|since| (since, last_answers)),
         binds: &binds,
+        leaving: worker.leaving(&view),
     });
 }

@@ -12,6 +12,7 @@ use rustc_hash::FxHashMap;
 
 use super::counters::{AcceptCells, Cells, HttpCells, Known, RelayCells};
 use super::totals::{BindingLabel, RelayKey};
+use crate::core::flows::removed::Configured;
 use crate::core::snapshot::{BoundListeners, BoundService, L4Service, Snapshot};
 use crate::core::transport::Transport;
 
@@ -21,6 +22,8 @@ pub(super) struct View {
     /// By the index that the HTTP tables refer to.
     pub(super) series: Vec<Cells<HttpCells>>,
     bindings: FxHashMap<BindingKey, Bound>,
+    /// What may go on; `None`: everything.
+    pub(super) configured: Option<Configured>,
 }
 
 /// A worker's own hold on the latest view: requests clone this, so that no count is written by two workers.
@@ -53,6 +56,7 @@ impl View {
                 .iter()
                 .map(|(key, listeners)| (*key, Bound::new(listeners.clone(), known)))
                 .collect(),
+            configured: None,
         };
         known.expire(now);
         view

@@ -17,6 +17,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use super::connection::{Connection, Watched};
 use super::counters::{Registry, WorkerCells};
+use super::leaving::Leaving;
 use super::log::Log;
 use super::totals::CloseReason;
 use super::udp::{self, Ends, Flows};
@@ -54,6 +55,7 @@ pub(super) struct Ticks {
     pub(super) body: u64,
     tcp: u64,
     udp: u64,
+    removed: Option<u64>,
     upstream: u64,
     tick: Duration,
 }
@@ -72,7 +74,8 @@ impl Ticks {
         let shortest = limits.into_iter().min().unwrap_or_default();
         let tick = (shortest / 8).clamp(Duration::from_millis(10), Duration::from_secs(1));
         let [header, keep_alive, body, tcp, upstream, udp] = limits.map(|limit| in_ticks(limit, tick));
-        (tick, Self { header, keep_alive, body, tcp, udp, upstream, tick })
+        let removed = config.reset_removed_after.map(|limit| in_ticks(limit, tick));
+        (tick, Self { header, keep_alive, body, tcp, udp, removed, upstream, tick })
     }
 
     /// How long a connection or flow of a service may be idle: never shorter than the service says, at most two ticks
@@ -130,6 +133,12 @@ impl Worker {
     #[inline]
     pub(super) fn cells(&self) -> &WorkerCells {
         &self.shared.registry.workers[self.id]
+    }
+
+    /// What ends connections and flows whose listener or endpoint has left the configuration, if anything does.
+    pub(super) fn leaving<'v>(&self, view: &'v View) -> Option<Leaving<'v>> {
+        let (configured, grace) = (view.configured.as_ref()?, self.ticks.removed?);
+        Some(Leaving { configured, grace, now: self.tick() })
     }
 
     /// Sweeps so far.
@@ -290,14 +299,15 @@ async fn sweep(worker: Rc<Worker>, tick: Duration) {
         interval.tick().await;
         let now = worker.now.get() + 1;
         worker.now.set(now);
+        // So that an idle worker lets go of a snapshot that was replaced, too.
+        let view = worker.view();
+        let leaving = worker.leaving(&view);
         for watched in worker.connections.borrow().values() {
-            watched.sweep(now);
+            watched.sweep(now, leaving.as_ref());
         }
         worker.pool.sweep(now);
         udp::sweep(&worker, worker.flows_drain.get(), tick);
         (last, before) = (worker.load().settle(before), last);
-        // An idle worker lets go of a snapshot that was replaced.
-        drop(worker.view());
     }
 }
 

@@ -26,7 +26,7 @@ const OF_FAMILY: [&str; 15] = [
     "reset: withdrawn",
 ];
 /// Of either.
-const OTHERS: [&str; 29] = [
+const OTHERS: [&str; 30] = [
     "GSO forwarded",
     "GSO answered",
     "GSO without a count forwarded",
@@ -55,6 +55,7 @@ const OTHERS: [&str; 29] = [
     "opened to the client itself",
     "opened with an address of this node",
     "opened with an idle time of its own",
+    "opened with the port of a flow that had ended",
     "opening_evicted",
 ];
 
@@ -102,8 +103,9 @@ pub(crate) fn packet(arrival: &Arrival, wanted: &Outcome) -> Vec<String> {
     kinds.chain([format!("{family} {decision}: {reason}")]).collect()
 }
 
-/// What a flow is that has begun. `again`: another flow of the client had ended for it.
-pub(crate) fn flow(image: &MapImage, flow: &Flow, again: bool) -> Vec<String> {
+/// What a flow is that has begun. `again`: another flow of the client had ended for it; `resting`: one of another client had,
+/// for its source port.
+pub(crate) fn flow(image: &MapImage, flow: &Flow, again: bool, resting: bool) -> Vec<String> {
     let (address, port) = (flow.client.destination, flow.client.destination_port);
     let exact = BindingKey { address, port, protocol: flow.client.protocol, pad: 0 };
     let binding = image.bindings.values().find(|binding| binding.id == flow.binding);
@@ -111,6 +113,7 @@ pub(crate) fn flow(image: &MapImage, flow: &Flow, again: bool) -> Vec<String> {
     let kinds = [
         ("opened", flow.bits & SNAT == 0),
         ("opened with an address of this node", flow.bits & SNAT != 0),
+        ("opened with the port of a flow that had ended", resting),
         ("opened to the client itself", flow.client.source == flow.reply.source),
         ("opened by a binding of any address", !image.bindings.contains_key(&exact)),
         ("opened by the client's address", affinity == Some(Affinity::ClientIp)),

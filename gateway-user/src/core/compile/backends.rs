@@ -27,6 +27,8 @@ pub(super) struct Resolved {
     pub(super) target: Target,
     /// What its Service asks for, if the route may refer to it.
     pub(super) affinity: Affinity,
+    /// Every endpoint that is listed for it, ready or not; none if it is invalid.
+    pub(super) listed: Arc<[SocketAddr]>,
     /// Why it is invalid.
     pub(super) problem: Option<Problem>,
 }
@@ -115,7 +117,9 @@ impl<'m> Resolver<'m> {
         let service = self.model.services.get(&name);
         let affinity = service.map_or(Affinity::None, |service| service.affinity);
         let resolved = match self.service(&name, service, namespace, backend, spoken) {
-            Ok(target) => Resolved { name: label(namespace, backend), target, affinity, problem: None },
+            Ok((target, listed)) => {
+                Resolved { name: label(namespace, backend), target, affinity, listed, problem: None }
+            }
             Err(problem) => Resolved { affinity, ..invalid(namespace, backend, problem) },
         };
         self.known.insert(key, resolved.clone());
@@ -140,7 +144,7 @@ impl<'m> Resolver<'m> {
         namespace: &'m str,
         backend: &'m BackendRef,
         spoken: Spoken,
-    ) -> Result<Target, Problem> {
+    ) -> Result<(Target, Arc<[SocketAddr]>), Problem> {
         let protocol = spoken.transport().name();
         let Some(service) = service else {
             let message = format!("there is no Service {name} (create it, or correct the reference)");
@@ -172,11 +176,15 @@ impl<'m> Resolver<'m> {
             );
             return Err(problem("UnsupportedProtocol", message));
         }
-        let endpoints = match &service.external_name {
-            Some(external) => self.outside(name, external, port)?,
+        let (endpoints, listed) = match &service.external_name {
+            Some(external) => {
+                let endpoints: Arc<[_]> = self.outside(name, external, port)?.into();
+                (endpoints.clone(), endpoints)
+            }
             None => self.endpoints(namespace, &backend.name, port),
         };
-        Ok(if endpoints.is_empty() { Target::Unavailable } else { Target::Endpoints(endpoints.into()) })
+        let target = if endpoints.is_empty() { Target::Unavailable } else { Target::Endpoints(endpoints) };
+        Ok((target, listed))
     }
 
     /// The endpoints that an ExternalName Service's name resolves to. A name without addresses has none, as a Service
@@ -215,8 +223,13 @@ impl<'m> Resolver<'m> {
     }
 
     /// The endpoints that are ready; if none is, those that end but still serve, so that a rollout whose new pods are
-    /// late loses nothing.
-    fn endpoints(&self, namespace: &str, service: &str, port: &ServicePort) -> Vec<SocketAddr> {
+    /// late loses nothing. And all that are listed.
+    fn endpoints(
+        &self,
+        namespace: &str,
+        service: &str,
+        port: &ServicePort,
+    ) -> (Arc<[SocketAddr]>, Arc<[SocketAddr]>) {
         let slices = self.slices.get(&(namespace, service));
         let all = || {
             slices.into_iter().flatten().flat_map(|slice| {
@@ -235,9 +248,15 @@ impl<'m> Resolver<'m> {
         if list.is_empty() {
             list = all().filter(|(e, _)| e.serving && e.terminating).map(at).collect();
         }
-        list.sort_unstable();
-        list.dedup();
-        list
+        let sorted = |mut list: Vec<SocketAddr>| -> Arc<[SocketAddr]> {
+            list.sort_unstable();
+            list.dedup();
+            list.into()
+        };
+        let (endpoints, listed) = (sorted(list), sorted(all().map(at).collect()));
+        // They are the same mostly, and held once then.
+        let listed = if listed == endpoints { endpoints.clone() } else { listed };
+        (endpoints, listed)
     }
 }
 
@@ -291,6 +310,7 @@ fn invalid(namespace: &str, backend: &BackendRef, problem: Problem) -> Resolved 
         name: label(namespace, backend),
         target: Target::Invalid,
         affinity: Affinity::None,
+        listed: Arc::default(),
         problem: Some(problem),
     }
 }

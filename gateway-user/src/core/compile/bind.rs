@@ -3,6 +3,7 @@
 //! Owns the map image and what a worker serves on a binding.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use gateway_ebpf::abi::{Action, BindingKey};
@@ -25,6 +26,7 @@ use crate::core::transport::Transport;
 pub(super) struct Bound {
     pub(super) image: MapImage,
     pub(super) bindings: FxHashMap<BindingKey, Arc<BoundListeners>>,
+    pub(super) listed: BTreeMap<BindingKey, Arc<[SocketAddr]>>,
     pub(super) series: Vec<SeriesKey>,
     pub(super) ids: Ids,
     /// Listeners that are not served since the maps are full, and why.
@@ -70,7 +72,8 @@ pub(super) fn bind(
         assign(&keys, &previous.bindings, |_| None, std::iter::empty(), 0..MAX_BINDINGS, &mut ids.next[0]);
     let (tables, series, patterns) = tables.finish();
     ids.patterns = patterns;
-    let mut bound = Bound { image, bindings: FxHashMap::default(), series, ids, left_out };
+    let mut bound =
+        Bound { image, bindings: FxHashMap::default(), listed: BTreeMap::new(), series, ids, left_out };
     let mut shared: FxHashMap<&[ListenerId], Arc<HttpTable>> = FxHashMap::default();
     for (key, listeners) in &places {
         let works: Vec<_> = listeners.iter().map(|&(g, l)| &gateways.list[g].listeners[l]).collect();
@@ -96,6 +99,9 @@ pub(super) fn bind(
             (BoundService::Http(table.clone()), Action::Steer)
         } else {
             let route = listeners.first().and_then(|id| services.by_listener.get(id));
+            if let Some(listed) = route.and_then(|route| services.listed.get(route)) {
+                bound.listed.insert(*key, listed.clone());
+            }
             match route.and_then(|route| made.get(route)) {
                 Some(service) => {
                     let l4 = L4Service { listener: label.clone(), ..service.clone() };

@@ -2,7 +2,8 @@
 //!
 //! Owns which route serves a listener and each endpoint's share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -42,6 +43,8 @@ pub(super) struct Services<'m> {
     pub(super) by_listener: FxHashMap<ListenerId, RouteKey<'m>>,
     /// By route. One that has nothing to connect to is not in here.
     pub(super) by_route: BTreeMap<RouteKey<'m>, Service>,
+    /// By route that serves a listener, every endpoint that it refers to, whatever its weight and whether it is ready.
+    pub(super) listed: BTreeMap<RouteKey<'m>, Arc<[SocketAddr]>>,
 }
 
 /// What came of a route.
@@ -80,6 +83,7 @@ impl<'m> Services<'m> {
             idle: route.idle,
             order,
         };
+        let mut listed = BTreeSet::new();
         for (at, rule) in route.rules.iter().enumerate() {
             if !rule.refusals.is_empty() {
                 outcome.refused.push(refusals(&rule.refusals));
@@ -96,6 +100,7 @@ impl<'m> Services<'m> {
                 if let Some(problem) = &resolved.problem {
                     outcome.backends.push((format!("spec.rules[{at}].backendRefs[{b}]"), problem.clone()));
                 }
+                listed.extend(resolved.listed.iter());
                 if at == 0 {
                     service.add(backend.weight, &resolved, route.transport);
                 }
@@ -112,6 +117,9 @@ impl<'m> Services<'m> {
                     used |= !work.keys.is_empty() && is_l4(&work.listener.protocol);
                 }
             }
+        }
+        if used {
+            self.listed.insert(key, listed.into_iter().collect());
         }
         if used && outcome.refused.is_empty() && !service.names.is_empty() {
             self.by_route.insert(key, service);

@@ -198,6 +198,40 @@ fn the_endpoint_sees_the_client_unless_it_must_not() {
 }
 
 #[test]
+fn a_port_goes_to_the_next_connection_once_its_own_has_ended() {
+    let (client, backend) = ((false, FIN | ACK), (true, FIN | ACK));
+    for (what, packets, rest) in [
+        ("it lives", vec![], None),
+        ("half of it", vec![client], None),
+        ("the client ended it first", vec![client, backend], Some(SECOND / 2)),
+        ("the backend did, and waits", vec![backend, client], Some(60 * SECOND)),
+        ("it was reset", vec![(true, RST)], Some(SECOND / 2)),
+    ] {
+        let mut scene = Scene::new(&[1], TCP);
+        scene.path().local = false;
+        scene.settings.ports.1 = 1;
+        scene.answers.port = Some(40_000);
+        let seen = format!("{NODE}:40000");
+        for (reply, flags) in [(false, SYN), (true, SYN | ACK), (false, ACK)].into_iter().chain(packets) {
+            let tuple = if reply { tuple(ENDPOINT, &seen, TCP) } else { tuple(CLIENT, ASKED, TCP) };
+            scene.send(&packet(&tuple, flags, b"")).unwrap();
+        }
+        let next = packet(&tuple("192.0.2.8:1", ASKED, TCP), SYN, b"");
+        scene.now += rest.unwrap_or(99 * SECOND);
+        assert_eq!(scene.send(&next), Err(Fault::Port(Some(40_000))), "{what}");
+        scene.answers.port = None;
+        assert_eq!(scene.send(&next).unwrap().reason, Some(Reason::NoPort), "{what}");
+        if rest.is_some() {
+            scene.now += 1;
+            assert_eq!(scene.send(&next), Err(Fault::Port(None)), "{what}");
+            scene.answers.port = Some(40_000);
+            assert_eq!(left(&scene.send(&next).unwrap()).tuple, tuple(&seen, ENDPOINT, TCP), "{what}");
+            assert_eq!((scene.flows.len(), scene.flows.ended.len()), (1, 1), "{what}");
+        }
+    }
+}
+
+#[test]
 fn a_backend_that_is_silent_is_left_for_another_if_there_is_one() {
     for (slots, other) in [(vec![1, 2, 0, 0], true), (vec![1; 4], false), (vec![1, 0, 1, 0], false)] {
         let mut scene = Scene::new(&slots, TCP);

@@ -8,7 +8,7 @@ use std::os::fd::AsFd as _;
 use std::sync::atomic::Ordering::Relaxed;
 
 use gateway_ebpf::flow::Flow;
-use gateway_ebpf::life::WITHDRAWN;
+use gateway_ebpf::life::{LIVE, WITHDRAWN};
 use gateway_ebpf::names::FLOWS;
 
 use super::sets::Tables;
@@ -55,7 +55,16 @@ impl FlowTable {
         self.0.get()[place * WORDS + offset_of!(Flow, seen) / 8].store(seen, Relaxed);
     }
 
-    /// Ends the flow in a place: its packets are dropped from now on.
+    /// Ends a flow that was read in a place, unless it is over by now or ended already. Whether it did.
+    #[must_use]
+    pub fn end(&self, place: usize, flow: &Flow) -> bool {
+        let lives = |life: u64| life >> 32 == flow.life >> 32 && life as u32 & (LIVE | WITHDRAWN) == LIVE;
+        let ended = |life: u64| lives(life).then_some(life | u64::from(WITHDRAWN));
+        let life = &self.0.get()[place * WORDS + offset_of!(Flow, life) / 8];
+        life.fetch_update(Relaxed, Relaxed, ended).is_ok()
+    }
+
+    /// Ends the flow in a place, whichever it is: its packets are dropped from now on.
     pub fn withdraw(&self, place: usize) {
         self.0.get()[place * WORDS + offset_of!(Flow, life) / 8].fetch_or(WITHDRAWN.into(), Relaxed);
     }

@@ -41,6 +41,8 @@ pub(super) enum Ended {
     BackendReset,
     /// Nothing moved for too long.
     Idle,
+    /// Its listener or endpoint has left the configuration.
+    Withdrawn,
 }
 
 /// Both sockets. Unless the connection ends well both are reset: nobody shall take what is cut for complete.
@@ -65,7 +67,8 @@ impl Pair {
 
     fn poll(&mut self, relayed: &Relayed, cx: &mut Context<'_>) -> Poll<Ended> {
         if relayed.connection.order(cx) == Order::Expire {
-            return Poll::Ready(Ended::Idle);
+            let withdrawn = relayed.connection.is_withdrawn();
+            return Poll::Ready(if withdrawn { Ended::Withdrawn } else { Ended::Idle });
         }
         let Self { client, backend, up, down, ended } = self;
         let sent = up.poll(client, backend, cx, |n| relayed.moved(n, 0), || relayed.alive());

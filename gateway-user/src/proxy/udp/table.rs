@@ -11,6 +11,7 @@ use rustc_hash::FxHashMap;
 use tokio::task::AbortHandle;
 
 use super::flow::Flow;
+use crate::proxy::leaving::{Leaving, Way};
 use crate::proxy::totals::FlowEnd;
 
 /// Whose a flow is: the client, and the address and port that it asked for.
@@ -29,6 +30,8 @@ pub(super) struct Life {
     pub(super) idle: u64,
     /// Where it came in.
     pub(super) binding: BindingKey,
+    /// Where it leads.
+    pub(super) way: Way,
 }
 
 /// Flows.
@@ -52,6 +55,8 @@ pub(super) struct Sweep<'a> {
     pub(super) draining: Option<(u64, u64)>,
     /// Whether a binding is still there.
     pub(super) binds: &'a dyn Fn(&BindingKey) -> bool,
+    /// What ends flows whose endpoint is not there any more, if anything does.
+    pub(super) leaving: Option<Leaving<'a>>,
 }
 
 impl Sweep<'_> {
@@ -60,6 +65,8 @@ impl Sweep<'_> {
         let over = |(began, left): (u64, u64)| !life.asking.get() || self.now >= began + left;
         if !(self.binds)(&life.binding) {
             Some(FlowEnd::Unbound)
+        } else if self.leaving.is_some_and(|leaving| life.way.is_over(&leaving)) {
+            Some(FlowEnd::Withdrawn)
         } else if self.now >= life.last.get() + life.idle {
             Some(FlowEnd::Idle)
         } else if self.draining.is_some_and(over) {
@@ -147,14 +154,18 @@ mod tests {
     use gateway_ebpf::abi::{ANY, UDP};
 
     use super::*;
+    use crate::core::flows::removed::Configured;
+    use crate::core::transport::Transport;
 
     fn life(last: u64, answered: bool, asking: bool) -> Life {
         let binding = BindingKey { address: ANY, port: 53, protocol: UDP, pad: 0 };
-        Life { last: last.into(), answered: answered.into(), asking: asking.into(), idle: 10, binding }
+        let [asked, to] = ["10.0.0.1:53", "10.0.1.1:53"].map(|at| at.parse().unwrap());
+        let way = Way::new(Transport::Udp, asked, to);
+        Life { last: last.into(), answered: answered.into(), asking: asking.into(), idle: 10, binding, way }
     }
 
     fn judge(life: &Life, now: u64, draining: Option<(u64, u64)>, bound: bool) -> Option<FlowEnd> {
-        Sweep { now, draining, binds: &|_| bound }.judge(life)
+        Sweep { now, draining, binds: &|_| bound, leaving: None }.judge(life)
     }
 
     #[test]
@@ -167,6 +178,16 @@ mod tests {
     #[test]
     fn it_ends_with_its_binding() {
         assert_eq!(judge(&life(5, true, true), 5, None, false), Some(FlowEnd::Unbound));
+    }
+
+    #[test]
+    fn it_ends_with_its_endpoint_if_that_is_asked_for() {
+        let (configured, life) = (Configured::default(), life(5, true, true));
+        let judge = |now| {
+            let leaving = Some(Leaving { configured: &configured, grace: 3, now });
+            Sweep { now, draining: None, binds: &|_| true, leaving }.judge(&life)
+        };
+        assert_eq!([5, 7, 8].map(judge), [None, None, Some(FlowEnd::Withdrawn)]);
     }
 
     #[test]

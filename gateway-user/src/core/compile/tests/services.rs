@@ -193,3 +193,32 @@ fn grants_name_the_kind_of_route() {
         "TCPRoute r @gw ResolvedRefs=True\n bound *:9000 tcp r",
     );
 }
+
+#[test]
+fn what_a_route_refers_to_is_listed_whatever_becomes_of_it() {
+    let grant = "namespace other\nservice other/c 80\nendpoints other/c 10.1.0.9:1\n";
+    for (route, listed) in [
+        ("to a:80\nto b:80", "10.1.0.1:1 10.1.0.2:1 10.1.0.3:1"),
+        ("to a:80 weight=0\nto b:80", "10.1.0.1:1 10.1.0.2:1 10.1.0.3:1"),
+        ("to a:80 weight=0", "10.1.0.1:1 10.1.0.2:1"),
+        // Not ready; ending; ending beside one that is ready.
+        ("to n:80", "10.1.0.4:1"),
+        ("to e:80", "10.1.0.5:1 10.1.0.6:1"),
+        // A route that is refused as a whole refers to them all the same.
+        ("to a:80\nrule\nto b:80", "10.1.0.1:1 10.1.0.2:1 10.1.0.3:1"),
+        // What may not be referred to, or is not there.
+        ("to other/c:80\nto b:80", "10.1.0.3:1"),
+        ("to b:81\nto gone:80", ""),
+    ] {
+        let objects = format!(
+            "{GW}{TWO}{grant}service n 80\nendpoints n 10.1.0.4:1!\nservice e 80\nendpoints e 10.1.0.5:1~ 10.1.0.6:1\ntcp r\n{route}"
+        );
+        let snapshot = compiled(&objects, &[]);
+        let all: Vec<_> = snapshot.listed.values().collect();
+        let [only] = all[..] else { panic!("{route}: {all:?}") };
+        let text: Vec<_> = only.iter().map(ToString::to_string).collect();
+        assert_eq!(text.join(" "), listed, "{route}");
+    }
+    let none = compiled(&format!("{GW}{TWO}"), &[]);
+    assert_eq!((none.bindings.len(), none.listed.len()), (1, 0), "nobody refers to anything");
+}
