@@ -74,7 +74,8 @@ fn no_connection_fails_when_tables_grow_and_shrink() {
 
 #[test]
 fn nothing_that_is_carried_meanwhile_is_lost_or_counted_twice() {
-    for (own, backend, near, header) in [(GATEWAY4, BACKEND4, CLIENT4, 28), (GATEWAY6, BACKEND6, CLIENT6, 48)] {
+    for (own, backend, near, header) in [(GATEWAY4, BACKEND4, CLIENT4, 28), (GATEWAY6, BACKEND6, CLIENT6, 48)]
+    {
         let lab = Lab::new("moved");
         let endpoint = at(backend, 5353);
         let server = lab.backend.enter(|| UdpSocket::bind(endpoint)).expect("a socket");
@@ -110,7 +111,9 @@ fn nothing_that_is_carried_meanwhile_is_lost_or_counted_twice() {
             }
             rounds
         });
-        for (flows, binary) in [("4096", None), ("70000", None), ("70000", Some(other_layout())), ("1000", None)] {
+        for (flows, binary) in
+            [("4096", None), ("70000", None), ("70000", Some(other_layout())), ("1000", None)]
+        {
             agent.kill();
             agent.set_args(&[WORKERS, &["--flows", flows, "--opening-flows", "500"]].concat());
             if let Some(binary) = &binary {

@@ -25,8 +25,8 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::Error;
-use super::maps::is_missing;
 use super::forward::{Tables, layout};
+use super::maps::is_missing;
 use super::pins::Pins;
 use super::reader::MapUse;
 use super::sys::Words;

@@ -47,7 +47,8 @@ impl Tables {
             return Ok(None);
         }
         let capacity = |name| {
-            let info = MapInfo::from_pin(tables.path(pins, name)).map_err(Error::map(name, "opening its pin"))?;
+            let info =
+                MapInfo::from_pin(tables.path(pins, name)).map_err(Error::map(name, "opening its pin"))?;
             Ok(info.max_entries())
         };
         (tables.flows, tables.opening) = (capacity(FLOWS)?, capacity(OPENING)?);
