@@ -237,8 +237,8 @@ pub struct Flow {
     pub idle: u32,
     /// How many backends were tried before this one and did not answer.
     pub tries: u32,
-    /// The last timestamp value (RFC 7323) of the client's packets, in the host's byte order; 0 if there was none.
-    pub timestamp: u32,
+    /// Its entry of `OPENING`, while it is half open.
+    pub ring: u32,
     /// Packets by direction: the client's, the backend's. Of a packet that the kernel put together (GRO), its segments.
     pub packets: [u64; 2],
     /// Bytes of IP packets by direction, likewise.

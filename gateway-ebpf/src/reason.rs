@@ -38,7 +38,7 @@ pub enum Reason {
     OpeningEvicted = 14,
     /// Counted only: an endpoint did not answer, and the client's next SYN went to another.
     NextBackend = 15,
-    /// Dropped: it would open a flow while the flows move to other tables; its sender repeats it.
+    /// Dropped: it would open a flow while the flows move to other tables; TCP repeats it.
     Held = 16,
 }
 

@@ -216,7 +216,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
             Err(why) => (None, Err(why)),
         };
 
-        let leaving = Leaving::new(config.reset_removed_after, &dataplane)?;
+        let leaving = Leaving::new(config.reset_removed_after);
         let (asks, asked) = mpsc::channel(16);
         let board = Arc::new(Board::new(config, workers, sockets, dataplane.reader(), running.counters()));
         let _ends = flows(&mut dataplane, &memory, &board, access_log.clone())?;
@@ -272,19 +272,18 @@ fn forward(
     let open = |dataplane: &mut Dataplane| -> Result<_, dataplane::Error> {
         let networks = Networks::open()?;
         let tables = dataplane.forward(forwarding)?;
+        let made = Forwarding { flows: tables.flows, opening: tables.opening, ..forwarding.clone() };
+        info!(
+            flows = made.flows,
+            opening_flows = made.opening,
+            memory_mib = made.memory() >> 20,
+            "TCPRoutes and UDPRoutes are forwarded in the kernel where a way leads to the endpoint"
+        );
         let forwarder = Forwarder::new(&networks, config.interfaces.clone(), tables);
         Ok((networks, forwarder))
     };
     Ok(match open(dataplane) {
-        Ok(open) => {
-            info!(
-                flows = forwarding.flows,
-                opening_flows = forwarding.opening,
-                memory_mib = forwarding.memory() >> 20,
-                "TCPRoutes are forwarded in the kernel where a way leads to the endpoint"
-            );
-            Ok(open)
-        }
+        Ok(open) => Ok(open),
         Err(error) => {
             let why = words(&error);
             warn!(why, "nothing is forwarded in the kernel: the relay serves every TCPRoute");

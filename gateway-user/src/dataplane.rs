@@ -152,7 +152,8 @@ impl Dataplane {
     /// are known to be of this thread's network namespace.
     ///
     /// # Errors
-    /// The kernel refuses a map or a program; what an agent before left goes on.
+    /// The kernel refuses a map or a program, or knows flows of a layout that this program does not: running flows go on, new
+    /// ones go to the host.
     pub fn forward(&mut self, config: &Forwarding) -> Result<Tables, Error> {
         let forward = Forward::open(&self.pins, &mut self.maps, config)?;
         self.maps.open_local(&self.pins)?;
@@ -166,7 +167,7 @@ impl Dataplane {
     pub fn stop_forwarding(&mut self) -> Result<Vec<String>, Error> {
         self.forward = None;
         self.maps.close_local();
-        let removed = forward::remove(&self.pins)?;
+        let removed = forward::remove(&self.pins, &mut self.maps)?;
         forward::release_ports(&mut self.maps)?;
         Ok(removed)
     }

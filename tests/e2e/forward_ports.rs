@@ -41,13 +41,9 @@ fn a_port_serves_again_soon_after_its_client_has_ended() {
     for (case, listener) in CASES.iter().zip(&listeners).filter(|(case, _)| !case.local) {
         let agent = bed.agent(&FLAGS);
         let begin = Instant::now();
-        let mut ports = BTreeSet::new();
         for round in 0..5 {
-            for _ in PORTS {
-                let port = short(&bed, case, listener, true);
-                assert!(PORTS.contains(&port), "{case:?}: {port}");
-                ports.insert(port);
-            }
+            let ports: BTreeSet<_> = PORTS.map(|_| short(&bed, case, listener, true)).collect();
+            assert!(ports.iter().all(|port| PORTS.contains(port)), "{case:?}: {ports:?}");
             assert_eq!(ports.len(), PORTS.len(), "{case:?}: round {round}: each in turn");
             // The last one's as well.
             thread::sleep(REST);

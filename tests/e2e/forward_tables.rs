@@ -111,20 +111,27 @@ fn nothing_that_is_carried_meanwhile_is_lost_or_counted_twice() {
             }
             rounds
         });
-        for (flows, binary) in
-            [("4096", None), ("70000", None), ("70000", Some(other_layout())), ("1000", None)]
-        {
+        let other = other_layout();
+        for (flows, opening, binary, moves) in [
+            ("4096", "500", None, 1),
+            // Too few for those that there are.
+            ("64", "30", None, 1),
+            ("70000", "500", None, 2),
+            ("70000", "500", Some(&other), 3),
+            ("1000", "500", None, 4),
+        ] {
             agent.kill();
-            agent.set_args(&[WORKERS, &["--flows", flows, "--opening-flows", "500"]].concat());
-            if let Some(binary) = &binary {
+            agent.set_args(&[WORKERS, &["--flows", flows, "--opening-flows", opening]].concat());
+            if let Some(binary) = binary {
                 agent.replace(binary);
             }
             agent.launch();
             agent.wait_ready();
+            assert_eq!(agent.log().matches(MOVED).count(), moves, "{}", agent.log());
         }
+        assert_eq!(agent.log().matches("would not fit well").count(), 1, "{}", agent.log());
         stop.store(true, Ordering::Relaxed);
         let sent: u64 = asking.join().expect("no datagram is lost") * count;
-        assert_eq!(agent.log().matches(MOVED).count(), 4, "{}", agent.log());
         assert_eq!(metrics(&agent), (count, [sent, sent, sent * (10 + header), sent * (20 + header)]));
     }
 }

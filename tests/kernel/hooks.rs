@@ -209,7 +209,7 @@ fn a_program_behind_ours_sees_what_is_not_ours() {
         let mut dataplane = open(&ns, &fs, clsact);
         assert_eq!(hook(&ns, &mut dataplane), BTreeMap::from([("v".to_owned(), kind)]));
         assert_eq!(programs(&ns, "v")[1].to_string(), id, "{kind:?}: it is behind");
-        std::fs::write("/proc/sys/kernel/bpf_stats_enabled", "1").unwrap();
+        let _counting = RunCounts::on();
         let seen = || show_program(&id)["run_cnt"].as_u64().unwrap_or(0);
         let before = seen();
         let socket = other.enter(|| std::net::UdpSocket::bind("10.8.0.2:0").unwrap());
@@ -218,6 +218,25 @@ fn a_program_behind_ours_sees_what_is_not_ours() {
         drop(dataplane);
         ns.enter(|| Dataplane::uninstall(&config(&fs, 1)).unwrap());
         assert_eq!(programs(&ns, "v").len(), 1, "{kind:?}: another's stays");
+    }
+}
+
+/// The kernel counts the runs of programs while this lives; it costs each of them.
+struct RunCounts(String);
+
+impl RunCounts {
+    const SWITCH: &str = "/proc/sys/kernel/bpf_stats_enabled";
+
+    fn on() -> Self {
+        let before = std::fs::read_to_string(Self::SWITCH).unwrap();
+        std::fs::write(Self::SWITCH, "1").unwrap();
+        Self(before)
+    }
+}
+
+impl Drop for RunCounts {
+    fn drop(&mut self) {
+        std::fs::write(Self::SWITCH, &self.0).unwrap();
     }
 }
 

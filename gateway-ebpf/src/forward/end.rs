@@ -28,9 +28,9 @@ pub(crate) extern "C" fn end(index: u32, life: u64, why: u32) -> bool {
     // SAFETY: as above.
     unsafe { (*flow).ended = now() };
     // SAFETY: as above.
-    forget(unsafe { &(*flow).client.key }, index, life);
+    forget(unsafe { &(*flow).client.key }, index, (life >> 32) as u32);
     // SAFETY: as above.
-    forget(unsafe { &(*flow).reply.key }, index, life);
+    forget(unsafe { &(*flow).reply.key }, index, (life >> 32) as u32);
     carried(flow, bits);
     // SAFETY: the value is read whole; it is not changed meanwhile.
     if unsafe {
@@ -46,11 +46,11 @@ pub(crate) extern "C" fn end(index: u32, life: u64, why: u32) -> bool {
 
 /// Removes a tuple if it still is the flow's.
 #[inline(always)]
-fn forget(key: &TupleKey, index: u32, life: u64) {
+pub(crate) fn forget(key: &TupleKey, index: u32, generation: u32) {
     // SAFETY: the word is copied at once.
     let found = unsafe { TUPLES.get(key) };
     let Some(half) = found.map(|half| HalfRef(*half)) else { return };
-    if half.index() == index && half.generation() == (life >> 32) as u32 {
+    if half.index() == index && half.generation() == generation {
         // Whoever was faster has removed it.
         let _removed = TUPLES.remove(key);
     }

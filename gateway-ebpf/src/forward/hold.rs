@@ -1,7 +1,8 @@
 //! In the place of `open` while flows move from one set of tables to another: no flow begins or ends meanwhile. Clients ask
 //! again: what they repeat opens a flow in the new tables.
 //!
-//! Owns that what would open a flow is dropped, and nothing else is.
+//! Owns that what comes for a binding that is forwarded is dropped, if it is of no flow (what `open` would leave to the relay
+//! too: it cannot be known), and that nothing else is.
 
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;

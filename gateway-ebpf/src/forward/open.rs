@@ -20,7 +20,7 @@ use gateway_ebpf::select;
 use crate::atomic;
 use crate::context::{discard, fall_back, go_on, is_for_host, pass, skb};
 use crate::count::count;
-use crate::end::{begun, end, sweep_one};
+use crate::end::{begun, end, forget, sweep_one};
 use crate::maps::{CURSORS, FLOWS, FREE, LOCAL, OPENING, SCRATCH, SNAT_PORTS, Scratch, TUPLES};
 use crate::packet::{find, now};
 use crate::parse::{Kind, parse_packet};
@@ -68,12 +68,11 @@ fn open(ctx: &TcContext, scratch: &mut Scratch) -> Opened {
     let packet = &scratch.packet;
     let key = &packet.key;
     scratch.reply = key.reverse();
-    if let Some((half, _, _)) = find(&scratch.reply)
-        && half.is_reply()
-    {
-        return Opened::Collision;
-    }
-    let Some(binding) = forwarded_by(ctx, key) else { return Opened::Not };
+    let Some(binding) = forwarded_by(ctx, key) else {
+        // Whoever asks us asks no endpoint: those are not on this host.
+        let collides = find(&scratch.reply).is_some_and(|(half, _, _)| half.is_reply());
+        return if collides { Opened::Collision } else { Opened::Not };
+    };
     // A flow that the packet ends, since it begins another.
     let mut tries = 0;
     let mut failed = REJECT_BACKEND;
@@ -207,7 +206,8 @@ const NO_PORT: u32 = Reason::NoPort as u32;
 #[unsafe(no_mangle)]
 extern "C" fn record(backend_id: u32, tries: u32, kept: u32) -> u32 {
     let now = now();
-    // Each that comes looks at two, so that the table does not fill with what is over while nobody sweeps.
+    // Each that comes looks at two, so that the table does not fill with what is over while nobody sweeps; and what ends here
+    // leaves a place, and room for tuples, that this CPU has in its cache.
     let _over = sweep_one(now, false);
     let _over = sweep_one(now, false);
     let index = place(now);
@@ -224,17 +224,17 @@ extern "C" fn record(backend_id: u32, tries: u32, kept: u32) -> u32 {
     if !fill(index, backend_id, tries, now) {
         return TABLE_FULL;
     }
+    let _evicted = remember(index, generation);
     atomic::store(life, u64::from(bits) | (u64::from(generation) << 32));
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return TABLE_FULL };
     // SAFETY: this CPU's own value, which `open` has left alone until this returns.
     let Scratch { packet, reply, binding, .. } = unsafe { &*scratch };
     if !claim(&raw const packet.key, HalfRef::new(index, false, generation).0) {
         // Two CPUs, one tuple: the other has made the flow.
-        let _removed = TUPLES.remove(reply);
+        forget(reply, index, generation);
         give_back(flow, index, generation);
         return RECORDED;
     }
-    let _evicted = remember(index, generation);
     let _counted = begun(binding.id, binding.service, backend_id);
     RECORDED
 }
@@ -316,14 +316,14 @@ extern "C" fn fill(index: u32, backend_id: u32, tries: u32, now: u64) -> bool {
         (*flow).backend = backend_id;
         (*flow).idle = idle;
         (*flow).tries = tries;
-        (*flow).timestamp = 0;
+        (*flow).ring = 0;
         (*flow).packets = [0; 2];
         (*flow).bytes = [0; 2];
     }
     true
 }
 
-/// Takes a tuple for a half of a flow, unless a living flow has it.
+/// Takes a tuple for a half of a flow, unless a flow has it that lives or is being made.
 #[inline(never)]
 // SAFETY: no other function of the object has this name.
 #[unsafe(no_mangle)]
@@ -335,8 +335,20 @@ extern "C" fn claim(key: *const TupleKey, half: u64) -> bool {
     if TUPLES.insert(key, half, BPF_NOEXIST.into()).is_ok() {
         return true;
     }
+    // SAFETY: the word is copied at once.
+    let there = unsafe { TUPLES.get(key) }.map(|half| HalfRef(*half));
     // A left-over, which nobody removes any more.
-    find(key).is_none() && TUPLES.insert(key, half, BPF_ANY.into()).is_ok()
+    !there.is_some_and(is_taken) && TUPLES.insert(key, half, BPF_ANY.into()).is_ok()
+}
+
+/// Whether the flow of a half lives, or is being made: then its place has the generation before it.
+#[inline(always)]
+fn is_taken(half: HalfRef) -> bool {
+    let Some(flow) = FLOWS.get_ptr(half.index()) else { return false };
+    // SAFETY: a place within a map's value.
+    let life = atomic::load(unsafe { &raw const (*flow).life });
+    let ahead = half.generation().wrapping_sub((life >> 32) as u32);
+    ahead == 1 || (ahead == 0 && life as u32 & LIVE != 0)
 }
 
 /// Takes a tuple with a source port of this node. Ports are tried in turn, so that the first is the one that was taken
@@ -348,17 +360,18 @@ extern "C" fn claim(key: *const TupleKey, half: u64) -> bool {
 extern "C" fn claim_port(reply: *mut TupleKey, port: u32, kept: u32, half: u64, backend: u32) -> bool {
     // SAFETY: as above.
     let Some(reply) = (unsafe { reply.as_mut() }) else { return false };
-    if kept != 0 {
-        reply.ports = port | (kept << 16);
-        if claim(reply, half) {
-            return true;
-        }
-    }
     let Some(cursor) = SNAT_PORTS.get_ptr_mut(backend) else { return false };
     let setting = |entry: Meta| META.get(entry as u32).copied().unwrap_or(0) as u32;
     let (first, width) = (setting(Meta::SnatFirst), setting(Meta::SnatWidth));
     if width == 0 {
         return false;
+    }
+    // Not if it is one of another range, which an agent before had.
+    if kept != 0 && u32::from(u16::from_be(kept as u16)).wrapping_sub(first) < width {
+        reply.ports = port | (kept << 16);
+        if claim(reply, half) {
+            return true;
+        }
     }
     for attempt in 0..PORT_TRIES {
         let turn = if attempt < PORT_TRIES / 2 {
@@ -433,6 +446,19 @@ fn give_back(flow: *mut Flow, index: u32, generation: u32) {
     let _always = FREE.push(index, 0);
 }
 
+/// What an entry of the ring holds for no flow: no flow has generation 0.
+const NOBODY: HalfRef = HalfRef(0);
+
+/// Takes a flow that is no longer half open out of the ring, so that who gets its entry need not look at it.
+#[inline(always)]
+pub(crate) fn leave_ring(flow: *const Flow, half: HalfRef) {
+    // SAFETY: a place within a map's value; the field does not change while the flow lives.
+    if let Some(entry) = OPENING.get_ptr_mut(unsafe { (*flow).ring }) {
+        let _another_s =
+            atomic::replace(entry, HalfRef::new(half.index(), false, half.generation()).0, NOBODY.0);
+    }
+}
+
 /// Puts a flow into the ring of half-open ones; the one that was longest in its place goes if it still is half open. Whether
 /// it went.
 #[inline(never)]
@@ -445,8 +471,14 @@ extern "C" fn remember(index: u32, generation: u32) -> bool {
     let capacity = META.get(Meta::Opening as u32).copied().unwrap_or(0) as u32;
     let at = turn % if capacity == 0 { OPENING_CAPACITY } else { capacity };
     let Some(entry) = OPENING.get_ptr_mut(at) else { return false };
+    let Some(flow) = FLOWS.get_ptr_mut(index) else { return false };
+    // SAFETY: a place within a map's value that is this program's alone.
+    unsafe { (*flow).ring = at };
     let before = HalfRef(atomic::load(entry));
     atomic::store(entry, HalfRef::new(index, false, generation).0);
+    if before == NOBODY {
+        return false;
+    }
     let Some(flow) = FLOWS.get_ptr_mut(before.index()) else { return false };
     // SAFETY: a place within a map's value.
     let life = atomic::load(unsafe { &raw const (*flow).life });

@@ -7,12 +7,13 @@ use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use gateway_ebpf::abi::TCP;
 use gateway_ebpf::flow::{Flow, Half, HalfRef, Reason, Slot, TupleKey};
-use gateway_ebpf::life::{self, ACK, IS_TCP, LIVE, Next, RST, SYN};
+use gateway_ebpf::life::{self, ACK, ESTABLISHED, IS_TCP, LIVE, Next, RST, SYN};
 
 use crate::atomic;
 use crate::context::{decide, discard, field, go_on, pass, pull};
 use crate::fragment::expect;
 use crate::maps::{FLOWS, TUPLES};
+use crate::open::leave_ring;
 use crate::parse::{Kind, Packet, parse};
 use crate::translate::translate;
 
@@ -72,6 +73,7 @@ fn known(ctx: &TcContext, packet: &Packet, half: HalfRef, flow: *mut Flow, life:
     if packet.first {
         expect(packet, half);
     }
+    let place = half;
     let (half, other) = halves(flow, reply);
     // SAFETY: a place within a map's value; the field does not change while the flow lives.
     let mtu = unsafe { (*half).mtu };
@@ -82,6 +84,9 @@ fn known(ctx: &TcContext, packet: &Packet, half: HalfRef, flow: *mut Flow, life:
     if new != 0 {
         // SAFETY: as above.
         atomic::set(unsafe { &raw mut (*flow).life }, new.into());
+        if new & ESTABLISHED != 0 {
+            leave_ring(flow, place);
+        }
     }
     if quiet != 0 {
         atomic::store(seen, now);

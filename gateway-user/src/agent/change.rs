@@ -164,7 +164,7 @@ impl Engine {
     /// Ends the flows that have to end, and gives up those that are over.
     pub(super) fn sweep(&mut self) {
         if let Some(flows) = self.board.flows() {
-            self.leaving.look(flows);
+            self.leaving.look(flows, &self.dataplane);
         }
         if let Err(error) = self.dataplane.sweep() {
             warn!(error = words(&error), "flows that are over cannot be given up; new ones do it");

@@ -415,7 +415,8 @@ impl Question<'_> {
         let (first, width) = self.settings.ports;
         let range = first..=first.saturating_add(width.saturating_sub(1));
         // The one of the client's connection before, which a socket in TIME_WAIT may know.
-        if let Some(kept) = kept.filter(|kept| !flows.has(&from(*kept))) {
+        let own = |port: &u16| width > 0 && range.contains(port);
+        if let Some(kept) = kept.filter(|kept| own(kept) && !flows.has(&from(*kept))) {
             return if self.answers.port == Some(kept) {
                 Ok(Ok((from(kept), true)))
             } else {
@@ -424,7 +425,7 @@ impl Question<'_> {
         }
         // Who has a port that may be taken, if anybody has it.
         let mut free = |port: u16| match flows.find(&from(port)) {
-            _ if width == 0 || !range.contains(&port) => None,
+            _ if !own(&port) => None,
             None => Some(None),
             Some((id, reply)) => (reply && self.gives_port(flows.flow(id))).then_some(Some(id)),
         };

@@ -15,11 +15,11 @@ use std::time::Duration;
 
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuHashMap, RingBuf};
 use gateway_ebpf::abi::Meta;
-use gateway_ebpf::flow::{CURSOR_ENTRIES, Cursor, Flow, FragmentKey, Reason, Traffic, TrafficKey};
+use gateway_ebpf::flow::{Cursor, Flow, FragmentKey, Reason, Traffic, TrafficKey};
 use gateway_ebpf::life::LIVE;
 use gateway_ebpf::names::{
-    CURSORS, EVENTS, FLOWS, FORWARD_MAPS, FORWARD_PROGRAMS, FRAGMENTS, FREE, LOCAL, META, OPENING, PROGRAMS,
-    REASONS, SNAT_PORTS, TRAFFIC, TUPLES,
+    EVENTS, FLOWS, FORWARD_MAPS, FORWARD_PROGRAMS, FRAGMENTS, FREE, LOCAL, META, OPENING, PROGRAMS, REASONS,
+    SNAT_PORTS, TRAFFIC, TUPLES,
 };
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -83,8 +83,7 @@ impl FlowReader {
             map.info().map(|info| info.max_entries()).map_err(Error::map(name, "examining it"))
         };
         let flows = data(FLOWS)?;
-        let cursors = Words::map(data(CURSORS)?.fd().as_fd(), 0, CURSOR_ENTRIES as usize)
-            .map_err(Error::io(format!("cannot map the memory of {CURSORS}")))?;
+        let cursors = tables.cursors(pins)?;
         let traffic = Map::PerCpuHashMap(data(TRAFFIC)?).try_into().map_err(typed(TRAFFIC))?;
         Ok(Self(Arc::new(Handles {
             capacity: entries(&flows, FLOWS)?,

@@ -26,12 +26,12 @@ use aya::programs::SchedClassifier;
 use gateway_ebpf::abi::Meta;
 use gateway_ebpf::flow::{Cursor, Flow, LAYOUT, Slot};
 use gateway_ebpf::names::{
-    BACKENDS, BINDINGS, CURSORS, EVENTS, FLOWS, FORWARD_MAPS, FORWARD_PROGRAMS, FREE, HOLD, MAPS, META,
-    MapSpec, OPENING, PROBING, PROGRAMS, SERVICES, SLOTS, STUB_ETHERNET, STUB_RAW, SWEEP, TABLES, TUPLES,
+    BACKENDS, BINDINGS, EVENTS, FLOWS, FORWARD_MAPS, FORWARD_PROGRAMS, FREE, HOLD, MAPS, META, MapSpec,
+    OPENING, PROBING, PROGRAMS, SERVICES, SLOTS, STUB_ETHERNET, STUB_RAW, SWEEP, TABLES, TUPLES,
 };
 
 use super::flows::FlowEvents;
-use super::maps::Maps;
+use super::maps::{Maps, is_missing};
 use super::pins::Pins;
 use super::program::{self, Programs};
 use super::sys::{self, Words};
@@ -98,52 +98,45 @@ impl fmt::Debug for Forward {
 
 impl Forward {
     /// Loads the programs and switches PROGRAMS over to them. Hooks that are there go on with the new ones at once; no
-    /// new hook is made. Flows in tables of another capacity or layout move.
+    /// new hook is made. Flows in tables of another capacity or layout move. After an error running flows go on, and what
+    /// would begin one goes to the host.
     pub(super) fn open(pins: &Pins, maps: &mut Maps, config: &Forwarding) -> Result<Self, Error> {
+        let opened = Self::take_over(pins, maps, config);
+        if opened.is_err()
+            && let Err(error) = give_up(pins, maps)
+        {
+            tracing::warn!(%error, "new connections may be held up: remove the pins with `sluice uninstall`");
+        }
+        opened
+    }
+
+    fn take_over(pins: &Pins, maps: &mut Maps, config: &Forwarding) -> Result<Self, Error> {
         let before = Tables::in_force(pins, maps)?;
         let left = sets::remove_others(pins, before.as_ref())?;
         if !left.is_empty() {
             tracing::warn!(pins = left.join(", "), "removed what an agent left that did not finish");
         }
-        let source = before.as_ref().map(|before| moved(pins, before, config)).transpose()?.flatten();
-        let tables = match (&before, &source) {
-            (Some(before), None) => before.clone(),
-            (Some(before), Some(_)) => before.next(config.flows, config.opening),
-            (None, _) => Tables::new(config.flows, config.opening),
+        let change = before.as_ref().map(|before| change(pins, before, config)).transpose()?.flatten();
+        let (tables, source) = match (change, &before) {
+            (Some((tables, source)), Some(before)) => (tables, Some((before, source))),
+            (None, Some(before)) => (before.clone(), None),
+            (_, None) => (Tables::new(config.flows, config.opening), None),
         };
         let mut ebpf = program::load(OBJECT, &wanted_maps(pins, &tables), None)?;
         let names = FORWARD_PROGRAMS.into_iter().chain([STUB_ETHERNET, STUB_RAW, SWEEP, HOLD]);
         for name in names {
             classifier(&mut ebpf, name)?.load().map_err(failed(name, "loading it"))?;
         }
-        settle(maps, config, &tables)?;
+        settle(maps, config)?;
         let mut slots = Slots::open(pins)?;
-        let untold = match (&before, source) {
-            (Some(before), Some(source)) => {
-                let start = Instant::now();
-                let mut target = Target::open(pins, &tables)?;
-                slots.set(&mut ebpf, Slot::Open, HOLD)?;
-                maps.wait_for_programs()?;
-                let copied = target.copy(&source)?;
-                let untold = FlowEvents::new(before.map(pins, EVENTS)?, before.layout())?.drain();
-                tables.enforce(maps)?;
-                slots.switch(&mut ebpf, |slot| slot != Slot::Open)?;
-                maps.wait_for_programs()?;
-                target.catch_up(&source, &copied);
-                slots.switch(&mut ebpf, |slot| slot == Slot::Open)?;
-                let _removed = sets::remove_others(pins, Some(&tables))?;
-                let (flows, took_ms) = (copied.count(), start.elapsed().as_millis());
-                tracing::info!(flows, took_ms, "flows moved to new tables");
-                untold
-            }
-            _ => {
-                tables.enforce(maps)?;
-                slots.switch(&mut ebpf, |_| true)?;
-                Vec::new()
-            }
+        let untold = if let Some((before, source)) = source {
+            move_flows(pins, maps, &mut ebpf, &mut slots, (before, &source), &tables)?
+        } else {
+            tables.enforce(maps)?;
+            slots.switch(&mut ebpf, |_| true)?;
+            Vec::new()
         };
-        let cursors = Words::map(tables.map(pins, CURSORS)?.fd().as_fd(), 0, Cursor::Hand as usize + 1)
-            .map_err(Error::io(format!("cannot map the memory of {CURSORS}")))?;
+        let cursors = tables.cursors(pins)?;
         Ok(Self { ebpf, hooks: Hooks::new(config.clsact), cursors, tables, untold })
     }
 
@@ -228,7 +221,8 @@ pub(super) fn uninstall(pins: Option<&Pins>) -> Result<Vec<String>, Error> {
 }
 
 /// Removes what forwarding has beside steering: hooks and maps, so that none of its flows goes on.
-pub(super) fn remove(pins: &Pins) -> Result<Vec<String>, Error> {
+pub(super) fn remove(pins: &Pins, maps: &mut Maps) -> Result<Vec<String>, Error> {
+    sets::none(maps)?;
     let mut removed = hook::remove_all(Some(pins))?;
     removed.extend(sets::remove_others(pins, None)?);
     for spec in FORWARD_MAPS.iter().filter(|spec| !TABLES.contains(&spec.name)) {
@@ -242,25 +236,66 @@ pub(super) fn remove(pins: &Pins) -> Result<Vec<String>, Error> {
     Ok(removed)
 }
 
-/// Where the flows of these tables come from, if they are to move to others; `None`: the tables stay.
-fn moved(pins: &Pins, before: &Tables, config: &Forwarding) -> Result<Option<Source>, Error> {
+/// The tables that flows are to move to, and where they come from; `None`: they stay.
+fn change(pins: &Pins, before: &Tables, config: &Forwarding) -> Result<Option<(Tables, Source)>, Error> {
     if before.fits(config.flows, config.opening) {
         return Ok(None);
     }
     let source = Source::open(pins, before)?;
+    if before.layout() != LAYOUT {
+        // They must, however many there are.
+        return Ok(Some((before.next(config.flows.max(before.flows), config.opening), source)));
+    }
     // Some more may begin until none may.
-    let room = config.flows.saturating_sub(source.count());
-    if before.layout() == LAYOUT && room < config.flows / 16 {
+    let (count, more) = (source.count(), before.opening.min(config.flows / 2));
+    if count.saturating_add(more) > config.flows {
         tracing::warn!(
-            "--flows {}: there are {} now, which would not fit well; the tables keep their capacity of {} until a start \
-             that finds fewer",
+            "--flows {}: there are {count} now, which would not fit well; the tables keep their capacity of {} until a \
+             start that finds fewer",
             config.flows,
-            source.count(),
             before.flows
         );
         return Ok(None);
     }
-    Ok(Some(source))
+    Ok(Some((before.next(config.flows, config.opening), source)))
+}
+
+/// Moves the flows, and switches everything over to the new tables. Returns flows that are over and that nobody was told of.
+fn move_flows(
+    pins: &Pins,
+    maps: &mut Maps,
+    ebpf: &mut Ebpf,
+    slots: &mut Slots,
+    (before, source): (&Tables, &Source),
+    tables: &Tables,
+) -> Result<Vec<Flow>, Error> {
+    let start = Instant::now();
+    let mut target = Target::open(pins, tables)?;
+    // From here on no flow begins or ends.
+    slots.set(ebpf, Slot::Open, HOLD)?;
+    maps.wait_for_programs()?;
+    let copied = target.copy(source)?;
+    let untold = FlowEvents::new(before.map(pins, EVENTS)?, before.layout())?.drain();
+    tables.enforce(maps)?;
+    slots.switch(ebpf, |slot| slot != Slot::Open)?;
+    maps.wait_for_programs()?;
+    target.catch_up(source, &copied);
+    slots.switch(ebpf, |slot| slot == Slot::Open)?;
+    let _removed = sets::remove_others(pins, Some(tables))?;
+    tracing::info!(
+        flows = copied.count(),
+        took_ms = start.elapsed().as_millis(),
+        "flows moved to new tables"
+    );
+    Ok(untold)
+}
+
+/// Lets nobody hold what would begin a flow, and removes tables that nobody works on.
+fn give_up(pins: &Pins, maps: &Maps) -> Result<(), Error> {
+    if pins.path(PROGRAMS).exists() {
+        Slots::open(pins)?.clear(Slot::Open)?;
+    }
+    sets::remove_others(pins, Tables::in_force(pins, maps)?.as_ref()).map(drop)
 }
 
 /// What the maps shall be and where they are pinned: the contract, with the tables' capacities.
@@ -277,7 +312,7 @@ fn wanted_maps(pins: &Pins, tables: &Tables) -> Vec<(MapSpec, PathBuf)> {
 }
 
 /// Writes what programs read for the first flow on.
-fn settle(maps: &mut Maps, config: &Forwarding, tables: &Tables) -> Result<(), Error> {
+fn settle(maps: &mut Maps, config: &Forwarding) -> Result<(), Error> {
     let (first, last) = (*config.ports.start(), *config.ports.end());
     let before = range(maps.meta(Meta::SnatFirst)?, maps.meta(Meta::SnatWidth)?);
     if let Err(error) = reserved::reserve(before, Some(config.ports.clone())) {
@@ -292,7 +327,6 @@ fn settle(maps: &mut Maps, config: &Forwarding, tables: &Tables) -> Result<(), E
         (Meta::SnatWidth, u64::from(last) - u64::from(first) + 1),
         (Meta::TcpIdle, config.tcp_idle.as_secs()),
         (Meta::UdpIdle, config.udp_idle.as_secs()),
-        (Meta::Opening, tables.opening.into()),
     ] {
         maps.set_meta(entry, value)?;
     }
@@ -311,6 +345,14 @@ impl Slots {
     fn set(&mut self, ebpf: &mut Ebpf, slot: Slot, name: &'static str) -> Result<(), Error> {
         let program = classifier(ebpf, name)?.fd().map_err(failed(name, "finding it"))?;
         self.0.set(slot as u32, program, 0).map_err(Error::map(PROGRAMS, "switching a program"))
+    }
+
+    /// Empties a slot: who goes on with it leaves the packet to the host.
+    fn clear(&mut self, slot: Slot) -> Result<(), Error> {
+        match self.0.clear_index(&(slot as u32)) {
+            Err(e) if !is_missing(&e) => Err(Error::map(PROGRAMS, "emptying a slot")(e)),
+            _ => Ok(()),
+        }
     }
 
     /// Puts the programs of some slots into them.

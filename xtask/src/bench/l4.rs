@@ -69,6 +69,7 @@ pub(super) fn run(options: &L4) -> Result<()> {
         .filter(|contender| options.only.is_empty() || options.only.iter().any(|key| key == contender.key))
         .collect();
     options.announce(&contenders);
+    kernel::no_clock()?;
     let busy = background()?;
     let stages: Vec<_> = contenders
         .iter()

@@ -128,8 +128,9 @@ pub(super) fn wrk(
     Ok((rate, requests as u64))
 }
 
-/// Throughput in bits a second by iperf3, one stream, to the server or from it, at some rate or as fast as it goes. Its ends
-/// stay on the first and the last CPU: wherever the scheduler puts them for a second or two decides more than who is between.
+/// Throughput in bits a second by iperf3, one stream, to the server or from it, at some rate or as fast as it goes. Then
+/// its ends stay on the first and the last CPU: where the scheduler puts them for a second or two would decide more than who
+/// is between.
 pub(super) fn iperf(
     ns: &NetNs,
     at: SocketAddr,
@@ -140,13 +141,13 @@ pub(super) fn iperf(
     let mut command = Command::new("iperf3");
     command.args(["-J", "-c", &at.ip().to_string(), "-p", &at.port().to_string()]);
     command.args(["-t", &time.as_secs().to_string()]);
-    command.args(["-A", &format!("0,{}", thread::available_parallelism()?.get() - 1)]);
     if reverse {
         command.arg("-R");
     }
-    if let Some(rate) = rate {
-        command.args(["-b", &format!("{rate:.0}")]);
-    }
+    match rate {
+        Some(rate) => command.args(["-b", &format!("{rate:.0}")]),
+        None => command.args(["-A", &format!("0,{}", thread::available_parallelism()?.get() - 1)]),
+    };
     let start = Instant::now();
     loop {
         let out = ns.enter(|| command.output()).context("cannot start iperf3")?;

@@ -11,7 +11,7 @@ use super::{Flows, now};
 use crate::agent::words;
 use crate::core::flows::removed::{Configured, Removed};
 use crate::core::snapshot::Snapshot;
-use crate::dataplane::{Dataplane, Error, FlowTable};
+use crate::dataplane::Dataplane;
 
 /// What leaves the configuration; nothing is done about it unless it is asked for.
 #[derive(Debug, Default)]
@@ -20,21 +20,16 @@ pub(in crate::agent) struct Leaving(Option<Ending>);
 #[derive(Debug)]
 struct Ending {
     removed: Removed,
-    table: FlowTable,
     /// Whether a configuration has served.
     begun: bool,
 }
 
 impl Leaving {
     /// `after`: how long flows go on; `None`: for as long as they like.
-    pub(in crate::agent) fn new(after: Option<Duration>, dataplane: &Dataplane) -> Result<Self, Error> {
-        let Some(after) = after else { return Ok(Self(None)) };
-        let table = match dataplane.flow_table() {
-            Err(Error::NotForwarding) => return Ok(Self(None)),
-            table => table?,
-        };
+    pub(in crate::agent) fn new(after: Option<Duration>) -> Self {
+        let Some(after) = after else { return Self(None) };
         let grace = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
-        Ok(Self(Some(Ending { removed: Removed::new(grace), table, begun: false })))
+        Self(Some(Ending { removed: Removed::new(grace), begun: false }))
     }
 
     /// The kernel serves a snapshot.
@@ -45,11 +40,19 @@ impl Leaving {
     }
 
     /// Time passed: ends the flows whose time is over.
-    pub(in crate::agent) fn look(&mut self, flows: &Flows) {
-        let (Some(Ending { removed, table, .. }), now) = (&mut self.0, now()) else { return };
+    pub(in crate::agent) fn look(&mut self, flows: &Flows, dataplane: &Dataplane) {
+        let (Some(Ending { removed, .. }), now) = (&mut self.0, now()) else { return };
         if !removed.is_due(now) {
             return;
         }
+        // Only now: what is mapped counts as the agent's memory.
+        let table = match dataplane.flow_table() {
+            Ok(table) => table,
+            Err(error) => {
+                warn!(error = words(&error), "flows of what left the configuration cannot be ended for now");
+                return;
+            }
+        };
         let mut look = removed.look(now);
         let mut count = 0;
         let read = flows.reader.walk(0, u32::MAX, |place, flow| {
@@ -60,11 +63,12 @@ impl Leaving {
             flows.withdrawn.fetch_add(count, Ordering::Relaxed);
             info!(count, "flows were ended: their listener or endpoint has left the configuration");
         }
-        if let Err(error) = read {
-            warn!(
+        match read {
+            Ok(_) => look.done(),
+            Err(error) => warn!(
                 error = words(&error),
-                "flows of what left the configuration cannot be looked at, and go on"
-            );
+                "flows of what left the configuration cannot be looked at, and go on for now"
+            ),
         }
     }
 }

@@ -107,12 +107,12 @@ impl Removed {
     /// Begins a look at all flows.
     #[must_use]
     pub fn look(&mut self, now: u64) -> Look<'_> {
-        self.looks = self.looks.saturating_sub(1);
-        Look { since: std::mem::take(&mut self.since), removed: self, now, known: FxHashMap::default() }
+        let (since, known) = (std::mem::take(&mut self.since), FxHashMap::default());
+        Look { since, removed: self, now, known, done: false }
     }
 }
 
-/// A look at all flows. Dropped, it has forgotten what no flow leads to any more.
+/// A look at all flows.
 #[derive(Debug)]
 pub struct Look<'a> {
     removed: &'a mut Removed,
@@ -120,9 +120,26 @@ pub struct Look<'a> {
     now: u64,
     /// Whether the time of such flows is over.
     known: FxHashMap<Led, bool>,
+    done: bool,
+}
+
+/// One that was cut short is begun again.
+impl Drop for Look<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.removed.since.append(&mut self.since);
+            self.removed.looks = LOOKS;
+        }
+    }
 }
 
 impl Look<'_> {
+    /// All flows have been seen: what no flow leads to any more is forgotten.
+    pub fn done(mut self) {
+        self.removed.looks = self.removed.looks.saturating_sub(1);
+        self.done = true;
+    }
+
     /// Whether a flow has to end.
     pub fn ends(&mut self, flow: &Flow) -> bool {
         if flow.life as u32 & (LIVE | WITHDRAWN) != LIVE {
@@ -211,7 +228,21 @@ mod tests {
     /// Which of some flows have to end.
     fn ends(removed: &mut Removed, now: u64, flows: &[Flow]) -> Vec<bool> {
         let mut look = removed.look(now);
-        flows.iter().map(|flow| look.ends(flow)).collect()
+        let ends = flows.iter().map(|flow| look.ends(flow)).collect();
+        look.done();
+        ends
+    }
+
+    #[test]
+    fn a_look_that_is_cut_short_is_made_again_and_forgets_nothing() {
+        let flows = [tcp("192.0.2.1:80", "10.0.0.2:80")];
+        let mut removed = Removed::new(10);
+        removed.turn(configured(FIRST), true);
+        assert_eq!(ends(&mut removed, 0, &flows), [false]);
+        assert_eq!(ends(&mut removed, 1, &flows), [false]);
+        drop(removed.look(2));
+        assert!(removed.is_due(2));
+        assert_eq!(ends(&mut removed, 10, &flows), [true], "since it was first seen");
     }
 
     const BOTH: &str = "192.0.2.1:80/tcp 10.0.0.1:80 10.0.0.2:80";

@@ -6,6 +6,8 @@ use std::mem::offset_of;
 
 use gateway_ebpf::flow::{Flow, Half, LAYOUT};
 
+const _: () = assert!(size_of::<Half>() == 72);
+
 /// A layout of before: where the fields were that there still are. A field that it did not have is zero.
 #[derive(Debug)]
 struct Before {
@@ -18,9 +20,7 @@ struct Before {
 /// Offset then, offset now, bytes.
 type Field = (usize, usize, usize);
 
-const HALF: usize = size_of::<Half>();
-
-/// Every layout that there was.
+/// Every layout that there was. A half still is what it was.
 const BEFORE: &[Before] = &[Before {
     number: 1,
     size: 288,
@@ -28,14 +28,14 @@ const BEFORE: &[Before] = &[Before {
         (0, offset_of!(Flow, life), 8),
         (8, offset_of!(Flow, seen), 8),
         (16, offset_of!(Flow, begun), 8),
-        (24, offset_of!(Flow, client), HALF),
-        (24 + HALF, offset_of!(Flow, reply), HALF),
+        (24, offset_of!(Flow, client), 72),
+        (96, offset_of!(Flow, reply), 72),
         (168, offset_of!(Flow, binding), 4),
         (172, offset_of!(Flow, service), 4),
         (176, offset_of!(Flow, backend), 4),
         (180, offset_of!(Flow, idle), 4),
         (184, offset_of!(Flow, tries), 4),
-        (188, offset_of!(Flow, timestamp), 4),
+        (188, offset_of!(Flow, ring), 4),
         (192, offset_of!(Flow, packets), 16),
         (208, offset_of!(Flow, bytes), 16),
         (224, offset_of!(Flow, ended), 8),

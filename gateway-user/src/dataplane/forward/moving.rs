@@ -4,13 +4,12 @@
 //! or ends until all is done.
 
 use std::mem::offset_of;
-use std::os::fd::AsFd as _;
 use std::sync::atomic::Ordering::Relaxed;
 
 use aya::maps::{Array, HashMap, Map, MapData};
-use gateway_ebpf::flow::{CURSOR_ENTRIES, Cursor, Flow, HalfRef, TupleKey};
+use gateway_ebpf::flow::{Cursor, Flow, HalfRef, TupleKey};
 use gateway_ebpf::life::{LIVE, State, state};
-use gateway_ebpf::names::{CURSORS, FLOWS, OPENING, TUPLES};
+use gateway_ebpf::names::{FLOWS, OPENING, TUPLES};
 
 use super::layout;
 use super::sets::Tables;
@@ -43,18 +42,17 @@ pub(super) struct Target {
     cursors: Words,
 }
 
-/// Flows that were copied: where each was and what it was then, in the order of their new places.
+/// Flows that were copied, in the order of their new places.
 #[derive(Debug)]
-pub(super) struct Copied(Vec<(u32, Flow)>);
+pub(super) struct Copied(Vec<Then>);
 
-fn cursors(tables: &Tables, pins: &Pins) -> Result<Words, Error> {
-    Words::map(tables.map(pins, CURSORS)?.fd().as_fd(), 0, CURSOR_ENTRIES as usize)
-        .map_err(Error::io(format!("cannot map the memory of {CURSORS}")))
-}
-
-fn places(tables: &Tables, pins: &Pins, each: usize) -> Result<Words, Error> {
-    Words::map(tables.map(pins, FLOWS)?.fd().as_fd(), 0, tables.flows as usize * each)
-        .map_err(Error::io(format!("cannot map the memory of {FLOWS}")))
+/// Where a flow was, and what was known of it when it was copied.
+#[derive(Debug)]
+struct Then {
+    place: u32,
+    life: u64,
+    packets: [u64; 2],
+    bytes: [u64; 2],
 }
 
 impl Source {
@@ -66,7 +64,7 @@ impl Source {
             expected: gateway_ebpf::flow::LAYOUT,
         })?;
         let each = size / 8;
-        Ok(Self { places: places(tables, pins, each)?, each, layout, cursors: cursors(tables, pins)? })
+        Ok(Self { places: tables.places(pins, each)?, each, layout, cursors: tables.cursors(pins)? })
     }
 
     fn get(&self, place: u32) -> Flow {
@@ -93,19 +91,23 @@ impl Target {
     pub(super) fn open(pins: &Pins, tables: &Tables) -> Result<Self, Error> {
         let typed = |name| Error::map(name, "finding its type");
         Ok(Self {
-            places: places(tables, pins, WORDS)?,
+            places: tables.places(pins, WORDS)?,
             tuples: Map::HashMap(tables.map(pins, TUPLES)?).try_into().map_err(typed(TUPLES))?,
             opening: Map::Array(tables.map(pins, OPENING)?).try_into().map_err(typed(OPENING))?,
             ring: tables.opening,
-            cursors: cursors(tables, pins)?,
+            cursors: tables.cursors(pins)?,
         })
     }
 
     /// Copies the flows that live; they move together, so that no place between them is free.
     pub(super) fn copy(&mut self, source: &Source) -> Result<Copied, Error> {
-        let flows: Vec<_> = source.living().collect();
+        let mut copied = Vec::new();
         let mut half_open = Vec::new();
-        for (place, (_, flow)) in (0u32..).zip(&flows) {
+        for (place, (before, flow)) in (0u32..).zip(source.living()) {
+            let capacity = (self.places.get().len() / WORDS) as u32;
+            if place >= capacity {
+                return Err(Error::OutOfRange { map: FLOWS, index: place.into(), capacity });
+            }
             let generation = (flow.life >> 32) as u32;
             for (key, reply) in [(flow.client.key, false), (flow.reply.key, true)] {
                 let half = HalfRef::new(place, reply, generation);
@@ -113,35 +115,37 @@ impl Target {
                     .insert(bytemuck::cast::<_, RawKey>(key), half.0, 0)
                     .map_err(Error::map(TUPLES, "copying a flow's tuples"))?;
             }
-            let there = self.places.get().get(place as usize * WORDS..).and_then(|there| there.get(..WORDS));
-            let Some(there) = there else {
-                let (index, capacity) = (place.into(), (self.places.get().len() / WORDS) as u32);
-                return Err(Error::OutOfRange { map: FLOWS, index, capacity });
-            };
-            let words = bytemuck::cast_slice::<_, u64>(std::slice::from_ref(flow));
+            let there = &self.places.get()[place as usize * WORDS..][..WORDS];
+            let words = bytemuck::cast_slice::<_, u64>(std::slice::from_ref(&flow));
             there.iter().zip(words).for_each(|(there, word)| there.store(*word, Relaxed));
             if state(flow.life as u32) == State::Opening {
                 half_open.push((flow.begun, HalfRef::new(place, false, generation)));
             }
+            let Flow { life, packets, bytes, .. } = flow;
+            copied.push(Then { place: before, life, packets, bytes });
         }
         // The ring is in the order in which they began; those that do not fit any more end by their time.
         half_open.sort_unstable_by_key(|(begun, half)| (*begun, half.index()));
         let first = half_open.len().saturating_sub(self.ring as usize);
         let ring = &half_open[first..];
         for (at, (_, half)) in (0u32..).zip(ring) {
+            let word = &self.places.get()[half.index() as usize * WORDS + offset_of!(Flow, ring) / 8];
+            let shift = 8 * (offset_of!(Flow, ring) % 8);
+            let rest = word.load(Relaxed) & !(u64::from(u32::MAX) << shift);
+            word.store(rest | (u64::from(at) << shift), Relaxed);
             self.opening.set(at, half.0, 0).map_err(Error::map(OPENING, "copying a half-open flow"))?;
         }
-        for (cursor, value) in [(Cursor::Fresh, flows.len()), (Cursor::Opening, ring.len())] {
+        for (cursor, value) in [(Cursor::Fresh, copied.len()), (Cursor::Opening, ring.len())] {
             self.cursors.get()[cursor as usize].store(value as u64, Relaxed);
         }
-        Ok(Copied(flows))
+        Ok(Copied(copied))
     }
 
     /// Adds what became of the flows at their old places since they were copied. At the new ones more may have been learned
     /// already.
     pub(super) fn catch_up(&self, source: &Source, copied: &Copied) {
-        for (place, (before, then)) in copied.0.iter().enumerate() {
-            let now = source.get(*before);
+        for (place, then) in copied.0.iter().enumerate() {
+            let now = source.get(then.place);
             let place = &self.places.get()[place * WORDS..][..WORDS];
             let word = |offset: usize| &place[offset / 8];
             word(offset_of!(Flow, life)).fetch_or((now.life & !then.life) & u64::from(u32::MAX), Relaxed);

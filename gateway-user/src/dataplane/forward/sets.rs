@@ -4,16 +4,18 @@
 //! is in the tables.
 
 use std::fs;
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 
 use aya::maps::{MapData, MapInfo};
 use gateway_ebpf::abi::Meta;
-use gateway_ebpf::flow::LAYOUT;
-use gateway_ebpf::names::{FLOWS, OPENING, TABLES};
+use gateway_ebpf::flow::{CURSOR_ENTRIES, LAYOUT};
+use gateway_ebpf::names::{CURSORS, FLOWS, OPENING, TABLES};
 
 use crate::dataplane::Error;
 use crate::dataplane::maps::Maps;
 use crate::dataplane::pins::Pins;
+use crate::dataplane::sys::Words;
 
 /// A set of tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +45,8 @@ impl Tables {
     pub(super) fn in_force(pins: &Pins, maps: &Maps) -> Result<Option<Self>, Error> {
         let word = maps.meta(Meta::Tables)?;
         let mut tables = Self { flows: 0, opening: 0, set: word as u32, layout: (word >> 32) as u32 };
-        if tables.layout == 0 || !tables.path(pins, FLOWS).exists() {
+        // One that is not whole was about to be removed.
+        if tables.layout == 0 || !TABLES.iter().all(|name| tables.path(pins, name).exists()) {
             return Ok(None);
         }
         let capacity = |name| {
@@ -57,6 +60,7 @@ impl Tables {
 
     /// Puts the set in force.
     pub(super) fn enforce(&self, maps: &mut Maps) -> Result<(), Error> {
+        maps.set_meta(Meta::Opening, self.opening.into())?;
         maps.set_meta(Meta::Tables, u64::from(self.set) | (u64::from(self.layout) << 32))
     }
 
@@ -77,10 +81,27 @@ impl Tables {
         pins.path(&format!("{name}_{}", self.set))
     }
 
+    /// The places for flows, in memory; a flow has so many words.
+    pub(super) fn places(&self, pins: &Pins, words: usize) -> Result<Words, Error> {
+        Words::map(self.map(pins, FLOWS)?.fd().as_fd(), 0, self.flows as usize * words)
+            .map_err(Error::io(format!("cannot map the memory of {FLOWS}")))
+    }
+
+    /// CURSORS, in memory.
+    pub(in crate::dataplane) fn cursors(&self, pins: &Pins) -> Result<Words, Error> {
+        Words::map(self.map(pins, CURSORS)?.fd().as_fd(), 0, CURSOR_ENTRIES as usize)
+            .map_err(Error::io(format!("cannot map the memory of {CURSORS}")))
+    }
+
     /// A map, to be opened once.
     pub(in crate::dataplane) fn map(&self, pins: &Pins, name: &'static str) -> Result<MapData, Error> {
         MapData::from_pin(self.path(pins, name)).map_err(Error::map(name, "opening it"))
     }
+}
+
+/// No set is in force any more.
+pub(in crate::dataplane) fn none(maps: &mut Maps) -> Result<(), Error> {
+    maps.set_meta(Meta::Tables, 0)
 }
 
 /// Removes the pins of all tables but those of one set; returns what was removed.

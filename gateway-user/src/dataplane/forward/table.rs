@@ -4,12 +4,10 @@
 //! is up to.
 
 use std::mem::offset_of;
-use std::os::fd::AsFd as _;
 use std::sync::atomic::Ordering::Relaxed;
 
 use gateway_ebpf::flow::Flow;
 use gateway_ebpf::life::{LIVE, WITHDRAWN};
-use gateway_ebpf::names::FLOWS;
 
 use super::sets::Tables;
 use crate::dataplane::Error;
@@ -25,9 +23,7 @@ pub struct FlowTable(Words);
 
 impl FlowTable {
     pub(in crate::dataplane) fn open(pins: &Pins, tables: &Tables) -> Result<Self, Error> {
-        let words = Words::map(tables.map(pins, FLOWS)?.fd().as_fd(), 0, tables.flows as usize * WORDS)
-            .map_err(Error::io(format!("cannot map the memory of {FLOWS}")))?;
-        Ok(Self(words))
+        tables.places(pins, WORDS).map(Self)
     }
 
     /// What a place holds, also if its flow is over. Each word is as it was at some moment meanwhile.

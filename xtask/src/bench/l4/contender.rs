@@ -152,10 +152,13 @@ impl Gateway<'_> {
         })
     }
 
-    /// Connections that Sluice's relay has counted; `None` for others.
+    /// Connections and UDP flows that Sluice's relay has counted; `None` for others.
     pub(super) fn relayed(&self) -> Option<f64> {
         match self {
-            Self::Sluice(agent) => Some(agent.metric("sluice_tcp_connections_total")),
+            Self::Sluice(agent) => {
+                let metrics = ["sluice_tcp_connections_total", "sluice_udp_flows_total"];
+                Some(metrics.map(|name| agent.metric(name)).iter().sum())
+            }
             Self::Kernel | Self::Process(_) => None,
         }
     }

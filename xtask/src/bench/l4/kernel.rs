@@ -212,6 +212,13 @@ impl Memory {
 
 const SWITCH: &str = "/proc/sys/kernel/bpf_stats_enabled";
 
+/// Fails if that clock runs already: somebody else's measurement would be in everything.
+pub(super) fn no_clock() -> Result<()> {
+    let on = fs::read_to_string(SWITCH).context("cannot read whether BPF programs are timed")?;
+    ensure!(on.trim() == "0", "BPF programs are being timed, which costs each of them: echo 0 >{SWITCH}");
+    Ok(())
+}
+
 /// Keeps the switch on until its input ends, even if who holds the other end is killed.
 const HOLD: &str = r#"
 trap '' INT TERM

@@ -248,7 +248,7 @@ impl Turn<'_> {
         // Others' work would be counted as the contender's, and make them all look alike.
         let quiet = (0..QUIET_TRIES).any(|_| kernel::background(QUIET).is_ok_and(|busy| busy < FOREIGN));
         ensure!(quiet, "the machine is busy with other things");
-        let soak = Soak::start(2 * QUIET)?;
+        let soak = Soak::start(5 * QUIET)?;
         let work = || peer::iperf(client, at, time, false, Some(RATE));
         let (first, last, rate) = kernel::amidst(time, || Ok(soak.read()), work)?;
         // One that cannot go that fast would look cheap.

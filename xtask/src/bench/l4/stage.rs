@@ -59,6 +59,11 @@ pub(super) enum Kind {
 impl Stage {
     pub(super) fn new(name: &str, threads: u8, router: bool) -> Result<Self> {
         let lab = Lab::new(name);
+        // Of what every kernel has and lets a namespace have. One that paces, as BBR does, which some hosts prefer, would be
+        // measured rather than what is between its ends: its timers cost more than many a packet.
+        for ns in [&lab.client, &lab.gateway, &lab.backend] {
+            ns.sysctl("ipv4/tcp_congestion_control", "reno");
+        }
         lab.client.run("ip route add local 10.9.1.128/26 dev lo");
         lab.backend.run(&format!("ip address add {REMOTE4}/32 dev lo"));
         lab.gateway.run(&format!("ip route add {REMOTE4}/32 via {BACKEND4}"));
