@@ -24,15 +24,22 @@ use super::{WORKERS, at};
 /// What the agent says when it has moved flows.
 const MOVED: &str = "flows moved to new tables";
 
-/// Kills the agent under load and starts it as `change` has it, which says whether the flows are to move; so many times.
-fn changes(bed: &Bed, times: usize, mut change: impl FnMut(&mut Agent<'_>, usize) -> bool) {
+/// Ends the agent under load and starts it as `change` has it, which says whether the flows are to move; so many times.
+/// Returns the agent, and how many connections were made.
+fn changes<'bed>(
+    bed: &'bed Bed,
+    args: &[&str],
+    times: usize,
+    end: fn(&mut Agent<'_>),
+    mut change: impl FnMut(&mut Agent<'_>, usize) -> bool,
+) -> (Agent<'bed>, u64) {
     let _echoes = bed.echoes();
-    let mut agent = bed.agent(&[]);
+    let mut agent = bed.agent(args);
     let load = Load::start(&bed.lab.client, CASES.map(|case| case.asked()));
     let mut moves = 0;
     for time in 0..times {
         load.more(50);
-        agent.kill();
+        end(&mut agent);
         load.more(20);
         moves += usize::from(change(&mut agent, time));
         agent.launch();
@@ -41,18 +48,22 @@ fn changes(bed: &Bed, times: usize, mut change: impl FnMut(&mut Agent<'_>, usize
         all_forwarded(&agent);
     }
     load.more(50);
-    let made = load.finish();
+    // And a transfer for each case.
+    let made = load.finish() + CASES.len() as u64;
     all_forwarded(&agent);
-    let counted = agent.metric("sluice_forward_connections_total");
-    assert_eq!(counted, (made + CASES.len() as u64) as f64, "each connection, and a transfer for each case");
+    assert_eq!(agent.metric("sluice_forward_connections_total"), made as f64);
+    (agent, made)
 }
 
 #[test]
 fn no_connection_fails_when_flows_are_laid_out_anew() {
     let bed = Bed::new("layout");
+    let kill = |agent: &mut Agent<'_>| {
+        agent.kill();
+    };
     // There is no way back: another agent begins anew.
     for _ in 0..3 {
-        changes(&bed, 2, |agent, time| {
+        changes(&bed, &[], 2, kill, |agent, time| {
             agent.replace(&other_layout());
             // Within the other layout they stay.
             time == 0
@@ -61,15 +72,23 @@ fn no_connection_fails_when_flows_are_laid_out_anew() {
 }
 
 #[test]
-fn no_connection_fails_when_tables_grow_and_shrink() {
+fn no_connection_fails_when_tables_grow_and_shrink_and_each_has_its_line() {
     let bed = Bed::new("capacity");
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = folder.path().join("access.log");
+    let logging = ["--access-log", log.to_str().expect("a path")];
     let ports = format!("{}-{}", PORTS.start(), PORTS.end());
-    changes(&bed, 5, |agent, time| {
+    // Killed, it would not write the lines that it has just read.
+    let stop = |agent: &mut Agent<'_>| assert!(agent.stop().success(), "{}", agent.log());
+    let (agent, made) = changes(&bed, &logging, 5, stop, |agent, time| {
         let (flows, opening) = [("262144", "8192"), ("65536", "1024")][time % 2];
         let tables = ["--flows", flows, "--opening-flows", opening, "--snat-ports", &ports];
-        agent.set_args(&[WORKERS, &tables].concat());
+        agent.set_args(&[WORKERS, &tables, &logging].concat());
         true
     });
+    let lines = || std::fs::read_to_string(&log).unwrap_or_default().lines().count() as u64;
+    agent.wait("every line", || lines() >= made);
+    assert_eq!(lines(), made);
 }
 
 #[test]

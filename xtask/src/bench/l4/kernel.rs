@@ -78,7 +78,7 @@ impl Soak {
         let cpus = thread::available_parallelism()?.get();
         let spent: Arc<Vec<_>> = Arc::new((0..cpus).map(|_| AtomicU64::new(0)).collect());
         let stop = Arc::new(AtomicBool::new(false));
-        let (ready, threads_ready) = mpsc::channel();
+        let (ready, threads_ready) = mpsc::sync_channel(cpus);
         let mut soak = Self { spent, stop, threads: Vec::new(), all: 0.0 };
         for cpu in 0..cpus {
             let (spent, stop, ready) = (Arc::clone(&soak.spent), Arc::clone(&soak.stop), ready.clone());
