@@ -227,7 +227,7 @@ fn an_answer_is_valid_whoever_computes_the_checksum() {
             for length in [1, 2, 333, 1400] {
                 asking.send(&vec![7; length]).unwrap();
                 let (at, kind) = if v6 { (40, 3) } else { (20, 11) };
-                let answer = capture.next(|ip| ip[if v6 { 6 } else { 9 }] != 17 && ip[at] == kind);
+                let answer = capture.next(v6, |ip| ip[if v6 { 6 } else { 9 }] != 17 && ip[at] == kind);
                 assert_eq!(verify(&answer), Ok(true), "{v6} {partial} {length}: {answer:x?}");
                 assert_eq!(answer.len(), (28 + length + at + 8 + at - 20).min(if v6 { 1280 } else { 576 }));
             }

@@ -228,12 +228,13 @@ impl Capture {
         Self(socket)
     }
 
-    /// The next IP packet that fits.
-    pub(crate) fn next(&self, fits: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+    /// The next packet of IPv4 or IPv6 that fits; what else there is, as ARP, may look like anything.
+    pub(crate) fn next(&self, v6: bool, fits: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+        let version = if v6 { 6 } else { 4 };
         let mut buffer = vec![0; 1 << 16];
         loop {
             let length = uninterrupted(|| (&self.0).read(&mut buffer)).expect("nothing has come that fits");
-            if fits(&buffer[..length]) {
+            if buffer[0] >> 4 == version && fits(&buffer[..length]) {
                 return buffer[..length].to_vec();
             }
         }

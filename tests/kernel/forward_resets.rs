@@ -57,7 +57,7 @@ fn resets(line: &Line, listener: &TcpListener, v6: bool, back: bool) {
     let header = if v6 { 40 } else { 20 };
     for capture in captures {
         let tcp = if v6 { 6 } else { 9 };
-        let reset = capture.next(|ip| ip[tcp] == 6 && ip[header + TCP_RST] & RST != 0);
+        let reset = capture.next(v6, |ip| ip[tcp] == 6 && ip[header + TCP_RST] & RST != 0);
         assert_eq!(verify(&reset), Ok(true), "{v6} {back}: {reset:x?}");
         assert_eq!(reset.len(), header + 20);
     }
