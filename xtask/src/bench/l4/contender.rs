@@ -107,6 +107,19 @@ pub(super) const CONTENDERS: &[Contender] = &[
         backend: REMOTE4,
         sources: SOURCES,
         path: Path::Translated,
+        // No new connections: the server closes them, so each source port rests for a minute, and soon the relay would be
+        // what is measured, of this and of what comes next.
+        probes: &[
+            Probe::Requests32,
+            Probe::Requests1,
+            Probe::Latency,
+            Probe::Up,
+            Probe::Down,
+            Probe::Packets,
+            Probe::Cpu,
+            Probe::Bpf,
+            Probe::Memory,
+        ],
         ..PROXY
     },
     Contender { key: "relay", name: "Sluice relay", start: relay, ..PROXY },
