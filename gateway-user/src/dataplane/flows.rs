@@ -25,6 +25,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::Error;
+use super::forward::table::WORDS as FLOW_WORDS;
 use super::forward::{Tables, layout};
 use super::maps::is_missing;
 use super::pins::Pins;
@@ -32,7 +33,6 @@ use super::reader::MapUse;
 use super::sys::Words;
 use crate::core::flows::living::Living;
 
-const FLOW_WORDS: usize = size_of::<Flow>() / 8;
 /// The word of a flow that is its life.
 const LIFE: usize = offset_of!(Flow, life) / 8;
 /// Flows whose memory is mapped at once: a quarter of a MiB.

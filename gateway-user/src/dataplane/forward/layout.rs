@@ -45,8 +45,11 @@ const BEFORE: &[Before] = &[Before {
 
 /// Bytes of a flow in the layout of this number; `None` if it is not known.
 pub(super) fn size(number: u32) -> Option<usize> {
-    let before = || BEFORE.iter().find(|before| before.number == number).map(|before| before.size);
-    if number == LAYOUT { Some(size_of::<Flow>()) } else { before() }
+    if number == LAYOUT { Some(size_of::<Flow>()) } else { before(number).map(|before| before.size) }
+}
+
+fn before(number: u32) -> Option<&'static Before> {
+    BEFORE.iter().find(|before| before.number == number)
 }
 
 /// A flow out of the bytes that it had in the layout of this number; `None` if it is not known, or there are fewer bytes.
@@ -54,7 +57,7 @@ pub(in crate::dataplane) fn read(number: u32, bytes: &[u8]) -> Option<Flow> {
     if number == LAYOUT {
         return bytes.get(..size_of::<Flow>()).map(bytemuck::pod_read_unaligned);
     }
-    BEFORE.iter().find(|before| before.number == number)?.read(bytes)
+    before(number)?.read(bytes)
 }
 
 impl Before {

@@ -13,12 +13,10 @@ use gateway_ebpf::names::{FLOWS, OPENING, TUPLES};
 
 use super::layout;
 use super::sets::Tables;
+use super::table::WORDS;
 use crate::dataplane::Error;
 use crate::dataplane::pins::Pins;
 use crate::dataplane::sys::Words;
-
-/// Words of a flow of this program.
-const WORDS: usize = size_of::<Flow>() / 8;
 
 /// The tables that flows come from.
 #[derive(Debug)]

@@ -68,7 +68,7 @@ impl Tables {
         self.layout
     }
 
-    /// Whether programs of this program's may work on it, with these capacities.
+    /// Whether it has this program's layout and these capacities.
     pub(super) fn fits(&self, flows: u32, opening: u32) -> bool {
         (self.layout, self.flows, self.opening) == (LAYOUT, flows, opening)
     }

@@ -15,7 +15,7 @@ use crate::dataplane::pins::Pins;
 use crate::dataplane::sys::Words;
 
 /// Words that a flow takes.
-const WORDS: usize = size_of::<Flow>() / 8;
+pub(in crate::dataplane) const WORDS: usize = size_of::<Flow>() / 8;
 
 /// The places for flows.
 #[derive(Debug)]
