@@ -205,7 +205,8 @@ pub struct Half {
 pub const LAYOUT: u32 = if cfg!(feature = "other-layout") { u32::MAX } else { 1 };
 
 /// A flow: value of `FLOWS`, and, when it is over, record of `EVENTS`. Everything that its packets need is in it, so that
-/// the end of a backend, a service or a binding changes nothing for it.
+/// the end of a backend, a service or a binding changes nothing for it. What each packet and the sweep look at comes first:
+/// one line of the cache.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
@@ -218,8 +219,18 @@ pub struct Flow {
     pub life: u64,
     /// When its last packet came: nanoseconds of CLOCK_MONOTONIC.
     pub seen: u64,
-    /// When its first packet came, likewise.
-    pub begun: u64,
+    /// Seconds without a packet after which it is over, once it is established.
+    pub idle: u32,
+    /// Its entry of `OPENING`, while it is half open.
+    pub ring: u32,
+    /// Packets by direction: the client's, the backend's. Of a packet that the kernel put together (GRO), its segments.
+    pub packets: [u64; 2],
+    /// Bytes of IP packets by direction, likewise.
+    pub bytes: [u64; 2],
+    /// Id of the backend.
+    pub backend: u32,
+    /// How many backends were tried before this one and did not answer.
+    pub tries: u32,
     /// The client's packets.
     pub client: Half,
     /// The backend's packets.
@@ -231,19 +242,9 @@ pub struct Flow {
     pub binding: u32,
     /// Id of the service.
     pub service: u32,
-    /// Id of the backend.
-    pub backend: u32,
-    /// Seconds without a packet after which it is over, once it is established.
-    pub idle: u32,
-    /// How many backends were tried before this one and did not answer.
-    pub tries: u32,
-    /// Its entry of `OPENING`, while it is half open.
-    pub ring: u32,
-    /// Packets by direction: the client's, the backend's. Of a packet that the kernel put together (GRO), its segments.
-    pub packets: [u64; 2],
-    /// Bytes of IP packets by direction, likewise.
-    pub bytes: [u64; 2],
-    /// When its place was given up, nanoseconds of CLOCK_MONOTONIC; 0 while it lives.
+    /// When its first packet came, nanoseconds of CLOCK_MONOTONIC.
+    pub begun: u64,
+    /// When its place was given up, likewise; 0 while it lives.
     pub ended: u64,
     /// For the sequence numbers, timestamps and windows of a spliced connection. Zero.
     pub reserved: [u64; 7],
@@ -379,8 +380,8 @@ const _: () = {
     assert!(size_of::<TupleKey>() == 40 && offset_of!(TupleKey, ports) == 32);
     assert!(size_of::<Half>() == 72 && offset_of!(Half, next_hop) == 40 && offset_of!(Half, interface) == 56);
     let (first, second) = if cfg!(feature = "other-layout") { (16, 24) } else { (0, 0) };
-    assert!(size_of::<Flow>() == 288 + second && offset_of!(Flow, client) == 24 + first);
-    assert!(offset_of!(Flow, binding) == 168 + second && offset_of!(Flow, packets) == 192 + second);
+    assert!(size_of::<Flow>() == 288 + second && offset_of!(Flow, client) == 64 + first);
+    assert!(offset_of!(Flow, binding) == 208 + second && offset_of!(Flow, packets) == 24 + first);
     assert!(size_of::<TrafficKey>() == 16 && size_of::<Traffic>() == 56);
     assert!(size_of::<FragmentKey>() == 40);
 };

@@ -22,7 +22,7 @@ use crate::context::{blame, decide, discard, is_for_host, l3, pass, skb};
 use crate::cut::{arrival, cut, is_partial, trim, turn_around};
 use crate::maps::{SCRATCH, Scratch};
 use crate::packet::{find, halves, now};
-use crate::parse::{ICMP, ICMP6, Kind, Packet, V4, V6, parse_packet, read};
+use crate::parse::{ICMP, ICMP6, Kind, Packet, V4, V6, parsed, read};
 use crate::translate::{TCP_CHECKSUM, UDP_CHECKSUM, write};
 
 /// Errors a second, on each CPU: what Linux allows by default (`icmp_msgs_per_sec`).
@@ -38,12 +38,7 @@ const BLOCK: u32 = 128;
 #[classifier]
 #[expect(clippy::needless_pass_by_value, reason = "the macro's entry hands it over")]
 pub(crate) fn sluice_answer(ctx: TcContext) -> i32 {
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return pass(&ctx) };
-    // SAFETY: this CPU's own value, which no other program uses before this one ends.
-    let scratch = unsafe { &mut *scratch };
-    if parse_packet(skb(&ctx), &raw mut scratch.packet) != Kind::Transport as u32 {
-        return pass(&ctx);
-    }
+    let Some(scratch) = parsed(&ctx, Kind::Transport) else { return pass(&ctx) };
     let packet = &scratch.packet;
     let Some((half, flow, _)) = find(&packet.key) else { return pass(&ctx) };
     let (half, _) = halves(flow, half.is_reply());

@@ -107,6 +107,22 @@ const PULLED: u32 = 1 << 4;
 /// with a fragment header, and what is read of TCP.
 const HEADERS: u32 = 14 + 60 + 20;
 
+/// Beside the place of the IP header: the packet is of a flow, which it may end.
+const KNOWN: u32 = 1 << 5;
+
+/// Goes on with `open`, which a packet of a flow reaches if it may end it.
+#[inline(always)]
+pub(crate) fn open_again(ctx: &TcContext) -> i32 {
+    mark(ctx, MARK_L3, field!(ctx, cb[MARK_L3]) | KNOWN);
+    go_on(ctx, Slot::Open)
+}
+
+/// Whether the packet is of a flow, as far as `packet` knows.
+#[inline(always)]
+pub(crate) fn is_known(ctx: &TcContext) -> bool {
+    field!(ctx, cb[MARK_L3]) & KNOWN != 0
+}
+
 /// Begins again with headers that can be read without a helper. (Most packets come so; to move bytes about in each, where
 /// what it carries lies elsewhere, would cost more than all the rest.)
 #[inline(always)]

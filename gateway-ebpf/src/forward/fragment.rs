@@ -14,10 +14,10 @@ use gateway_ebpf::flow::{FragmentKey, HalfRef, Reason};
 use gateway_ebpf::life::WITHDRAWN;
 
 use crate::atomic;
-use crate::context::{discard, pass, skb};
-use crate::maps::{FRAGMENTS, SCRATCH};
+use crate::context::{discard, pass};
+use crate::maps::FRAGMENTS;
 use crate::packet::{carry, halves, living, now};
-use crate::parse::{Kind, Packet, parse_packet};
+use crate::parse::{Kind, Packet, parsed};
 use crate::translate::translate_later;
 
 #[inline(always)]
@@ -41,12 +41,8 @@ pub(crate) fn expect(packet: &Packet, half: HalfRef) {
 #[classifier]
 #[expect(clippy::needless_pass_by_value, reason = "the macro's entry hands it over")]
 pub(crate) fn sluice_fragment(ctx: TcContext) -> i32 {
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return pass(&ctx) };
-    // SAFETY: this CPU's own value, which no other program uses before this one ends.
-    let packet = unsafe { &mut (*scratch).packet };
-    if parse_packet(skb(&ctx), &raw mut *packet) != Kind::Later as u32 {
-        return pass(&ctx);
-    }
+    let Some(scratch) = parsed(&ctx, Kind::Later) else { return pass(&ctx) };
+    let packet = &scratch.packet;
     // SAFETY: the word is copied at once.
     let Some(half) = unsafe { FRAGMENTS.get(key(packet)) }.map(|half| HalfRef(*half)) else {
         return pass(&ctx);

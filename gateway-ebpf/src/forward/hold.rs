@@ -8,21 +8,15 @@ use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use gateway_ebpf::flow::Reason;
 
-use crate::context::{discard, pass, skb};
-use crate::maps::SCRATCH;
+use crate::context::{discard, pass};
 use crate::open::forwarded_by;
-use crate::parse::{Kind, parse_packet};
+use crate::parse::{Kind, parsed};
 
 /// The entry: its name is `names::HOLD`.
 #[classifier]
 #[expect(clippy::needless_pass_by_value, reason = "the macro's entry hands it over")]
 pub(crate) fn sluice_hold(ctx: TcContext) -> i32 {
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return pass(&ctx) };
-    // SAFETY: this CPU's own value, which no other program uses before this one ends.
-    let scratch = unsafe { &mut *scratch };
-    if parse_packet(skb(&ctx), &raw mut scratch.packet) != Kind::Transport as u32 {
-        return pass(&ctx);
-    }
+    let Some(scratch) = parsed(&ctx, Kind::Transport) else { return pass(&ctx) };
     match forwarded_by(&ctx, &scratch.packet.key) {
         Some(_) => discard(&ctx, Reason::Held),
         None => pass(&ctx),

@@ -13,9 +13,9 @@ use gateway_ebpf::rewrite;
 
 use crate::context::{discard, is_for_host, l3, pass, skb};
 use crate::count::count;
-use crate::maps::{LOCAL, SCRATCH};
+use crate::maps::LOCAL;
 use crate::packet::{find, halves};
-use crate::parse::{Kind, Packet, parse_packet, parse_quoted, read};
+use crate::parse::{Kind, Packet, parse_quoted, parsed, read};
 use crate::translate::{TCP_CHECKSUM, UDP_CHECKSUM, network4, network6, send, write};
 
 /// Length of an ICMP error's header.
@@ -29,12 +29,7 @@ const CHECKSUM: u32 = 2;
 #[classifier]
 #[expect(clippy::needless_pass_by_value, reason = "the macro's entry hands it over")]
 pub(crate) fn sluice_icmp(ctx: TcContext) -> i32 {
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return pass(&ctx) };
-    // SAFETY: this CPU's own value, which no other program uses before this one ends.
-    let scratch = unsafe { &mut *scratch };
-    if parse_packet(skb(&ctx), &raw mut scratch.packet) != Kind::Icmp as u32 {
-        return pass(&ctx);
-    }
+    let Some(scratch) = parsed(&ctx, Kind::Icmp) else { return pass(&ctx) };
     let (packet, quoted) = (&scratch.packet, &mut scratch.quoted);
     if packet.first || !is_for_host(&ctx) || !is_error(&ctx, packet) {
         return pass(&ctx);

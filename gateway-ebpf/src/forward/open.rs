@@ -18,12 +18,12 @@ use gateway_ebpf::rewrite;
 use gateway_ebpf::select;
 
 use crate::atomic;
-use crate::context::{discard, fall_back, go_on, is_for_host, pass, skb};
+use crate::context::{discard, fall_back, go_on, is_for_host, is_known, pass, skb};
 use crate::count::count;
 use crate::end::{begun, end, forget, sweep_one};
 use crate::maps::{CURSORS, FLOWS, FREE, LOCAL, OPENING, SCRATCH, SNAT_PORTS, Scratch, TUPLES};
 use crate::packet::{find, now};
-use crate::parse::{Kind, parse_packet};
+use crate::parse::{Kind, parsed};
 use crate::route::way_back;
 use crate::shared::{BACKENDS, BINDINGS, META, SERVICES, SLOTS};
 use crate::socket::has_connection;
@@ -37,12 +37,7 @@ const BACKEND_TRIES: u32 = 8;
 #[classifier]
 #[expect(clippy::needless_pass_by_value, reason = "the macro's entry hands it over")]
 pub(crate) fn sluice_open(ctx: TcContext) -> i32 {
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return pass(&ctx) };
-    // SAFETY: this CPU's own value, which no other program uses before this one ends.
-    let scratch = unsafe { &mut *scratch };
-    if parse_packet(skb(&ctx), &raw mut scratch.packet) != Kind::Transport as u32 {
-        return pass(&ctx);
-    }
+    let Some(scratch) = parsed(&ctx, Kind::Transport) else { return pass(&ctx) };
     match open(&ctx, scratch) {
         Opened::Flow => go_on(&ctx, Slot::Packet),
         Opened::Not => pass(&ctx),
@@ -78,7 +73,9 @@ fn open(ctx: &TcContext, scratch: &mut Scratch) -> Opened {
     let mut failed = REJECT_BACKEND;
     // Its source port at this node, in wire order.
     let mut kept = 0;
-    if let Some((half, flow, life)) = find(key) {
+    if is_known(ctx)
+        && let Some((half, flow, life)) = find(key)
+    {
         let now = now();
         // SAFETY: places within a map's value.
         let quiet = now.saturating_sub(atomic::load(unsafe { &raw const (*flow).seen }));
@@ -206,9 +203,8 @@ const NO_PORT: u32 = Reason::NoPort as u32;
 #[unsafe(no_mangle)]
 extern "C" fn record(backend_id: u32, tries: u32, kept: u32) -> u32 {
     let now = now();
-    // Each that comes looks at two, so that the table does not fill with what is over while nobody sweeps; and what ends here
+    // Each that comes looks at one, so that the table does not fill with what is over while nobody sweeps; and what ends here
     // leaves a place, and room for tuples, that this CPU has in its cache.
-    let _over = sweep_one(now, false);
     let _over = sweep_one(now, false);
     let index = place(now);
     // Beyond every capacity, so that a place that is none is not found.

@@ -10,7 +10,7 @@ use gateway_ebpf::flow::{Flow, Half, HalfRef, Reason, Slot, TupleKey};
 use gateway_ebpf::life::{self, ACK, ESTABLISHED, IS_TCP, LIVE, Next, RST, SYN};
 
 use crate::atomic;
-use crate::context::{decide, discard, field, go_on, pass, pull};
+use crate::context::{decide, discard, field, go_on, open_again, pass, pull};
 use crate::fragment::expect;
 use crate::maps::{FLOWS, TUPLES};
 use crate::open::leave_ring;
@@ -65,7 +65,7 @@ fn known(ctx: &TcContext, packet: &Packet, half: HalfRef, flow: *mut Flow, life:
     let quiet = now.saturating_sub(atomic::load(seen));
     match life::next(bits, reply, packet.key.protocol as u8, packet.flags, quiet) {
         Next::Forward => {}
-        Next::Anew | Next::Retry => return go_on(ctx, Slot::Open),
+        Next::Anew | Next::Retry => return open_again(ctx),
         Next::Collision => return discard(ctx, Reason::Collision),
         Next::Withdrawn if bits & IS_TCP != 0 => return go_on(ctx, Slot::Reset),
         Next::Withdrawn => return discard(ctx, Reason::Withdrawn),

@@ -11,6 +11,7 @@ use gateway_ebpf::abi::{TCP, UDP};
 use gateway_ebpf::flow::{TupleKey, is_v4, mapped_words};
 
 use crate::context::{field, l3, skb};
+use crate::maps::{SCRATCH, Scratch};
 
 /// `ETH_P_IP`, in wire order.
 const IPV4: u32 = 0x0800u16.to_be() as u32;
@@ -159,12 +160,20 @@ fn network(ctx: &TcContext, start: u32, packet: &mut Packet, whole: Whole) -> Ki
     }
 }
 
+/// This CPU's room with the packet in it, if it is of this kind.
+#[inline(always)]
+pub(crate) fn parsed(ctx: &TcContext, kind: Kind) -> Option<&'static mut Scratch> {
+    // SAFETY: this CPU's own value, which no other program uses before this one ends.
+    let scratch = unsafe { &mut *SCRATCH.get_ptr_mut(0)? };
+    (parse_packet(skb(ctx), &raw mut scratch.packet) == kind as u32).then_some(scratch)
+}
+
 /// What `parse` does, apart from the program that calls it, for the verifier: what follows need not be followed for each
 /// of the ways that headers may be laid out. Returns a [`Kind`].
 #[inline(never)]
 // SAFETY: no other function of the object has this name.
 #[unsafe(no_mangle)]
-pub(crate) extern "C" fn parse_packet(skb: *mut __sk_buff, packet: *mut Packet) -> u32 {
+extern "C" fn parse_packet(skb: *mut __sk_buff, packet: *mut Packet) -> u32 {
     // SAFETY: a pointer that is not null is to a packet, to the verifier's knowledge too.
     let Some(packet) = (unsafe { packet.as_mut() }) else { return Kind::Other as u32 };
     parse(&TcContext::new(skb), packet) as u32

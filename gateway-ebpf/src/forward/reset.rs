@@ -17,9 +17,8 @@ use crate::atomic;
 use crate::compose::{header4, header6};
 use crate::context::{blame, decide, discard, is_for_host, l3, pass, skb};
 use crate::cut::{arrival, cut, is_partial, trim, turn_around};
-use crate::maps::SCRATCH;
 use crate::packet::{find, halves, now};
-use crate::parse::{Kind, Packet, parse_packet, read};
+use crate::parse::{Kind, Packet, parsed, read};
 use crate::translate::{TCP_CHECKSUM, send, write};
 
 /// Length of a TCP header without options.
@@ -53,12 +52,7 @@ pub(crate) struct Reset {
 #[classifier]
 #[expect(clippy::needless_pass_by_value, reason = "the macro's entry hands it over")]
 pub(crate) fn sluice_reset(ctx: TcContext) -> i32 {
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return pass(&ctx) };
-    // SAFETY: this CPU's own value, which no other program uses before this one ends.
-    let scratch = unsafe { &mut *scratch };
-    if parse_packet(skb(&ctx), &raw mut scratch.packet) != Kind::Transport as u32 {
-        return pass(&ctx);
-    }
+    let Some(scratch) = parsed(&ctx, Kind::Transport) else { return pass(&ctx) };
     let (packet, reset) = (&scratch.packet, &mut scratch.reset);
     let Some((half, flow, life)) = find(&packet.key) else { return pass(&ctx) };
     // A packet with IP options or in fragments is not written anew.

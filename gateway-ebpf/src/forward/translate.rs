@@ -49,7 +49,12 @@ pub(crate) fn write<T>(ctx: &TcContext, offset: u32, value: &T) -> bool {
 pub(crate) fn translate(ctx: &TcContext, packet: &Packet, half: *const Half, other: *const Half) -> i32 {
     // SAFETY: places within a map's value, whose fields do not change while the flow lives.
     let (half, other) = unsafe { (&*half, &*other) };
-    if !network(ctx, packet, half, other) || !transport(ctx, packet, half, other.key.ports.rotate_left(16)) {
+    let ports = other.key.ports.rotate_left(16);
+    let changes = ports != packet.key.ports;
+    let translated = network(ctx, packet, half, other)
+        && checksum(ctx, packet, half, changes)
+        && (!changes || write(ctx, packet.l4, &ports));
+    if !translated {
         return discard(ctx, Reason::Failed);
     }
     send(ctx, packet.v6, half.interface, &half.next_hop)
@@ -129,9 +134,9 @@ pub(crate) fn network6(
     write(ctx, l3(ctx) + 7, &hops) && write(ctx, l3(ctx) + 8, &addresses)
 }
 
-/// Ports and checksum of the transport header.
+/// The checksum of the transport header. `changes`: whether its ports do.
 #[inline(always)]
-fn transport(ctx: &TcContext, packet: &Packet, half: &Half, ports: u32) -> bool {
+fn checksum(ctx: &TcContext, packet: &Packet, half: &Half, changes: bool) -> bool {
     let (offset, flags) = if packet.key.protocol == u32::from(UDP) {
         // A checksum that is not there stays away, and one that comes out as zero is written as its other form.
         (UDP_CHECKSUM, u64::from(BPF_F_MARK_MANGLED_0))
@@ -142,9 +147,11 @@ fn transport(ctx: &TcContext, packet: &Packet, half: &Half, ports: u32) -> bool 
     let pseudo = flags | u64::from(BPF_F_PSEUDO_HDR);
     // SAFETY: no memory but the packet's.
     let addresses = unsafe { bpf_l4_csum_replace(skb(ctx), at, 0, half.addresses.into(), pseudo) };
+    if addresses != 0 || !changes {
+        return addresses == 0;
+    }
     // SAFETY: as above.
-    let changed = unsafe { bpf_l4_csum_replace(skb(ctx), at, 0, half.ports.into(), flags) };
-    addresses == 0 && changed == 0 && write(ctx, packet.l4, &ports)
+    unsafe { bpf_l4_csum_replace(skb(ctx), at, 0, half.ports.into(), flags) == 0 }
 }
 
 /// The neighbour that a packet is handed to (`struct bpf_redir_neigh`).

@@ -27,17 +27,17 @@ const BEFORE: &[Before] = &[Before {
     fields: &[
         (0, offset_of!(Flow, life), 8),
         (8, offset_of!(Flow, seen), 8),
-        (16, offset_of!(Flow, begun), 8),
-        (24, offset_of!(Flow, client), 72),
-        (96, offset_of!(Flow, reply), 72),
-        (168, offset_of!(Flow, binding), 4),
-        (172, offset_of!(Flow, service), 4),
-        (176, offset_of!(Flow, backend), 4),
-        (180, offset_of!(Flow, idle), 4),
-        (184, offset_of!(Flow, tries), 4),
-        (188, offset_of!(Flow, ring), 4),
-        (192, offset_of!(Flow, packets), 16),
-        (208, offset_of!(Flow, bytes), 16),
+        (16, offset_of!(Flow, idle), 4),
+        (20, offset_of!(Flow, ring), 4),
+        (24, offset_of!(Flow, packets), 16),
+        (40, offset_of!(Flow, bytes), 16),
+        (56, offset_of!(Flow, backend), 4),
+        (60, offset_of!(Flow, tries), 4),
+        (64, offset_of!(Flow, client), 72),
+        (136, offset_of!(Flow, reply), 72),
+        (208, offset_of!(Flow, binding), 4),
+        (212, offset_of!(Flow, service), 4),
+        (216, offset_of!(Flow, begun), 8),
         (224, offset_of!(Flow, ended), 8),
         (232, offset_of!(Flow, reserved), 56),
     ],
@@ -89,7 +89,7 @@ mod tests {
             moved += length;
         }
         assert_eq!(moved, before.size);
-        assert_eq!(flow.backend, u32::from_ne_bytes(bytes[176..180].try_into().unwrap()));
+        assert_eq!(flow.backend, u32::from_ne_bytes(bytes[56..60].try_into().unwrap()));
         assert_eq!(before.read(&bytes[1..]), None);
     }
 
