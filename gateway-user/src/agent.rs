@@ -47,7 +47,10 @@ use crate::core::names::{Names, wanted};
 use crate::core::transport::Transport;
 use crate::dataplane::{self, Addresses, Dataplane, Forwarding, LogLevel, Networks};
 use crate::proxy::{self, Proxy};
-use crate::source::{Diagnostic, EndpointFlag, Input, Loaded, Resolver, StoreError};
+use crate::core::status::Report;
+use crate::source::{
+    Cluster, ClusterConfig, ClusterError, Diagnostic, EndpointFlag, Input, Loaded, Resolver, Source, StoreError,
+};
 use crate::{admin, source};
 
 pub use explain::{Live, explain, routes};
@@ -73,6 +76,8 @@ const NEW_NAMES: Duration = Duration::from_millis(500);
 pub struct Config {
     /// Files and directories of the input; `-` for standard input.
     pub files: Vec<PathBuf>,
+    /// The cluster whose objects are served, in place of files and the store.
+    pub cluster: Option<ClusterConfig>,
     /// Endpoints given by hand.
     pub endpoints: Vec<EndpointFlag>,
     /// The name server to ask for the names of ExternalName Services; `None`: those of the system.
@@ -127,6 +132,9 @@ pub enum Error {
     /// The store of applied objects.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The cluster.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
     /// The port for metrics.
     #[error("cannot listen on {address} for metrics; choose another with --metrics ADDRESS:PORT")]
     Metrics {
@@ -167,8 +175,14 @@ fn join(diagnostics: &[Diagnostic]) -> String {
 /// Whatever keeps it from starting; once it runs, it goes on.
 pub fn run(config: &Config) -> Result<(), Error> {
     let memory = Memory::open(&config.state_dir)?;
-    let mut source =
-        Input::open(config.files.clone(), config.endpoints.clone(), &store_folder(&config.state_dir))?;
+    let local = match &config.cluster {
+        Some(_) => None,
+        None => Some(Input::open(
+            config.files.clone(),
+            config.endpoints.clone(),
+            &store_folder(&config.state_dir),
+        )?),
+    };
     // While there is one thread: the socket's mode is set by umask.
     let socket = admin::Socket::bind(&config.admin_socket)?;
     let metrics_error = |source| Error::Metrics { address: config.metrics, source };
@@ -182,6 +196,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
         .build()
         .map_err(start("the control plane's threads"))?;
     runtime.block_on(async {
+        let mut source = source(config, local).await?;
         let loaded = source.load().map_err(Error::Input)?;
         let mut resolver = Resolver::new(config.resolver);
         resolver.want(&wanted(&loaded.model));
@@ -234,12 +249,24 @@ pub fn run(config: &Config) -> Result<(), Error> {
         engine.forward(forwarder, leaving);
         resolver.settle(FIRST_NAMES).await;
         let supervisor = Supervisor::new();
-        Agent { config, source, events, resolver, networks, engine, access_log, board, supervisor }
+        let told = Arc::default();
+        Agent { config, source, told, events, resolver, networks, engine, access_log, board, supervisor }
             .serve()
             .await;
         drop(socket);
         Ok(())
     })
+}
+
+/// The source of the configuration; a cluster's objects are known then.
+async fn source(config: &Config, local: Option<Input>) -> Result<Source, Error> {
+    let cluster = match (local, &config.cluster) {
+        (Some(input), _) => return Ok(Source::Local(input)),
+        (None, cluster) => Cluster::connect(&cluster.clone().unwrap_or_default()).await?,
+    };
+    info!(api_server = cluster.url(), "the cluster's objects are read");
+    cluster.complete().await;
+    Ok(Source::Cluster(cluster))
 }
 
 /// Begins to read the flows, if there is forwarding.
@@ -356,7 +383,9 @@ pub fn diagnostic_view(diagnostic: &Diagnostic) -> DiagnosticView {
 
 struct Agent<'a> {
     config: &'a Config,
-    source: Input,
+    source: Source,
+    /// What was said of the objects last.
+    told: Arc<Report>,
     events: Events,
     resolver: Resolver,
     /// Only if forwarding is on.
@@ -373,6 +402,7 @@ impl Agent<'_> {
         let host = self.host();
         self.engine.compile_and_apply(host).await;
         loop {
+            self.tell();
             self.supervisor.look(&self.board);
             let event = tokio::select! {
                 event = self.events.next() => event,
@@ -423,6 +453,15 @@ impl Agent<'_> {
                     }
                 }
             }
+        }
+    }
+
+    /// Says what became of the objects, if it is something else than before.
+    fn tell(&mut self) {
+        let report = self.engine.report();
+        if !Arc::ptr_eq(&report, &self.told) {
+            self.source.publish(&report);
+            self.told = report;
         }
     }
 

@@ -1,4 +1,5 @@
-//! Where the configuration comes from: Kubernetes objects in files, and in the store of those that were applied.
+//! Where the configuration comes from: Kubernetes objects in files and in the store of those that were applied, or in a
+//! cluster.
 //!
 //! Owns reading, checking against the API's schemas, translating old dialects and watching; hands out
 //! [`core::model::Model`](crate::core::model::Model) and diagnostics that name file, line, column, object, field,
@@ -16,6 +17,8 @@ mod endpoint;
 mod file;
 mod input;
 mod kind;
+mod kube;
+mod live;
 mod node;
 mod object;
 mod resolve;
@@ -33,7 +36,9 @@ pub use document::Outcome;
 pub use endpoint::{EndpointFlag, EndpointFlagError};
 pub use file::{Error, FileSource, Given, Watch, given};
 pub use input::{Applied, Difference, FoundObject, Input, ObjectRef, Refused, Wanted};
+pub use self::kube::{Cluster, ClusterConfig, ClusterError};
 pub use kind::{ObjectKind, ObjectKindError};
+pub use live::{Changes, Source};
 pub use resolve::Resolver;
 pub use store::{StoreError, stores_nothing};
 

@@ -86,9 +86,7 @@ impl Board {
             workers,
             bpf_log_level: config.bpf_log_level.name().to_owned(),
             configuration: ConfigurationView {
-                sources: (config.files.iter().map(|path| source_name(path)))
-                    .chain([super::store_folder(&config.state_dir).display().to_string()])
-                    .collect(),
+                sources: sources(config),
                 ..ConfigurationView::default()
             },
             forwarding: ForwardingView::default(),
@@ -233,6 +231,15 @@ impl Board {
             agent.configuration.error = Some(LoadErrorView { time, message, diagnostics });
         });
     }
+}
+
+/// Where the objects come from, as `sluice status` says it.
+fn sources(config: &Config) -> Vec<String> {
+    if config.cluster.is_some() {
+        return vec!["the cluster".to_owned()];
+    }
+    let store = super::store_folder(&config.state_dir).display().to_string();
+    config.files.iter().map(|path| source_name(path)).chain([store]).collect()
 }
 
 fn source_name(path: &Path) -> String {

@@ -24,7 +24,7 @@ use crate::core::host::{Host, Listening};
 use crate::core::model::{Model, Protocol};
 use crate::core::plan;
 use crate::core::snapshot::{MapImage, Snapshot, Ways};
-use crate::core::status::{Outcome, finish};
+use crate::core::status::{Outcome, Report, finish};
 use crate::dataplane::{self, Addresses, Dataplane, LogLevel};
 use crate::proxy::Running;
 use crate::source::{Diagnostic, Loaded};
@@ -52,6 +52,8 @@ pub(super) struct Engine {
     host: Host,
     /// The newest snapshot, applied or not.
     snapshot: Arc<Snapshot>,
+    /// What was said of the objects when they were applied last.
+    report: Arc<Report>,
     /// Forwarding, if it is on, or why it is not.
     forward: Result<Forwarder, String>,
     /// The ways that the kernel has, once the maps hold what the newest snapshot says.
@@ -118,6 +120,7 @@ impl Engine {
             inputs: 1,
             host: Host::default(),
             snapshot: Arc::default(),
+            report: Arc::default(),
             forward: Err(String::new()),
             ways: None,
             leaving: Leaving::default(),
@@ -286,6 +289,11 @@ impl Engine {
         self.retry.as_ref().is_some_and(|retry| retry.at <= Instant::now())
     }
 
+    /// What came of the objects when they were applied last.
+    pub(super) fn report(&self) -> Arc<Report> {
+        Arc::clone(&self.report)
+    }
+
     /// Gateway addresses that are up because of us.
     pub(super) fn own_addresses(&self) -> BTreeSet<IpAddr> {
         self.addresses.own()
@@ -433,8 +441,9 @@ impl Engine {
     }
 
     /// Shows the conditions as they are after applying, and logs those that turned bad.
-    fn show(&self, outcome: &Outcome) {
+    fn show(&mut self, outcome: &Outcome) {
         let report = finish(&self.snapshot.report, outcome);
+        self.report = Arc::new(report.clone());
         let before = self.board.objects.load();
         let view = StatusView::new(&report, &self.model, Some((&before, &now())));
         let known: BTreeSet<_> =

@@ -9,7 +9,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::objects::ObjectsAsk;
 use crate::dataplane::LogLevel;
-use crate::source::Watch;
+use crate::source::Changes;
 
 /// Between two ticks.
 const TICK: Duration = Duration::from_secs(1);
@@ -51,7 +51,7 @@ pub(super) enum Ask {
 
 /// Where events come from.
 pub(super) struct Events {
-    watch: Watch,
+    watch: Changes,
     asked: mpsc::Receiver<Ask>,
     hangup: Signal,
     terminate: Signal,
@@ -61,7 +61,7 @@ pub(super) struct Events {
 }
 
 impl Events {
-    pub(super) fn new(watch: Watch, asked: mpsc::Receiver<Ask>) -> io::Result<Self> {
+    pub(super) fn new(watch: Changes, asked: mpsc::Receiver<Ask>) -> io::Result<Self> {
         let mut ticker = interval(TICK);
         ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self {

@@ -75,7 +75,7 @@ impl Agent<'_> {
 
     async fn apply(&mut self, call: ApplyCall) -> Result<AppliedView, String> {
         let endpoints = endpoints(&call.endpoints)?;
-        let applied = self.source.apply(&call.documents, &endpoints, &now(), call.dry_run);
+        let applied = self.source.local()?.apply(&call.documents, &endpoints, &now(), call.dry_run);
         self.follow(applied).await
     }
 
@@ -85,9 +85,9 @@ impl Agent<'_> {
                 Ok((kind.parse::<ObjectKind>().map_err(|error| words(&error))?, namespace, name))
             };
             let objects = call.objects.into_iter().map(object).collect::<Result<Vec<_>, String>>()?;
-            self.source.delete(&objects)
+            self.source.local()?.delete(&objects)
         } else {
-            self.source.delete_given(&call.documents)
+            self.source.local()?.delete_given(&call.documents)
         };
         self.follow(applied).await
     }
@@ -127,7 +127,7 @@ impl Agent<'_> {
 
     fn diff(&mut self, call: &ApplyCall) -> Result<DifferencesView, String> {
         let endpoints = endpoints(&call.endpoints)?;
-        match self.source.diff(&call.documents, &endpoints, &now()) {
+        match self.source.local()?.diff(&call.documents, &endpoints, &now()) {
             Ok((differences, warnings)) => Ok(DifferencesView {
                 errors: Vec::new(),
                 warnings: warnings.iter().map(diagnostic_view).collect(),
@@ -152,7 +152,7 @@ impl Agent<'_> {
         let kinds = call.kinds.iter().map(|kind| kind.parse().map_err(|error| words(&error)));
         let kinds = kinds.collect::<Result<Vec<ObjectKind>, String>>()?;
         let wanted = Wanted { kinds, namespace: call.namespace, name: call.name };
-        let (found, errors) = self.source.find(&wanted).map_err(|error| store_error(&error))?;
+        let (found, errors) = self.source.local()?.find(&wanted).map_err(|error| store_error(&error))?;
         let status = self.board.objects.load();
         let objects = found.into_iter().map(|found| {
             let ObjectRef { kind, namespace, name } = &found.object;

@@ -15,7 +15,7 @@ use super::log::{self, Format, Level};
 use super::{Exit, PlaceArgs};
 use crate::agent;
 use crate::dataplane::{Forwarding, LogLevel};
-use crate::source::EndpointFlag;
+use crate::source::{ClusterConfig, EndpointFlag};
 
 /// Run the agent: serve the input, and follow its changes, until SIGTERM or SIGINT.
 ///
@@ -30,6 +30,18 @@ pub(super) struct Args {
     /// An endpoint for a Service, for a quick try. Makes the Service if it is not in the input. Can be repeated
     #[arg(long = "endpoint", value_name = "NAMESPACE/SERVICE[:PORT]=ADDRESS:PORT")]
     endpoints: Vec<EndpointFlag>,
+    /// Serve the objects of a Kubernetes cluster, in place of files and of what was applied
+    #[arg(long, conflicts_with_all = ["files", "endpoints"], env = "SLUICE_KUBE")]
+    kube: bool,
+    /// The kubeconfig to use [default: $KUBECONFIG, ~/.kube/config, or the pod's ServiceAccount]
+    #[arg(long, value_name = "FILE", requires = "kube")]
+    kubeconfig: Option<PathBuf>,
+    /// Namespace of the agents' Leases [default: that of the kubeconfig's context, or the pod's]
+    #[arg(long, value_name = "NAMESPACE", env = "POD_NAMESPACE")]
+    kube_namespace: Option<String>,
+    /// What this agent is called among the agents of a cluster [default: the host's name]
+    #[arg(long, value_name = "NAME", env = "NODE_NAME")]
+    node: Option<String>,
     #[command(flatten)]
     places: PlaceArgs,
     /// Name server for the names of ExternalName Services [default: those of /etc/resolv.conf, after /etc/hosts]
@@ -129,8 +141,14 @@ pub(super) fn run(args: Args) -> Result<Exit> {
         forward.opening_flows,
         forward.flows
     );
+    let cluster = args.kube.then(|| ClusterConfig {
+        kubeconfig: args.kubeconfig,
+        namespace: args.kube_namespace,
+        node: args.node.unwrap_or_else(host_name),
+    });
     agent::run(&agent::Config {
         files: args.files,
+        cluster,
         endpoints: args.endpoints,
         resolver: args.resolver,
         allow_external_names: args.allow_external_names,
@@ -155,6 +173,11 @@ pub(super) fn run(args: Args) -> Result<Exit> {
         interfaces: forward.interfaces,
     })?;
     Ok(Exit::Yes)
+}
+
+/// The host's name.
+fn host_name() -> String {
+    nix::unistd::gethostname().map_or_else(|_| "sluice".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
 /// Parses a level of the BPF programs' log.

@@ -186,6 +186,16 @@ pub(super) fn mark(kind: Kind, root: &mut Schema) {
     }
 }
 
+/// Whether a field works: what the longest path says that it is part of.
+pub(super) fn works(kind: Kind, path: &str) -> bool {
+    let rows = TABLE.iter().filter(|(kinds, row, _)| kinds.contains(&kind) && within(path, row));
+    rows.max_by_key(|(_, row, _)| row.len()).is_some_and(|(_, _, cover)| *cover == Cover::Works)
+}
+
+fn within(path: &str, row: &str) -> bool {
+    path.strip_prefix(row).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -175,6 +175,11 @@ impl Kind {
         if self.group().is_empty() { "v1".to_owned() } else { format!("{}/v1", self.group()) }
     }
 
+    /// Whether a gateway writes the status of its objects.
+    pub(super) fn has_status(self) -> bool {
+        self.group() == GATEWAY_GROUP && self != Self::ReferenceGrant
+    }
+
     /// Its schema, with what is implemented of it.
     pub(super) fn file(self) -> &'static File {
         static FILES: [OnceLock<File>; Kind::ALL.len()] = [const { OnceLock::new() }; Kind::ALL.len()];

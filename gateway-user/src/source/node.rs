@@ -42,6 +42,27 @@ pub(super) struct Key {
     pub(super) at: Place,
 }
 
+impl From<serde_json::Value> for Node {
+    /// The value without a place. A number that is neither an `i64` nor a `f64` becomes the nearest `f64`.
+    fn from(value: serde_json::Value) -> Self {
+        let at = Place::default();
+        let value = match value {
+            serde_json::Value::Null => Value::Null,
+            serde_json::Value::Bool(value) => Value::Bool(value),
+            serde_json::Value::Number(number) => {
+                number.as_i64().map_or_else(|| Value::Float(number.as_f64().unwrap_or_default()), Value::Int)
+            }
+            serde_json::Value::String(text) => Value::String(text),
+            serde_json::Value::Array(items) => Value::List(items.into_iter().map(Self::from).collect()),
+            serde_json::Value::Object(fields) => {
+                let entry = |(name, value)| (Key { name, at }, Self::from(value));
+                Value::Map(fields.into_iter().map(entry).collect())
+            }
+        };
+        Self::new(value, at)
+    }
+}
+
 impl Node {
     pub(super) fn new(value: Value, at: Place) -> Self {
         Self { value, at, written: true }

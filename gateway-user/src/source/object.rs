@@ -60,6 +60,13 @@ pub(super) fn read_whole(text: &str) -> Read {
     read_as(text, true)
 }
 
+/// Reads an object that came as JSON.
+pub(super) fn read_json(value: serde_json::Value) -> Read {
+    let mut read = Read::default();
+    take(Node::from(value), false, &mut read);
+    read
+}
+
 fn read_as(text: &str, whole: bool) -> Read {
     let (documents, errors) = yaml::parse(text);
     let mut read = Read { errors, ..Read::default() };

@@ -1,0 +1,223 @@
+//! A cluster as the source: its objects, and the statuses that come back to them.
+//!
+//! Owns the connection, what is known of the cluster, and who writes statuses. A list counts once it is complete
+//! (`kube/index.rs`); an API server that cannot be reached takes nothing away. Must not know what the objects are used for.
+
+mod catalog;
+mod features;
+mod index;
+mod lease;
+mod publish;
+mod status;
+mod watch;
+
+use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use tokio::sync::{Notify, watch as channel};
+use tracing::{info, warn};
+
+use super::Loaded;
+use super::kind::Kind;
+use catalog::{Catalog, Crd};
+use index::{Index, Seen};
+use lease::Candidate;
+
+use crate::core::status::Report;
+
+/// After a change so long is waited for more: they come in groups.
+const GATHER: Duration = Duration::from_millis(5);
+/// How often it is said what is waited for at the start.
+const SAY: Duration = Duration::from_secs(10);
+/// Name of the Lease that the leader holds.
+const LEASE: &str = "sluice-leader";
+
+/// How a cluster is reached.
+#[derive(Clone, Debug, Default)]
+pub struct ClusterConfig {
+    /// A kubeconfig; `None`: the usual places, then the pod's ServiceAccount.
+    pub kubeconfig: Option<PathBuf>,
+    /// Namespace of the agents' Leases; `None`: that of the kubeconfig's context or the pod.
+    pub namespace: Option<String>,
+    /// What this agent is called among the agents.
+    pub node: String,
+}
+
+/// Why a cluster cannot be used at all.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// There is no usable configuration.
+    #[error("no way to a cluster is known: {0} (run in a pod with a ServiceAccount, or give --kubeconfig FILE)")]
+    Config(String),
+    /// The client cannot be made.
+    #[error("the cluster's client cannot be made: {0}")]
+    Client(#[source] kube::Error),
+}
+
+/// A cluster.
+#[derive(Debug)]
+pub struct Cluster {
+    shared: Arc<Shared>,
+    url: String,
+}
+
+/// What the tasks share.
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    /// Counts changes of what counts.
+    changes: channel::Sender<u64>,
+    /// A status may have to be written.
+    status: Notify,
+    writes: AtomicU64,
+    conflicts: AtomicU64,
+    failures: AtomicU64,
+}
+
+#[derive(Debug)]
+struct State {
+    index: Index,
+    catalog: Catalog,
+    report: Option<Arc<Report>>,
+    leader: bool,
+}
+
+impl Shared {
+    fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
+        act(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn take(&self, kind: Kind, seen: Seen) {
+        if self.with(|state| state.index.take(kind, seen)) {
+            self.changes.send_modify(|changes| *changes += 1);
+        } else if kind.has_status() {
+            self.status.notify_one();
+        }
+    }
+
+    fn installed(&self, kind: Kind, crd: Option<Crd>) {
+        if self.with(|state| state.catalog.set(kind, crd)) {
+            self.status.notify_one();
+        }
+    }
+
+    /// Whether it is known already that there are no objects of a kind.
+    fn is_absent(&self, kind: Kind) -> bool {
+        self.with(|state| !state.index.awaited().contains(&kind))
+    }
+
+    fn lead(&self, leader: bool) {
+        if self.with(|state| std::mem::replace(&mut state.leader, leader) != leader) {
+            self.status.notify_one();
+        }
+    }
+}
+
+/// The time, RFC 3339, as it stands in a condition.
+fn now() -> String {
+    let now = jiff::Timestamp::now();
+    now.round(jiff::Unit::Second).unwrap_or(now).to_string()
+}
+
+impl Cluster {
+    /// Begins to watch a cluster; it need not be reachable yet.
+    ///
+    /// # Errors
+    /// If there is no configuration, or one that cannot be used.
+    pub async fn connect(config: &ClusterConfig) -> Result<Self, ClusterError> {
+        let words = |error: &dyn std::error::Error| ClusterError::Config(error.to_string());
+        let way = match &config.kubeconfig {
+            Some(path) => {
+                let kubeconfig = Kubeconfig::read_from(path).map_err(|error| words(&error))?;
+                Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+                    .await
+                    .map_err(|error| words(&error))?
+            }
+            None => Config::infer().await.map_err(|error| words(&error))?,
+        };
+        let (url, namespace) = (way.cluster_url.to_string(), way.default_namespace.clone());
+        let client = Client::try_from(way).map_err(ClusterError::Client)?;
+        let state = State { index: Index::new(Kind::ALL), catalog: Catalog::default(), report: None, leader: false };
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            changes: channel::Sender::new(0),
+            status: Notify::new(),
+            writes: AtomicU64::new(0),
+            conflicts: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+        });
+        tokio::spawn(watch::follow_all(client.clone(), Arc::clone(&shared)));
+        tokio::spawn(publish::publish(client.clone(), Arc::clone(&shared)));
+        let namespace = config.namespace.clone().unwrap_or(namespace);
+        let me = format!("{}-{}", config.node, std::process::id());
+        let (candidate, leads) = (Candidate::new(client, &namespace, LEASE, me), Arc::clone(&shared));
+        tokio::spawn(async move { candidate.take_part(|leader| leads.lead(leader)).await });
+        Ok(Self { shared, url })
+    }
+
+    /// The API server's address.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Waits until every list is complete, or is known not to be had.
+    pub async fn complete(&self) {
+        let mut changes = self.shared.changes.subscribe();
+        loop {
+            let awaited = self.shared.with(|state| state.index.awaited());
+            if awaited.is_empty() {
+                return;
+            }
+            let changed = tokio::time::timeout(SAY, changes.changed()).await;
+            if changed.is_err() {
+                let kinds: Vec<_> = awaited.iter().map(|kind| kind.name()).collect();
+                warn!(api_server = self.url, waiting_for = kinds.join(","), "the cluster's objects are not known yet");
+            }
+        }
+    }
+
+    /// What counts now.
+    #[must_use]
+    pub fn load(&self) -> Loaded {
+        self.shared.with(|state| state.index.load())
+    }
+
+    /// Tells of changes from now on.
+    #[must_use]
+    pub fn watch(&self) -> ClusterWatch {
+        ClusterWatch(self.shared.changes.subscribe())
+    }
+
+    /// What shall be said of the objects.
+    pub fn publish(&self, report: Report) {
+        self.shared.with(|state| state.report = Some(Arc::new(report)));
+        self.shared.status.notify_one();
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        info!(api_server = self.url, "the cluster is no longer watched");
+    }
+}
+
+/// Waits for changes of a cluster's objects.
+#[derive(Debug)]
+pub struct ClusterWatch(channel::Receiver<u64>);
+
+impl ClusterWatch {
+    /// Waits for the next change, and a moment for more of them.
+    pub async fn changed(&mut self) {
+        if self.0.changed().await.is_err() {
+            // Nobody watches any longer: the agent ends.
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(GATHER).await;
+        self.0.mark_unchanged();
+    }
+}

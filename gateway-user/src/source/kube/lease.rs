@@ -1,0 +1,165 @@
+//! Who of several agents leads: the holder of a Lease (coordination.k8s.io/v1).
+//!
+//! Owns when it is taken, renewed and given up. Clocks of other nodes are not trusted: a Lease is old once it was seen
+//! unchanged for as long as it lasts, by this process's own clock. Must not know what a leader does.
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::Timestamp;
+use kube::Client;
+use kube::api::{Api, ObjectMeta, PostParams};
+use tracing::{info, warn};
+
+/// How long a Lease lasts that is not renewed.
+const LASTS: Duration = Duration::from_secs(15);
+/// How often it is renewed, and looked at by those who do not hold it.
+const LOOK: Duration = Duration::from_secs(3);
+/// A leader that could not renew for so long leads no more: before another can take the Lease.
+const GIVES_UP: Duration = Duration::from_secs(10);
+
+/// What was seen of a Lease, and when first so.
+#[derive(Debug)]
+struct Sight {
+    holder: String,
+    renewed: Option<Timestamp>,
+    since: Instant,
+}
+
+/// What to do about a Lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// It is ours: renew it.
+    Renew,
+    /// Nobody holds it, or its holder has gone: take it.
+    Take,
+    /// Somebody else holds it.
+    Wait,
+}
+
+/// Decides.
+fn step(sight: &Sight, me: &str, now: Instant) -> Step {
+    if sight.holder == me {
+        Step::Renew
+    } else if sight.holder.is_empty() || now.duration_since(sight.since) > LASTS {
+        Step::Take
+    } else {
+        Step::Wait
+    }
+}
+
+/// A candidate.
+pub(super) struct Candidate {
+    api: Api<Lease>,
+    name: String,
+    me: String,
+    sight: Option<Sight>,
+    renewed: Option<Instant>,
+}
+
+impl Candidate {
+    pub(super) fn new(client: Client, namespace: &str, name: &str, me: String) -> Self {
+        Self { api: Api::namespaced(client, namespace), name: name.to_owned(), me, sight: None, renewed: None }
+    }
+
+    /// Takes part, for as long as the process runs; tells each time whether it leads.
+    pub(super) async fn take_part(mut self, leads: impl Fn(bool)) {
+        let mut leading = false;
+        let mut failing = false;
+        loop {
+            let now = match self.look().await {
+                Ok(now) => {
+                    failing = false;
+                    now
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut failing, true) {
+                        warn!(lease = self.name, %error, "the leader's Lease cannot be had; statuses are written by who has it");
+                    }
+                    leading && self.renewed.is_some_and(|at| at.elapsed() < GIVES_UP)
+                }
+            };
+            if now != leading {
+                info!(lease = self.name, leader = now, "this agent {}", if now { "writes statuses" } else { "writes none" });
+                leading = now;
+            }
+            leads(leading);
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Looks at the Lease and does what is to be done. Whether it is ours.
+    async fn look(&mut self) -> Result<bool, kube::Error> {
+        let Some(lease) = self.api.get_opt(&self.name).await? else {
+            let lease = Lease {
+                metadata: ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() },
+                spec: Some(self.spec(None)),
+            };
+            return self.written(self.api.create(&PostParams::default(), &lease).await);
+        };
+        let spec = lease.spec.clone().unwrap_or_default();
+        let holder = spec.holder_identity.clone().unwrap_or_default();
+        let renewed = spec.renew_time.as_ref().map(|time| time.0);
+        let now = Instant::now();
+        let sight = match self.sight.take() {
+            Some(before) if before.holder == holder && before.renewed == renewed => before,
+            _ => Sight { holder, renewed, since: now },
+        };
+        let step = step(&sight, &self.me, now);
+        self.sight = Some(sight);
+        if step == Step::Wait {
+            return Ok(false);
+        }
+        // With its revision: of two that take it, one is refused.
+        let lease = Lease { spec: Some(self.spec(Some(spec))), ..lease };
+        self.written(self.api.replace(&self.name, &PostParams::default(), &lease).await)
+    }
+
+    fn spec(&self, before: Option<LeaseSpec>) -> LeaseSpec {
+        let now = MicroTime(Timestamp::now());
+        let before = before.unwrap_or_default();
+        let mine = before.holder_identity.as_deref() == Some(&self.me);
+        LeaseSpec {
+            holder_identity: Some(self.me.clone()),
+            lease_duration_seconds: i32::try_from(LASTS.as_secs()).ok(),
+            acquire_time: if mine { before.acquire_time } else { Some(now.clone()) },
+            renew_time: Some(now),
+            lease_transitions: Some(before.lease_transitions.unwrap_or(0) + i32::from(!mine)),
+            ..LeaseSpec::default()
+        }
+    }
+
+    fn written(&mut self, result: Result<Lease, kube::Error>) -> Result<bool, kube::Error> {
+        match result {
+            Ok(_) => {
+                self.renewed = Some(Instant::now());
+                Ok(true)
+            }
+            // Another one was faster.
+            Err(kube::Error::Api(answer)) if answer.code == 409 => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_is_taken_once_its_holder_has_gone() {
+        let start = Instant::now();
+        let sight = |holder: &str| Sight { holder: holder.to_owned(), renewed: None, since: start };
+        for (holder, after, want) in [
+            ("me", 0, Step::Renew),
+            ("me", 99, Step::Renew),
+            ("", 0, Step::Take),
+            ("other", 0, Step::Wait),
+            ("other", 15, Step::Wait),
+            ("other", 16, Step::Take),
+        ] {
+            assert_eq!(step(&sight(holder), "me", start + Duration::from_secs(after)), want, "{holder} {after}");
+        }
+    }
+}

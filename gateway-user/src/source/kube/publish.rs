@@ -1,0 +1,132 @@
+//! Statuses on their way to the API server.
+//!
+//! Owns what is written when: only by the leader, only what differs from what is there, each write bound to the revision
+//! that it was made from. What the API server refuses for another reason than a newer revision is tried again after a pause.
+//! What a status says is `status`'s.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use kube::Client;
+use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
+use serde_json::{Value, json};
+use tracing::{debug, warn};
+
+use super::super::kind::Kind;
+use super::index::{Entry, Seen};
+use super::watch::{self, resource_of};
+use super::{Shared, State, now, status};
+use crate::core::model::ObjectName;
+use crate::core::status::Condition;
+
+/// Writes that are under way at once.
+const AT_ONCE: usize = 16;
+/// Until what failed is tried again.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// A status to be written.
+#[derive(Debug)]
+struct Write {
+    kind: Kind,
+    name: ObjectName,
+    resource: ApiResource,
+    revision: String,
+    status: Value,
+}
+
+/// Writes statuses, for as long as the process runs.
+pub(super) async fn publish(client: Client, shared: Arc<Shared>) {
+    loop {
+        shared.status.notified().await;
+        let writes = shared.with(|state| due(state, &now()));
+        if writes.is_empty() {
+            continue;
+        }
+        debug!(writes = writes.len(), "statuses are written");
+        let failed = stream::iter(writes)
+            .map(|write| send(&client, &shared, write))
+            .buffer_unordered(AT_ONCE)
+            .filter(|good| std::future::ready(!good))
+            .count()
+            .await;
+        if failed > 0 {
+            tokio::time::sleep(PAUSE).await;
+        }
+        // What was written may have changed meanwhile.
+        shared.status.notify_one();
+    }
+}
+
+/// All statuses that differ from what is there.
+fn due(state: &State, now: &str) -> Vec<Write> {
+    let Some(report) = state.report.as_ref().filter(|_| state.leader) else { return Vec::new() };
+    let mut writes = Vec::new();
+    let mut write = |kind: Kind, name: &ObjectName, entry: &Entry, status: Option<Value>| {
+        if let (Some(status), Some(crd)) = (status, state.catalog.get(kind)) {
+            let revision = entry.revision.clone();
+            writes.push(Write { kind, name: name.clone(), resource: resource_of(crd), revision, status });
+        }
+    };
+    let features = state.catalog.features();
+    let (good, message) = state.catalog.version();
+    for (name, conditions) in &report.classes {
+        let name = ObjectName::new("", name);
+        let Some(entry) = state.index.get(Kind::GatewayClass, &name) else { continue };
+        let mut conditions = conditions.clone();
+        conditions.push(Condition {
+            kind: "SupportedVersion",
+            status: good,
+            reason: if good { "SupportedVersion" } else { "UnsupportedVersion" },
+            message: message.clone(),
+            observed_generation: conditions.first().map_or(0, |accepted| accepted.observed_generation),
+        });
+        write(Kind::GatewayClass, &name, entry, status::class(&entry.status, &conditions, &features, now));
+    }
+    for (name, want) in &report.gateways {
+        let Some(entry) = state.index.get(Kind::Gateway, name) else { continue };
+        write(Kind::Gateway, name, entry, status::gateway(&entry.status, want, now));
+    }
+    for kind in [Kind::HttpRoute, Kind::GrpcRoute, Kind::TlsRoute, Kind::TcpRoute, Kind::UdpRoute] {
+        for (name, entry) in state.index.of(kind) {
+            let want = report.routes.get(&(kind.name(), name.clone())).map_or(&[][..], Vec::as_slice);
+            write(kind, name, entry, status::route(&entry.status, want, now));
+        }
+    }
+    for (name, entry) in state.index.of(Kind::ListenerSet) {
+        if let Some(want) = report.others.get(&(Kind::ListenerSet.name(), name.clone())) {
+            write(Kind::ListenerSet, name, entry, status::plain(&entry.status, want, now));
+        }
+    }
+    writes
+}
+
+/// Writes a status. False: it is to be tried again, after a pause.
+async fn send(client: &Client, shared: &Shared, write: Write) -> bool {
+    let Write { kind, name, resource, revision, status } = write;
+    let api: Api<DynamicObject> = if name.namespace.is_empty() {
+        Api::all_with(client.clone(), &resource)
+    } else {
+        Api::namespaced_with(client.clone(), &name.namespace, &resource)
+    };
+    let patch = json!({"metadata": {"resourceVersion": revision}, "status": status});
+    match api.patch_status(&name.name, &PatchParams::default(), &Patch::Merge(patch)).await {
+        Ok(object) => {
+            shared.writes.fetch_add(1, Ordering::Relaxed);
+            shared.take(kind, Seen::Written(watch::json(object, &resource)));
+            true
+        }
+        // Somebody was faster: what is there now comes by the watch. Or it is gone.
+        Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => {
+            shared.conflicts.fetch_add(1, Ordering::Relaxed);
+            true
+        }
+        Err(error) => {
+            shared.failures.fetch_add(1, Ordering::Relaxed);
+            warn!(kind = kind.name(), object = %name, %error, "a status cannot be written; it is tried again");
+            false
+        }
+    }
+}

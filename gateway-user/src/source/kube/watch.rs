@@ -1,0 +1,179 @@
+//! What happens in a cluster, watched kind by kind.
+//!
+//! Owns the tasks: one for the CRDs, and one for each kind that there is; a CRD that comes, goes or serves another version
+//! starts or ends the one of its kind. Lists and watches are kube's: resumed, listed anew when they have expired, with
+//! growing pauses. Must not know what an object means.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::{StreamExt as _, TryStreamExt as _, pin_mut};
+use kube::api::{Api, ApiResource, DynamicObject};
+use kube::core::GroupVersionKind;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::{WatchStreamExt as _, watcher::DefaultBackoff};
+use kube::{Client, ResourceExt as _};
+use serde_json::Value;
+use tokio::task::AbortHandle;
+use tracing::{info, warn};
+
+use super::super::kind::Kind;
+use super::Shared;
+use super::catalog::Crd;
+use super::index::Seen;
+use crate::core::model::{GATEWAY_GROUP, ObjectName};
+
+/// Watches everything, for as long as the process runs.
+pub(super) async fn follow_all(client: Client, shared: Arc<Shared>) {
+    for kind in Kind::ALL.iter().copied().filter(|kind| kind.group() != GATEWAY_GROUP) {
+        let plural = format!("{}s", kind.name().to_lowercase());
+        tokio::spawn(follow(client.clone(), Arc::clone(&shared), kind, resource(kind, "v1", &plural)));
+    }
+    follow_crds(client, shared).await;
+}
+
+fn resource(kind: Kind, version: &str, plural: &str) -> ApiResource {
+    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(kind.group(), version, kind.name()), plural)
+}
+
+/// The resource that a kind is watched and written as.
+pub(super) fn resource_of(crd: &Crd) -> ApiResource {
+    resource(crd.kind, &crd.version, &crd.plural)
+}
+
+/// An object as JSON, with its kind: in a list it is not said.
+pub(super) fn json(object: DynamicObject, resource: &ApiResource) -> Box<Value> {
+    let mut value = serde_json::to_value(object).unwrap_or_default();
+    if let Some(fields) = value.as_object_mut() {
+        fields.insert("apiVersion".to_owned(), resource.api_version.clone().into());
+        fields.insert("kind".to_owned(), resource.kind.clone().into());
+    }
+    Box::new(value)
+}
+
+/// Watches the objects of a kind.
+async fn follow(client: Client, shared: Arc<Shared>, kind: Kind, resource: ApiResource) {
+    let api: Api<DynamicObject> = Api::all_with(client, &resource);
+    let stream = watcher(api, watcher::Config::default()).backoff(DefaultBackoff::default());
+    pin_mut!(stream);
+    let mut failing = false;
+    while let Some(event) = stream.next().await {
+        let seen = match event {
+            Ok(event) => {
+                if std::mem::take(&mut failing) {
+                    info!(kind = kind.name(), "the API server answers again");
+                }
+                match event {
+                    Event::Init => Seen::Begin,
+                    Event::InitApply(object) => Seen::Listed(json(object, &resource)),
+                    Event::InitDone => Seen::Complete,
+                    Event::Apply(object) => Seen::Applied(json(object, &resource)),
+                    Event::Delete(object) => Seen::Deleted(name(&object)),
+                }
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut failing, true) {
+                    warn!(kind = kind.name(), %error, "cannot be watched; what is known goes on serving, and it is tried again");
+                }
+                match denied(&error) {
+                    Some(why) => Seen::Denied(why),
+                    None => continue,
+                }
+            }
+        };
+        shared.take(kind, seen);
+    }
+}
+
+fn name(object: &DynamicObject) -> ObjectName {
+    ObjectName::new(&object.namespace().unwrap_or_default(), &object.name_any())
+}
+
+/// Why the API server refuses a list or a watch, if it does for good: for want of a right.
+fn denied(error: &watcher::Error) -> Option<String> {
+    let (watcher::Error::InitialListFailed(kube::Error::Api(status))
+    | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+    | watcher::Error::WatchFailed(kube::Error::Api(status))
+    | watcher::Error::WatchError(status)) = error
+    else {
+        return None;
+    };
+    matches!(status.code, 401 | 403).then(|| status.message.clone())
+}
+
+/// Watches the CRDs, and what is installed by them.
+async fn follow_crds(client: Client, shared: Arc<Shared>) {
+    let group = GroupVersionKind::gvk("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
+    let resource = ApiResource::from_gvk_with_plural(&group, "customresourcedefinitions");
+    let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+    let stream = watcher(api, watcher::Config::default()).backoff(DefaultBackoff::default());
+    let stream = stream.inspect_err(|error| warn!(%error, "the installed CRDs cannot be watched; it is tried again"));
+    pin_mut!(stream);
+    let mut installed = Installed { client, shared, tasks: BTreeMap::new() };
+    let mut listed: Option<Vec<Kind>> = None;
+    while let Some(event) = stream.next().await {
+        match event {
+            Ok(Event::Init) => listed = Some(Vec::new()),
+            Ok(Event::InitApply(object) | Event::Apply(object)) => {
+                let crd = json(object, &resource);
+                let Some(kind) = kind_of(&crd) else { continue };
+                if let Some(listed) = &mut listed {
+                    listed.push(kind);
+                }
+                installed.set(kind, Crd::read(&crd));
+            }
+            Ok(Event::InitDone) => {
+                let listed = listed.take().unwrap_or_default();
+                let gateway = Kind::ALL.iter().copied().filter(|kind| kind.group() == GATEWAY_GROUP);
+                for kind in gateway.filter(|kind| !listed.contains(kind)) {
+                    installed.set(kind, None);
+                }
+            }
+            Ok(Event::Delete(object)) => {
+                if let Some(kind) = kind_of(&json(object, &resource)) {
+                    installed.set(kind, None);
+                }
+            }
+            Err(_told) => {}
+        }
+    }
+}
+
+/// The kind of the Gateway API that a CRD is about.
+fn kind_of(crd: &Value) -> Option<Kind> {
+    let spec = crd.get("spec").filter(|spec| spec["group"] == GATEWAY_GROUP)?;
+    Kind::named(spec["names"]["kind"].as_str()?).filter(|kind| kind.group() == GATEWAY_GROUP)
+}
+
+/// The watches of what CRDs have installed.
+struct Installed {
+    client: Client,
+    shared: Arc<Shared>,
+    tasks: BTreeMap<Kind, (ApiResource, AbortHandle)>,
+}
+
+impl Installed {
+    fn set(&mut self, kind: Kind, crd: Option<Crd>) {
+        let resource = crd.as_ref().map(resource_of);
+        self.shared.installed(kind, crd);
+        if resource.as_ref() == self.tasks.get(&kind).map(|(resource, _)| resource)
+            && (resource.is_some() || self.shared.is_absent(kind))
+        {
+            return;
+        }
+        if let Some((_, task)) = self.tasks.remove(&kind) {
+            task.abort();
+        }
+        match resource {
+            Some(resource) => {
+                info!(kind = kind.name(), version = resource.version, "installed, and watched");
+                let task = follow(self.client.clone(), Arc::clone(&self.shared), kind, resource.clone());
+                self.tasks.insert(kind, (resource, tokio::spawn(task).abort_handle()));
+            }
+            None => {
+                info!(kind = kind.name(), "not installed: the kinds that are work without it");
+                self.shared.take(kind, Seen::Absent);
+            }
+        }
+    }
+}

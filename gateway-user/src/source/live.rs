@@ -1,0 +1,80 @@
+//! The one source that an agent has: files and the store, or a cluster.
+//!
+//! Owns that it is one of the two. Must not know what the objects are used for.
+
+use super::kube::ClusterWatch;
+use super::{Cluster, Diagnostic, Error, Input, Loaded, Watch};
+use crate::core::status::Report;
+
+/// A source.
+#[derive(Debug)]
+pub enum Source {
+    /// Files, and the store of what was applied.
+    Local(Input),
+    /// A cluster.
+    Cluster(Cluster),
+}
+
+impl Source {
+    /// Everything that is to be served.
+    ///
+    /// # Errors
+    /// Everything that is wrong with files: then nothing of them may be used. A cluster's objects are left out one by one.
+    pub fn load(&mut self) -> Result<Loaded, Vec<Diagnostic>> {
+        match self {
+            Self::Local(input) => input.load(),
+            Self::Cluster(cluster) => Ok(cluster.load()),
+        }
+    }
+
+    /// Tells of changes from now on.
+    ///
+    /// # Errors
+    /// If the kernel's watch of files cannot be set up.
+    pub fn watch(&self) -> Result<Changes, Error> {
+        Ok(match self {
+            Self::Local(input) => Changes::Local(input.watch()?),
+            Self::Cluster(cluster) => Changes::Cluster(cluster.watch()),
+        })
+    }
+
+    /// What shall be said of the objects: in a cluster it is written to them.
+    pub fn publish(&self, report: &Report) {
+        match self {
+            Self::Local(_) => {}
+            Self::Cluster(cluster) => cluster.publish(report.clone()),
+        }
+    }
+
+    /// Files and the store.
+    ///
+    /// # Errors
+    /// If this is a cluster: what to do instead.
+    pub fn local(&mut self) -> Result<&mut Input, String> {
+        match self {
+            Self::Local(input) => Ok(input),
+            Self::Cluster(cluster) => {
+                Err(format!("this agent serves the objects of the cluster at {}; use kubectl", cluster.url()))
+            }
+        }
+    }
+}
+
+/// Waits for changes of a source.
+#[derive(Debug)]
+pub enum Changes {
+    /// Of files.
+    Local(Watch),
+    /// Of a cluster's objects.
+    Cluster(ClusterWatch),
+}
+
+impl Changes {
+    /// Waits for the next change.
+    pub async fn changed(&mut self) {
+        match self {
+            Self::Local(watch) => watch.changed().await,
+            Self::Cluster(watch) => watch.changed().await,
+        }
+    }
+}
