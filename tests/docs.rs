@@ -109,6 +109,11 @@ fn forwarding() {
     runs("forwarding.md");
 }
 
+#[test]
+fn addresses() {
+    runs("addresses.md");
+}
+
 /// The first words of each row of the table with this heading, without backticks.
 fn rows(text: &str, heading: &str) -> Vec<Vec<String>> {
     let lines = text.lines().skip_while(|line| !line.starts_with(heading)).skip(2);

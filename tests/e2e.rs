@@ -48,6 +48,8 @@ mod http;
 mod life;
 #[path = "e2e/names.rs"]
 mod names;
+#[path = "e2e/pools.rs"]
+mod pools;
 #[path = "e2e/refused.rs"]
 mod refused;
 #[path = "e2e/scale.rs"]

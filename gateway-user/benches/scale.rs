@@ -13,8 +13,8 @@ use gateway_user::core::compile::compile;
 use gateway_user::core::host::Host;
 use gateway_user::core::model::{
     AllowedRoutes, BackendRef, Endpoint, EndpointSlice, FromNamespaces, GATEWAY_GROUP, Gateway,
-    GatewayAddress, GroupKind, HttpMatch, HttpRoute, HttpRule, L4Route, L4Rule, Listener, Meta, Model,
-    ObjectName, ParentRef, PathMatch, Protocol, Service, ServicePort,
+    GatewayAddress, GroupKind, HttpMatch, HttpRoute, HttpRule, Infrastructure, L4Route, L4Rule, Listener,
+    Meta, Model, ObjectName, ParentRef, PathMatch, Protocol, Service, ServicePort,
 };
 use gateway_user::core::plan::{Have, plan};
 use gateway_user::core::route::{HttpTable, RequestView};
@@ -155,6 +155,9 @@ fn gateway(n: usize, protocol: &Protocol, ports: impl Iterator<Item = u16>) -> G
         meta: meta(&format!("gw{n}")),
         class: "sluice".into(),
         addresses: vec![GatewayAddress::Ip(IpAddr::V4(Ipv4Addr::new(10, 9, (n >> 8) as u8, n as u8)))],
+        parameters: None,
+        infrastructure: Infrastructure::default(),
+        had: Vec::new(),
         listeners: ports.map(listener).collect(),
         refusals: Vec::new(),
     }

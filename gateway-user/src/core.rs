@@ -17,6 +17,7 @@ pub mod model;
 pub mod names;
 pub mod network;
 pub mod plan;
+pub mod pool;
 pub mod route;
 pub mod snapshot;
 pub mod status;

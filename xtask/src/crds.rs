@@ -1,4 +1,4 @@
-//! `cargo xtask crds`: the schemas that the file source checks objects by, out of the Gateway API's CRDs.
+//! `cargo xtask crds`: the schemas that the file source checks objects by, out of the Gateway API's CRDs and our own.
 //!
 //! Owns which kinds, which version, and what of a CRD is kept: everything that decides whether an object is valid,
 //! nothing that is only for people to read. Must not know what a field means.
@@ -28,18 +28,27 @@ const KINDS: [(&str, &str); 10] = [
     ("UDPRoute", "udproutes"),
 ];
 
+/// Our own kinds, and where their CRDs are in the checkout.
+const OWN: [(&str, &str); 1] = [("SluiceParameters", "config/kubernetes/crd-sluiceparameters.yaml")];
+
 /// What says nothing about validity.
 const DROPPED: [&str; 2] = ["description", "x-kubernetes-map-type"];
 
 /// Writes the schema files, or with `check` fails if they are not what the module gives.
 pub(crate) fn run(check: bool) -> Result<()> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../gateway-user/src/source/schema");
+    let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let folder = checkout.join("gateway-user/src/source/schema");
     let crds = module()?.join("config/crd/experimental");
+    let upstream = KINDS.iter().map(|(kind, plural)| {
+        let from = format!("{MODULE}, experimental channel");
+        (*kind, crds.join(format!("gateway.networking.k8s.io_{plural}.yaml")), from)
+    });
+    let own = OWN.iter().map(|(kind, path)| (*kind, checkout.join(path), (*path).to_owned()));
     let mut stale = Vec::new();
-    for (kind, plural) in KINDS {
-        let crd = crds.join(format!("gateway.networking.k8s.io_{plural}.yaml"));
+    for (kind, crd, from) in upstream.chain(own) {
         let text = fs::read_to_string(&crd).with_context(|| format!("cannot read {}", crd.display()))?;
-        let mut schema = pretty(&schema(kind, &text).with_context(|| format!("in {}", crd.display()))?)?;
+        let schema = schema(kind, &text, &from).with_context(|| format!("in {}", crd.display()))?;
+        let mut schema = pretty(&schema)?;
         schema.push('\n');
         let file = folder.join(format!("{}.json", kind.to_lowercase()));
         if fs::read_to_string(&file).is_ok_and(|have| have == schema) {
@@ -56,7 +65,7 @@ pub(crate) fn run(check: bool) -> Result<()> {
     if stale.is_empty() {
         return Ok(());
     }
-    bail!("{} differ from what {MODULE} gives; run `cargo xtask crds`", stale.join(", "))
+    bail!("{} differ from what their CRDs give; run `cargo xtask crds`", stale.join(", "))
 }
 
 /// The folder of the module, downloaded if need be.
@@ -78,8 +87,8 @@ fn module() -> Result<PathBuf> {
     }
 }
 
-/// The compact schema of a kind, from the text of its CRD.
-fn schema(kind: &str, crd: &str) -> Result<Value> {
+/// The compact schema of a kind, from the text of its CRD and where that is from.
+fn schema(kind: &str, crd: &str, from: &str) -> Result<Value> {
     let crd = serde_yaml::Deserializer::from_str(crd).next().context("the file is empty")?;
     let crd = Value::deserialize(crd)?;
     let versions = crd["spec"]["versions"].as_array().context("no versions")?;
@@ -92,7 +101,7 @@ fn schema(kind: &str, crd: &str) -> Result<Value> {
     }
     compact(&mut root);
     Ok(json!({
-        "generated": format!("by `cargo xtask crds` from {MODULE}, experimental channel; do not edit"),
+        "generated": format!("by `cargo xtask crds` from {from}; do not edit"),
         "kind": kind,
         "namespaced": crd["spec"]["scope"] == "Namespaced",
         "old": old,

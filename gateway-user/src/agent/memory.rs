@@ -1,5 +1,5 @@
 //! What outlives a restart: the dense ids, so that what keeps its identity keeps its counters, the counters' baselines,
-//! and what the ids of flows stand for.
+//! which Gateway has which address, and what the ids of flows stand for.
 //!
 //! Owns the state directory. The kernel counts for as long as its maps are pinned, and by id; an id may have belonged
 //! to another binding before. The baseline of a binding is what its id had counted when the binding came into the
@@ -12,7 +12,7 @@ mod flows;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -219,6 +219,8 @@ struct Kept {
     backends: Vec<KeptBackend>,
     next: [u32; 3],
     #[serde(default)]
+    addresses: Vec<KeptAddresses>,
+    #[serde(default)]
     flows: KeptFlows,
 }
 
@@ -259,6 +261,13 @@ struct KeptBackend {
     id: u32,
     at: SocketAddr,
     protocol: u8,
+}
+
+#[derive(Serialize, Deserialize)]
+struct KeptAddresses {
+    namespace: String,
+    gateway: String,
+    addresses: Vec<IpAddr>,
 }
 
 fn binding_key(address: Ipv6Addr, port: u16, protocol: u8) -> BindingKey {
@@ -307,6 +316,15 @@ impl Kept {
                 .map(|(key, id)| KeptBackend { id: *id, at: key.at, protocol: key.protocol })
                 .collect(),
             next: ids.next,
+            addresses: ids
+                .addresses
+                .iter()
+                .map(|(gateway, addresses)| KeptAddresses {
+                    namespace: gateway.namespace.to_string(),
+                    gateway: gateway.name.to_string(),
+                    addresses: addresses.clone(),
+                })
+                .collect(),
             flows: KeptFlows::new(flows),
         }
     }
@@ -339,6 +357,11 @@ impl Kept {
                 .map(|b| (BackendKey { at: b.at, protocol: b.protocol }, b.id))
                 .collect(),
             next: self.next,
+            addresses: self
+                .addresses
+                .into_iter()
+                .map(|a| (ObjectName::new(&a.namespace, &a.gateway), a.addresses))
+                .collect(),
             patterns: Patterns::default(),
         };
         (ids, baselines, self.flows.parts())
@@ -373,6 +396,8 @@ mod tests {
         for (transport, id) in Transport::ALL.into_iter().zip([7, 8]) {
             wanted.services.insert((transport, ObjectName::new("default", "l4"), 0), id);
         }
+        let both = ["10.0.0.1", "2001:db8::1"].map(|ip| ip.parse().unwrap());
+        wanted.addresses.insert(ObjectName::new("default", "gw"), both.to_vec());
         wanted.backends.insert(BackendKey { at: "[2001:db8::1]:5".parse().unwrap(), protocol: TCP }, 3);
         let mut memory = Memory::open(directory.path()).unwrap();
         adopt(&mut memory, &wanted, BTreeMap::from([(1, [5, 0, 0, 1])]));

@@ -2,6 +2,7 @@
 //!
 //! Owns the order of compilation. Must not know where a model comes from nor how a snapshot is applied.
 
+mod addresses;
 mod attach;
 mod backends;
 mod bind;
@@ -12,6 +13,7 @@ mod http;
 mod ids;
 mod l4;
 mod listeners;
+mod parameters;
 mod report;
 mod room;
 mod routes;
@@ -49,22 +51,23 @@ pub fn compile(model: &Model, host: &Host, previous: &Ids, generation: u64) -> S
     routes::unbuilt(model, &gateways, &mut report);
     report.external = resolver.external;
     report::report(model, &gateways, host, &mut report);
-    let mut addresses = BTreeSet::new();
+    let mut lacking = BTreeSet::new();
     for gateway in &gateways.list {
         if let Place::At(list) = &gateway.place
             && gateway.listeners.iter().any(|l| !l.keys.is_empty())
         {
-            addresses.extend(list.iter().copied().filter(|ip| !gateways::owns(host, *ip)));
+            lacking.extend(list.iter().copied().filter(|ip| !gateways::owns(host, *ip)));
         }
     }
-    let bound = bind::bind(&gateways, tables, &services, previous);
+    let mut bound = bind::bind(&gateways, tables, &services, previous);
+    addresses::kept(&gateways.list, &mut bound.ids);
     report::unbound(&gateways, &bound.left_out, &mut report);
     Snapshot {
         generation,
         image: bound.image,
         bindings: bound.bindings,
         listed: bound.listed,
-        addresses,
+        addresses: lacking,
         series: bound.series,
         ids: bound.ids,
         report,

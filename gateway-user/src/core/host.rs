@@ -16,6 +16,22 @@ pub struct Host {
     pub listening: Vec<Listening>,
     /// What names resolve to, as the host sees them.
     pub names: Names,
+    /// Who decides which address of a pool a Gateway gets.
+    pub role: Role,
+}
+
+/// Who decides which address of a pool a Gateway gets, and what a Gateway gets that has no pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// This agent alone, with files for input: a Gateway has what it had before by this agent's own memory, and one
+    /// without a pool listens on every local address.
+    #[default]
+    Alone,
+    /// This agent, for all of its cluster: a Gateway has what its status names. Without a pool it has no address,
+    /// unless the addressMode is Node.
+    Leader,
+    /// Another agent of the cluster: a Gateway has what its status names, and nothing before that.
+    Follower,
 }
 
 /// A socket of a process that is not ours.

@@ -15,6 +15,13 @@ use gateway_ebpf::abi::Affinity;
 
 use super::transport::Transport;
 
+mod parameters;
+
+pub use self::parameters::{
+    AddressMode, CONTROLLER, GatewayAddress, GatewayClass, Infrastructure, OWN_GROUP, PARAMETERS, Parameters,
+    ParametersRef,
+};
+
 /// Namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectName {
@@ -67,6 +74,8 @@ pub struct Refusal {
 pub struct Model {
     /// GatewayClasses. If there is none, Gateways of any class are ours (file mode).
     pub classes: BTreeMap<Arc<str>, GatewayClass>,
+    /// SluiceParameters.
+    pub parameters: BTreeMap<ObjectName, Parameters>,
     /// Gateways.
     pub gateways: BTreeMap<ObjectName, Gateway>,
     /// HTTPRoutes, shared with the source that keeps them: there may be thousands.
@@ -89,20 +98,6 @@ pub struct Model {
     pub namespaces: BTreeMap<Arc<str>, BTreeMap<String, String>>,
 }
 
-/// GatewayClass.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GatewayClass {
-    /// Metadata.
-    pub meta: Meta,
-    /// spec.controllerName.
-    pub controller: String,
-    /// What it asks for that is not built (parametersRef).
-    pub refusals: Vec<Refusal>,
-}
-
-/// The controllerName of GatewayClasses that are ours.
-pub const CONTROLLER: &str = "sluice-gateway.dev/controller";
-
 /// Gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gateway {
@@ -112,21 +107,16 @@ pub struct Gateway {
     pub class: String,
     /// spec.addresses.
     pub addresses: Vec<GatewayAddress>,
+    /// spec.infrastructure.parametersRef.
+    pub parameters: Option<ParametersRef>,
+    /// What else spec.infrastructure says.
+    pub infrastructure: Infrastructure,
+    /// The addresses that its status names: what it has in a cluster. In files nothing.
+    pub had: Vec<IpAddr>,
     /// spec.listeners.
     pub listeners: Vec<Listener>,
     /// What it asks for that is not built, for the whole Gateway.
     pub refusals: Vec<Refusal>,
-}
-
-/// An entry of spec.addresses.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum GatewayAddress {
-    /// A static address.
-    Ip(IpAddr),
-    /// IPAddress without value: from a pool.
-    FromPool,
-    /// Hostname or a domain-prefixed type: not supported. Holds `type` and value for the message.
-    Unsupported(String),
 }
 
 /// A listener.

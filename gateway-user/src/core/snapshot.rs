@@ -28,7 +28,7 @@ pub struct Snapshot {
     /// Endpoints that the route of a TCP or UDP binding refers to. Some get nothing new, for they are not ready, or of
     /// weight 0, or the route is refused; what runs to them is configured all the same.
     pub listed: BTreeMap<BindingKey, Arc<[SocketAddr]>>,
-    /// Static addresses of Gateways that are in use and that the host does not own: to be brought up.
+    /// Addresses of Gateways, static or out of a pool, that are in use and that the host does not own: to be brought up.
     pub addresses: BTreeSet<IpAddr>,
     /// Labels of the workers' request counters, by the dense index that the HTTP tables refer to.
     pub series: Vec<SeriesKey>,
@@ -216,7 +216,7 @@ pub struct BackendKey {
     pub protocol: u8,
 }
 
-/// Dense ids, kept from one compilation to the next: what keeps its identity keeps its id.
+/// Dense ids and addresses, kept from one compilation to the next: what keeps its identity keeps what it has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ids {
     /// Bindings, from 0.
@@ -230,6 +230,8 @@ pub struct Ids {
     /// The id from which a free one is looked for: bindings, services, backends. It goes round, so that an id that
     /// became free is used again as late as possible.
     pub next: [u32; 3],
+    /// Where Gateways listen that have addresses of their own, so that each keeps what it got out of a pool.
+    pub addresses: BTreeMap<ObjectName, Vec<IpAddr>>,
     /// The regular expressions in use.
     pub patterns: super::route::Patterns,
 }

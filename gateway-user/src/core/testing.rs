@@ -1,7 +1,8 @@
 //! A small language for models, for tests by data: one object or part of one a line, words separated by blanks.
 //!
 //! ```text
-//! gateway default/gw created=5 address=10.0.0.1
+//! parameters default/p pool=10.0.0.0/28 mode=Pool
+//! gateway default/gw created=5 address=10.0.0.1 parameters=p had=10.0.0.1
 //! listener http HTTP 80 hostname=*.example.com from=All
 //! http default/r parent=gw#http host=a.example.com
 //! rule name=x
@@ -19,6 +20,7 @@ use std::time::Duration;
 use gateway_ebpf::abi::Affinity;
 
 use super::model::*;
+use super::pool::Pools;
 use super::transport::Transport;
 
 /// The model that a text describes. Panics with the line that is wrong.
@@ -113,6 +115,18 @@ fn parent(text: &str) -> ParentRef {
     ParentRef { kind, namespace, name: name.into(), section, port }
 }
 
+/// `[[GROUP/]KIND!][NAMESPACE/]NAME`.
+fn parameters(text: &str) -> ParametersRef {
+    let (kind, text) = text.split_once('!').unwrap_or((PARAMETERS, text));
+    let (group, kind) = kind.split_once('/').unwrap_or((OWN_GROUP, kind));
+    let (namespace, name) = match text.split_once('/') {
+        Some((namespace, name)) => (Some(namespace.into()), name),
+        None => (None, text),
+    };
+    let kind = GroupKind { group: group.into(), kind: kind.into() };
+    ParametersRef { kind, namespace, name: name.into() }
+}
+
 impl Builder {
     fn line(&mut self, line: &str) {
         let words = Words::new(line);
@@ -125,7 +139,12 @@ impl Builder {
         let meta = words.meta(name);
         match words.at(0) {
             "class" => {
-                let class = GatewayClass { meta, controller: words.at(2).into(), refusals: words.refusals() };
+                let class = GatewayClass {
+                    meta,
+                    controller: words.at(2).into(),
+                    parameters: words.get("parameters").map(parameters),
+                    refusals: words.refusals(),
+                };
                 self.model.classes.insert(name.into(), class);
             }
             "gateway" => {
@@ -139,9 +158,25 @@ impl Builder {
                     meta,
                     class: words.get("class").unwrap_or("sluice").into(),
                     addresses: addresses.collect(),
+                    parameters: words.get("parameters").map(parameters),
+                    infrastructure: Infrastructure::default(),
+                    had: words.all("had").map(|ip| ip.parse().unwrap()).collect(),
                     listeners: Vec::new(),
                     refusals: words.refusals(),
                 });
+            }
+            "parameters" => {
+                let ranges: Vec<_> = words.all("pool").map(|text| text.parse().unwrap()).collect();
+                let parameters = Parameters {
+                    mode: words.get("mode").map(|mode| match mode {
+                        "Node" => AddressMode::Node,
+                        _ => AddressMode::Pool,
+                    }),
+                    pools: Pools::new(&ranges).unwrap().map(Arc::new),
+                    refusals: words.refusals(),
+                    meta,
+                };
+                self.model.parameters.insert(parameters.meta.name.clone(), parameters);
             }
             "http" => {
                 self.http = Some(HttpRoute {

@@ -227,6 +227,10 @@ fn add(model: &mut Model, object: &Object, generation: i64) {
             with(&mut class.meta);
             model.classes.insert(name.name, class);
         }
+        Body::Parameters(mut parameters) => {
+            with(&mut parameters.meta);
+            model.parameters.insert(name, parameters);
+        }
         Body::Gateway(mut gateway) => {
             with(&mut gateway.meta);
             model.gateways.insert(name, gateway);

@@ -32,6 +32,8 @@ pub(super) enum Cover {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Level {
     Class,
+    /// Whoever refers to these parameters.
+    Parameters,
     Gateway,
     Listener,
     Route,
@@ -55,11 +57,7 @@ const DEFAULT_GATEWAYS: &str = "default Gateways are not built; name the Gateway
 pub(super) const TABLE: &[Row] = &[
     (&[Kind::GatewayClass], "spec.controllerName", Cover::Works),
     (&[Kind::GatewayClass], "spec.description", Cover::Works),
-    (
-        &[Kind::GatewayClass],
-        "spec.parametersRef",
-        refused(Level::Class, "parameters are not built; remove parametersRef"),
-    ),
+    (&[Kind::GatewayClass], "spec.parametersRef", Cover::Works),
     (&[Kind::Gateway], "spec.gatewayClassName", Cover::Works),
     (&[Kind::Gateway], "spec.addresses", Cover::Works),
     (&[Kind::Gateway], "spec.listeners[].name", Cover::Works),
@@ -95,22 +93,26 @@ pub(super) const TABLE: &[Row] = &[
             message: "default Gateways are not built; remove it, or write None",
         },
     ),
-    // "Labels that SHOULD be applied to any resources created in response to this Gateway": none is created.
+    // "Labels that SHOULD be applied to any resources created in response to this Gateway": in files none is, which
+    // compilation notes.
+    (&[Kind::Gateway], "spec.infrastructure", Cover::Works),
+    (&[Kind::Parameters], "spec.addressMode", Cover::Works),
+    (&[Kind::Parameters], "spec.addressPools[].addresses", Cover::Works),
+    (&[Kind::Parameters], "spec.addressPools[].name", Cover::Aside),
     (
-        &[Kind::Gateway],
-        "spec.infrastructure.labels",
-        Cover::Noted("no resource is made for a Gateway that could carry labels"),
+        &[Kind::Parameters],
+        "spec.interfaces",
+        refused(
+            Level::Parameters,
+            "interfaces for some Gateways alone are not built; remove it (`sluice run --interface` is for all)",
+        ),
     ),
     (
-        &[Kind::Gateway],
-        "spec.infrastructure.annotations",
-        Cover::Noted("no resource is made for a Gateway that could carry annotations"),
+        &[Kind::Parameters],
+        "spec.trustedProxies",
+        refused(Level::Parameters, "trusted proxies are not built; remove it"),
     ),
-    (
-        &[Kind::Gateway],
-        "spec.infrastructure.parametersRef",
-        refused(Level::Gateway, "parameters are not built; remove parametersRef"),
-    ),
+    (&[Kind::Parameters], "spec.limits", refused(Level::Parameters, "limits are not built; remove it")),
     (ROUTES, "spec.parentRefs", Cover::Works),
     (
         BUILT,

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::coverage;
 use super::schema::Schema;
 use super::suggest;
-use crate::core::model::{GATEWAY_GROUP, ObjectName};
+use crate::core::model::{GATEWAY_GROUP, OWN_GROUP, ObjectName, PARAMETERS};
 
 /// A kind of object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,6 +25,7 @@ pub(super) enum Kind {
     ReferenceGrant,
     BackendTlsPolicy,
     ListenerSet,
+    Parameters,
     Service,
     Secret,
     ConfigMap,
@@ -53,7 +54,7 @@ pub(super) struct File {
 const EMBEDDED: &str = "the committed schemas are read by a test";
 
 macro_rules! kinds {
-    ($($kind:ident $name:literal $group:ident $file:literal;)*) => {
+    ($($kind:ident $name:tt $group:ident $file:literal;)*) => {
         impl Kind {
             /// Every kind.
             pub(super) const ALL: &[Self] = &[$(Self::$kind),*];
@@ -89,6 +90,7 @@ kinds! {
     ReferenceGrant "ReferenceGrant" GATEWAY_GROUP "referencegrant";
     BackendTlsPolicy "BackendTLSPolicy" GATEWAY_GROUP "backendtlspolicy";
     ListenerSet "ListenerSet" GATEWAY_GROUP "listenerset";
+    Parameters PARAMETERS OWN_GROUP "sluiceparameters";
     Service "Service" CORE "core/service";
     Secret "Secret" CORE "core/secret";
     ConfigMap "ConfigMap" CORE "core/configmap";
@@ -109,13 +111,14 @@ pub struct ObjectKindError {
 }
 
 /// The short names of kubectl.
-const SHORT: [(&str, Kind); 10] = [
+const SHORT: [(&str, Kind); 11] = [
     ("gc", Kind::GatewayClass),
     ("gtw", Kind::Gateway),
     ("gw", Kind::Gateway),
     ("refgrant", Kind::ReferenceGrant),
     ("btlspolicy", Kind::BackendTlsPolicy),
     ("lset", Kind::ListenerSet),
+    ("sluiceparams", Kind::Parameters),
     ("svc", Kind::Service),
     ("cm", Kind::ConfigMap),
     ("ns", Kind::Namespace),
@@ -178,6 +181,11 @@ impl Kind {
     /// Whether a gateway writes the status of its objects.
     pub(super) fn has_status(self) -> bool {
         self.group() == GATEWAY_GROUP && self != Self::ReferenceGrant
+    }
+
+    /// Whether it is defined by a CRD, and not Kubernetes' own.
+    pub(super) fn custom(self) -> bool {
+        [GATEWAY_GROUP, OWN_GROUP].contains(&self.group())
     }
 
     /// Its schema, with what is implemented of it.

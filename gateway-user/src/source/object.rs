@@ -15,7 +15,7 @@ use super::kind::Kind;
 use super::node::{Node, Place, Value};
 use super::translate::{self, Body};
 use super::{Diagnostic, suggest, yaml};
-use crate::core::model::{GATEWAY_GROUP, Meta, ObjectName};
+use crate::core::model::{GATEWAY_GROUP, Meta, OWN_GROUP, ObjectName};
 
 /// An object of a kind that is used.
 #[derive(Debug)]
@@ -187,6 +187,8 @@ pub(super) fn identify(name: &str, api_version: &str) -> Identity {
         // Istio's Gateway and others share a name with a kind of ours; these groups do not.
         Some(kind)
             if group.is_empty()
+                || group == GATEWAY_GROUP
+                || group == OWN_GROUP
                 || group == FIRST_GROUP
                 || group == "networking.x.k8s.io"
                 || group == dialect::X_GROUP
@@ -195,14 +197,10 @@ pub(super) fn identify(name: &str, api_version: &str) -> Identity {
             let message = format!("{name} does not belong to this API");
             Identity::Wrong { field: "apiVersion", message, remedy: remedy(kind) }
         }
-        None if group == GATEWAY_GROUP => {
+        None if group == GATEWAY_GROUP || group == OWN_GROUP => {
             let known = Kind::ALL.iter().filter(|kind| kind.group() == group).map(|kind| kind.name());
             let remedy = suggest::field(name, known);
             Identity::Wrong { field: "kind", message: format!("{group} has no such kind"), remedy }
-        }
-        None if group == "sluice-gateway.dev" => {
-            let message = "this kind is not built".to_owned();
-            Identity::Wrong { field: "kind", message, remedy: "remove the object".to_owned() }
         }
         Some(_) | None => Identity::Foreign {
             message: format!("Sluice has no use for {name} of {api_version}; the object is skipped"),
@@ -225,7 +223,7 @@ fn object(kind: Kind, old: Option<&str>, mut root: Node, whole: bool, read: &mut
             converted.today = None;
         }
     }
-    let null_is_absent = kind.group() != GATEWAY_GROUP;
+    let null_is_absent = !kind.custom();
     let metadata = root.get("metadata").filter(|_| whole).map(json);
     let meta = if let Some((_, metadata)) = root.take("metadata") {
         meta(kind, metadata, &mut findings)

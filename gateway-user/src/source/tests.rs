@@ -7,6 +7,7 @@ mod examples;
 mod files;
 mod never_panics;
 mod old_fields;
+mod parameters;
 mod released;
 mod translate;
 mod upgrade;

@@ -4,6 +4,7 @@
 //! is left out. Must not know files, nor what the objects do to one another.
 
 mod core;
+mod parameters;
 mod route;
 
 use std::collections::BTreeMap;
@@ -15,8 +16,8 @@ use super::kind::Kind;
 use super::node::Node;
 use super::object::Metadata;
 use crate::core::model::{
-    AllowedRoutes, BackendTlsPolicy, EndpointSlice, FromNamespaces, Gateway, GatewayAddress, GatewayClass,
-    GroupKind, HttpRoute, L4Route, LabelSelector, Listener, Meta, Operator, PolicyTarget, Protocol,
+    AllowedRoutes, BackendTlsPolicy, EndpointSlice, FromNamespaces, Gateway, GatewayClass, GroupKind,
+    HttpRoute, L4Route, LabelSelector, Listener, Meta, Operator, Parameters, PolicyTarget, Protocol,
     ReferenceGrant, Refusal, Requirement, Service, UnbuiltObject, UnbuiltRoute,
 };
 use crate::core::transport::Transport;
@@ -25,6 +26,7 @@ use crate::core::transport::Transport;
 #[derive(Clone, Debug)]
 pub(super) enum Body {
     Class(GatewayClass),
+    Parameters(Parameters),
     Gateway(Gateway),
     Http(Arc<HttpRoute>),
     L4(L4Route),
@@ -53,8 +55,10 @@ pub(super) fn body(
         Kind::GatewayClass => Body::Class(GatewayClass {
             meta,
             controller: root.str("spec.controllerName").unwrap_or_default().to_owned(),
+            parameters: root.find("spec.parametersRef").map(parameters::reference),
             refusals: refusals.of(Level::Class, ""),
         }),
+        Kind::Parameters => Body::Parameters(parameters::parameters(root, meta, &mut refusals, findings)),
         Kind::Gateway => Body::Gateway(gateway(root, meta, &mut refusals, findings)),
         Kind::HttpRoute => Body::Http(route::http(root, meta, &mut refusals).into()),
         Kind::TcpRoute => Body::L4(route::l4(Transport::Tcp, root, meta, annotations, &mut refusals)),
@@ -102,7 +106,10 @@ fn gateway(root: &Node, meta: Meta, refusals: &mut Refusals, findings: &mut Find
     Gateway {
         meta,
         class: root.str("spec.gatewayClassName").unwrap_or_default().to_owned(),
-        addresses: root.list("spec.addresses").iter().map(address).collect(),
+        addresses: root.list("spec.addresses").iter().map(parameters::address).collect(),
+        parameters: root.find("spec.infrastructure.parametersRef").map(parameters::reference),
+        infrastructure: parameters::infrastructure(root),
+        had: Vec::new(),
         listeners: (root.list("spec.listeners").iter().enumerate())
             .filter_map(|(i, node)| {
                 let path = format!("spec.listeners[{i}]");
@@ -114,16 +121,6 @@ fn gateway(root: &Node, meta: Meta, refusals: &mut Refusals, findings: &mut Find
             })
             .collect(),
         refusals: refusals.of(Level::Gateway, ""),
-    }
-}
-
-fn address(node: &Node) -> GatewayAddress {
-    let kind = node.str("type").unwrap_or("IPAddress");
-    let value = node.str("value").unwrap_or_default();
-    match (kind, value.parse()) {
-        ("IPAddress", Ok(address)) => GatewayAddress::Ip(address),
-        ("IPAddress", Err(_)) => GatewayAddress::FromPool,
-        _ => GatewayAddress::Unsupported(format!("{kind} {value}").trim_end().to_owned()),
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::condition::{Problem, problem};
 use super::gateways::{GatewayWork, Gateways, ListenerId, ListenerWork};
+use super::parameters::Effective;
 use crate::core::model::{
     FromNamespaces, GATEWAY_GROUP, LabelSelector, Meta, Model, ObjectName, ParentRef, Protocol,
 };
@@ -148,7 +149,7 @@ pub(crate) fn attached_to(
     gateway: &ObjectName,
     listener: &str,
 ) -> Option<Result<(), String>> {
-    let gateway = super::gateways::begin(model.gateways.get(gateway)?, None);
+    let gateway = super::gateways::begin(model.gateways.get(gateway)?, Ok(Effective::default()));
     let work = gateway.listeners.iter().find(|work| *work.listener.name == *listener)?;
     let mut why_not = None;
     for parent in route.parents.iter().filter(|parent| {

@@ -1,6 +1,6 @@
 //! Gateways: which are ours, where they listen, what may attach to their listeners.
 //!
-//! Owns class filter and addresses; `listeners` decides on the listeners. Must not know any route.
+//! Owns the class filter; `addresses` decides where they listen, `listeners` on the listeners. Must not know any route.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,8 +9,9 @@ use gateway_ebpf::abi::{ANY, Address, BindingKey, wire};
 use rustc_hash::FxHashMap;
 
 use super::condition::{Problem, problem};
-use super::listeners;
-use crate::core::host::Host;
+use super::parameters::{Effective, of_class, of_gateway};
+use super::{addresses, listeners};
+use crate::core::host::{Host, Role};
 use crate::core::model::{CONTROLLER, Gateway, GatewayAddress, Listener, Meta, Model, Refusal};
 use crate::core::snapshot::Ids;
 
@@ -29,6 +30,8 @@ pub(super) struct Gateways<'m> {
 /// A Gateway that is ours.
 pub(super) struct GatewayWork<'m> {
     pub(super) gateway: &'m Gateway,
+    /// What counts for it; nothing if it is not accepted.
+    pub(super) parameters: Effective<'m>,
     /// Why it is not accepted.
     pub(super) refused: Option<Problem>,
     pub(super) place: Place,
@@ -85,26 +88,44 @@ pub(super) fn resolve<'m>(model: &'m Model, host: &Host, previous: &Ids) -> Gate
     for gateway in model.gateways.values() {
         match class_of(model, gateway) {
             Class::Foreign(note) => notes.push(note),
-            Class::Ours => list.push(begin(gateway, None)),
-            Class::Refused(why) => list.push(begin(gateway, Some(why))),
+            Class::Ours(parameters) => {
+                list.push(begin(gateway, parameters));
+                notes.extend((host.role == Role::Alone).then(|| without_effect(gateway)).flatten());
+            }
         }
     }
     list.sort_by(|a, b| age(&a.gateway.meta).cmp(&age(&b.gateway.meta)));
+    addresses::assign(&mut list, host, previous);
     listeners::decide(&mut list, host, previous, &mut notes);
     let name = |g: &GatewayWork<'m>| (&*g.gateway.meta.name.namespace, &*g.gateway.meta.name.name);
     let by_name = list.iter().enumerate().map(|(at, gateway)| (name(gateway), at)).collect();
     Gateways { list, by_name, notes }
 }
 
-enum Class {
-    Ours,
-    Refused(Problem),
+/// What of a Gateway is for things that are made for it in a cluster alone.
+fn without_effect(gateway: &Gateway) -> Option<String> {
+    let infrastructure = &gateway.infrastructure;
+    let written = [("labels", &infrastructure.labels), ("annotations", &infrastructure.annotations)];
+    let names = written.iter().filter(|(_, map)| !map.is_empty()).map(|(name, _)| *name);
+    let names = names.collect::<Vec<_>>().join(" and ");
+    (!names.is_empty()).then(|| {
+        format!(
+            "Gateway {}: spec.infrastructure: {names} have no effect with files, where nothing is made for a Gateway that could carry them",
+            gateway.meta.name
+        )
+    })
+}
+
+enum Class<'m> {
+    /// With the parameters that count, or why it is refused.
+    Ours(Result<Effective<'m>, Problem>),
     Foreign(String),
 }
 
-fn class_of(model: &Model, gateway: &Gateway) -> Class {
+fn class_of<'m>(model: &'m Model, gateway: &'m Gateway) -> Class<'m> {
+    let with = |class| Class::Ours(of_gateway(model, gateway, class));
     if model.classes.is_empty() {
-        return Class::Ours;
+        return with(Effective::default());
     }
     let (name, class) = (&gateway.meta.name, &gateway.class);
     match model.classes.get(class.as_str()) {
@@ -115,11 +136,17 @@ fn class_of(model: &Model, gateway: &Gateway) -> Class {
             "Gateway {name}: GatewayClass \"{class}\" belongs to the controller \"{}\"; it is left alone",
             c.controller
         )),
-        Some(c) if !c.refusals.is_empty() => Class::Refused(problem(
+        Some(c) if !c.refusals.is_empty() => Class::Ours(Err(problem(
             "InvalidParameters",
             format!("GatewayClass \"{class}\": {}", refusals(&c.refusals)),
-        )),
-        Some(_) => Class::Ours,
+        ))),
+        Some(c) => match of_class(model, c) {
+            Ok(parameters) => with(parameters),
+            Err(why) => {
+                let message = format!("GatewayClass \"{class}\": {}", why.message);
+                Class::Ours(Err(problem(why.reason, message)))
+            }
+        },
     }
 }
 
@@ -129,50 +156,23 @@ pub(super) fn refusals(list: &[Refusal]) -> String {
     super::condition::join(&lines)
 }
 
-pub(super) fn begin<'m>(gateway: &'m Gateway, mut refused: Option<Problem>) -> GatewayWork<'m> {
-    let mut addresses = Vec::new();
-    let mut unplaced: Option<Problem> = None;
+/// What can be said of a Gateway by itself; where it listens is not decided yet.
+pub(super) fn begin<'m>(gateway: &'m Gateway, parameters: Result<Effective<'m>, Problem>) -> GatewayWork<'m> {
+    let (parameters, mut refused) = match parameters {
+        Ok(parameters) => (parameters, None),
+        Err(why) => (Effective::default(), Some(why)),
+    };
     for (at, address) in gateway.addresses.iter().enumerate() {
-        match address {
-            GatewayAddress::Ip(ip) => match unusable(*ip) {
-                None => addresses.push(ip.to_canonical()),
-                Some(why) => {
-                    let message = format!("spec.addresses[{at}]: {ip} is {why} (use an address of one host)");
-                    unplaced.get_or_insert_with(|| problem("AddressNotUsable", message));
-                }
-            },
-            GatewayAddress::FromPool => {
-                let message = format!(
-                    "spec.addresses[{at}]: no value, and there is no pool of addresses to take one from (write the value, or leave spec.addresses out to listen on every local address)"
-                );
-                unplaced.get_or_insert_with(|| problem("AddressNotAssigned", message));
-            }
-            GatewayAddress::Unsupported(what) => {
-                let message =
-                    format!("spec.addresses[{at}]: {what} is not supported (use the type IPAddress)");
-                refused.get_or_insert_with(|| problem("UnsupportedAddress", message));
-            }
+        if let GatewayAddress::Unsupported(what) = address {
+            let message = format!("spec.addresses[{at}]: {what} is not supported (use the type IPAddress)");
+            refused.get_or_insert_with(|| problem("UnsupportedAddress", message));
         }
     }
-    addresses.sort_unstable();
-    addresses.dedup();
     if !gateway.refusals.is_empty() {
-        let parameters = gateway.refusals.iter().any(|r| r.field.contains("parametersRef"));
-        let reason = if parameters { "InvalidParameters" } else { "Invalid" };
-        refused.get_or_insert_with(|| problem(reason, refusals(&gateway.refusals)));
+        refused.get_or_insert_with(|| problem("Invalid", refusals(&gateway.refusals)));
     }
-    let place = if gateway.addresses.is_empty() { Place::Any } else { Place::At(addresses) };
     let listeners = gateway.listeners.iter().map(|l| listeners::begin(gateway, l)).collect();
-    GatewayWork { gateway, refused, place, unplaced, listeners }
-}
-
-fn unusable(ip: IpAddr) -> Option<&'static str> {
-    match ip.to_canonical() {
-        ip if ip.is_unspecified() => Some("no address to listen on"),
-        ip if ip.is_multicast() => Some("a multicast address"),
-        IpAddr::V4(v4) if v4.is_broadcast() => Some("the broadcast address"),
-        _ => None,
-    }
+    GatewayWork { gateway, parameters, refused, place: Place::Any, unplaced: None, listeners }
 }
 
 /// Whether the host has an address by itself.

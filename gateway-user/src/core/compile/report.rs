@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use super::condition::{Problem, no, problem, unless, yes};
 use super::gateways::{GatewayWork, Gateways, ListenerId, ListenerWork, Place, refusals};
 use super::listeners::local_addresses;
+use super::parameters;
 use crate::core::host::Host;
 use crate::core::model::{CONTROLLER, GATEWAY_GROUP, GroupKind, Model};
 use crate::core::status::{GatewayStatus, ListenerStatus, Report, unprogram};
@@ -18,8 +19,11 @@ const MOST_ADDRESSES: usize = 16;
 /// Reports on everything but routes.
 pub(super) fn report(model: &Model, gateways: &Gateways<'_>, host: &Host, report: &mut Report) {
     for (name, class) in model.classes.iter().filter(|(_, class)| class.controller == CONTROLLER) {
-        let refused =
-            (!class.refusals.is_empty()).then(|| problem("InvalidParameters", refusals(&class.refusals)));
+        let refused = if class.refusals.is_empty() {
+            parameters::of_class(model, class).err()
+        } else {
+            Some(problem("InvalidParameters", refusals(&class.refusals)))
+        };
         let message = "Gateways of this class are served";
         let accepted = unless(refused.as_ref(), "Accepted", "Accepted", message, class.meta.generation);
         report.classes.insert(name.clone(), vec![accepted]);
@@ -48,6 +52,7 @@ pub(super) fn report(model: &Model, gateways: &Gateways<'_>, host: &Host, report
         report.others.insert(("BackendTLSPolicy", name.clone()), conditions);
     }
     report.notes.extend(gateways.notes.iter().cloned());
+    report.notes.extend(parameters::unused(model));
 }
 
 /// Takes back Programmed of listeners that are left out of the maps, and of a Gateway that has no other.

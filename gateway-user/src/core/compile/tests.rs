@@ -1,5 +1,6 @@
 //! Compilation by data: objects in, lines out. A line is something that a status says, or where something is bound.
 
+mod addresses;
 mod external;
 mod gateways;
 mod properties;
@@ -134,7 +135,10 @@ fn check(objects: &str, wanted: &str) {
 }
 
 fn check_on(objects: &str, listening: &[&str], wanted: &str) {
-    let lines = lines(&compiled(objects, listening));
+    compare(&lines(&compiled(objects, listening)), wanted);
+}
+
+fn compare(lines: &[String], wanted: &str) {
     for want in wanted.lines().map(str::trim).filter(|w| !w.is_empty()) {
         let (unwanted, want) = want.strip_prefix('!').map_or((false, want), |rest| (true, rest));
         let mut parts = want.split('…');

@@ -42,15 +42,12 @@ const CHANNEL: &str = "gateway.networking.k8s.io/channel";
 impl Crd {
     /// Reads a CRD; `None` if it is not one of a kind that is known, or serves no version that is known, or is not served yet.
     pub(super) fn read(crd: &Value) -> Option<Self> {
+        let kind = kind_of(crd).filter(|_| is_established(crd))?;
         let spec = &crd["spec"];
-        if spec["group"] != GATEWAY_GROUP || !is_established(crd) {
-            return None;
-        }
-        let kind = Kind::named(spec["names"]["kind"].as_str()?).filter(|kind| kind.group() == GATEWAY_GROUP)?;
         let served = spec["versions"].as_array()?.iter().filter(|version| version["served"] == true);
         let known = served.filter_map(|version| {
             let name = version["name"].as_str()?;
-            match identify(kind.name(), &format!("{GATEWAY_GROUP}/{name}")) {
+            match identify(kind.name(), &format!("{}/{name}", kind.group())) {
                 // Today's first, then the newest.
                 Identity::Known(_, old) => Some(((!old, name), version)),
                 _ => None,
@@ -67,6 +64,13 @@ impl Crd {
             fields: features::fields(kind, &found["schema"]["openAPIV3Schema"]),
         })
     }
+}
+
+/// The kind that a CRD is about, if it is one that is known.
+pub(super) fn kind_of(crd: &Value) -> Option<Kind> {
+    let spec = crd.get("spec")?;
+    let kind = Kind::named(spec["names"]["kind"].as_str()?)?;
+    (kind.custom() && spec["group"] == kind.group()).then_some(kind)
 }
 
 fn is_established(crd: &Value) -> bool {
@@ -94,8 +98,9 @@ impl Catalog {
 
     /// Whether the release of the CRDs is one that Sluice was built for, and what to say of it.
     pub(super) fn version(&self) -> (bool, String) {
-        let bundles: BTreeSet<_> = self.0.values().map(|crd| &*crd.bundle).collect();
-        let channels: BTreeSet<_> = self.0.values().map(|crd| &*crd.channel).collect();
+        let of_the_api = || self.0.values().filter(|crd| crd.kind.group() == GATEWAY_GROUP);
+        let bundles: BTreeSet<_> = of_the_api().map(|crd| &*crd.bundle).collect();
+        let channels: BTreeSet<_> = of_the_api().map(|crd| &*crd.channel).collect();
         let list = |set: &BTreeSet<&str>| {
             let named = set.iter().map(|name| if name.is_empty() { "unknown" } else { name });
             named.collect::<Vec<_>>().join(", ")

@@ -19,13 +19,13 @@ use tracing::{info, warn};
 
 use super::super::kind::Kind;
 use super::Shared;
-use super::catalog::Crd;
+use super::catalog::{Crd, kind_of};
 use super::index::Seen;
-use crate::core::model::{GATEWAY_GROUP, ObjectName};
+use crate::core::model::ObjectName;
 
 /// Watches everything, for as long as the process runs.
 pub(super) async fn follow_all(client: Client, shared: Arc<Shared>) {
-    for kind in Kind::ALL.iter().copied().filter(|kind| kind.group() != GATEWAY_GROUP) {
+    for kind in Kind::ALL.iter().copied().filter(|kind| !kind.custom()) {
         let plural = format!("{}s", kind.name().to_lowercase());
         tokio::spawn(follow(client.clone(), Arc::clone(&shared), kind, resource(kind, "v1", &plural)));
     }
@@ -124,8 +124,8 @@ async fn follow_crds(client: Client, shared: Arc<Shared>) {
             }
             Ok(Event::InitDone) => {
                 let listed = listed.take().unwrap_or_default();
-                let gateway = Kind::ALL.iter().copied().filter(|kind| kind.group() == GATEWAY_GROUP);
-                for kind in gateway.filter(|kind| !listed.contains(kind)) {
+                let custom = Kind::ALL.iter().copied().filter(|kind| kind.custom());
+                for kind in custom.filter(|kind| !listed.contains(kind)) {
                     installed.set(kind, None);
                 }
             }
@@ -137,12 +137,6 @@ async fn follow_crds(client: Client, shared: Arc<Shared>) {
             Err(_told) => {}
         }
     }
-}
-
-/// The kind of the Gateway API that a CRD is about.
-fn kind_of(crd: &Value) -> Option<Kind> {
-    let spec = crd.get("spec").filter(|spec| spec["group"] == GATEWAY_GROUP)?;
-    Kind::named(spec["names"]["kind"].as_str()?).filter(|kind| kind.group() == GATEWAY_GROUP)
 }
 
 /// The watches of what CRDs have installed.

@@ -130,8 +130,12 @@ fn kinds_and_versions() {
         "test.yaml:2:7: BackendPolicy default/r: kind: BackendPolicy was removed from the API in v0.4: the TLS towards a backend that it set up cannot be told from it alone (got \"BackendPolicy\"); write a BackendTLSPolicy with targetRefs and validation (hostname, caCertificateRefs), and the Service's appProtocol\n",
     );
     refused(
-        "apiVersion: sluice-gateway.dev/v1\nkind: SluiceParameters\nmetadata: {name: r}\n",
-        "test.yaml:2:7: SluiceParameters default/r: kind: this kind is not built (got \"SluiceParameters\"); remove the object\n",
+        "apiVersion: sluice-gateway.dev/v1\nkind: SluiceParameter\nmetadata: {name: r}\n",
+        "test.yaml:2:7: SluiceParameter default/r: kind: sluice-gateway.dev has no such kind (got \"SluiceParameter\"); did you mean `SluiceParameters`?\n",
+    );
+    refused(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: SluiceParameters\nmetadata: {name: r}\n",
+        "test.yaml:1:13: SluiceParameters default/r: apiVersion: SluiceParameters does not belong to this API (got \"gateway.networking.k8s.io/v1\"); write `apiVersion: sluice-gateway.dev/v1`\n",
     );
     refused(
         "apiVersion: discovery.k8s.io/v1beta1\nkind: EndpointSlice\nmetadata: {name: r}\n",

@@ -1,7 +1,10 @@
 //! Every file of config/examples loads and means what it says.
 
 use super::{example, name};
+use crate::core::compile::compile;
+use crate::core::host::Host;
 use crate::core::model::{FromNamespaces, GatewayAddress, NamedRoute, PathMatch, Protocol};
+use crate::core::snapshot::Ids;
 
 #[test]
 fn every_example_loads() {
@@ -122,4 +125,17 @@ fn weights_prefixes_timeouts_and_addresses_arrive() {
     assert_eq!(rule.matches[0].method.as_deref(), Some("GET"));
     assert!(rule.matches[1].headers[0].regex);
     assert_eq!(&*rule.matches[1].headers[0].name, "x-tenant");
+}
+
+#[test]
+fn the_pools_example_gives_addresses() {
+    let model = example("pool.yaml", &[]).load().unwrap().model;
+    let snapshot = compile(&model, &Host::default(), &Ids::default(), 1);
+    let of = |gateway: &str| -> Vec<String> {
+        let status = &snapshot.report.gateways[&name(gateway)];
+        status.addresses.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(of("default/shop"), ["192.0.2.65", "2001:db8::101"]);
+    assert_eq!(of("default/mail"), ["192.0.2.100"]);
+    assert_eq!(snapshot.report.notes, Vec::<String>::new());
 }

@@ -49,7 +49,7 @@ fn what_is_not_built_is_refused_where_it_stands() {
 apiVersion: gateway.networking.k8s.io/v1
 kind: GatewayClass
 metadata: {name: sluice}
-spec: {controllerName: sluice-gateway.dev/controller, parametersRef: {group: a.example, kind: B, name: c}}
+spec: {controllerName: sluice-gateway.dev/controller}
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
@@ -57,7 +57,6 @@ metadata: {name: g}
 spec:
   gatewayClassName: sluice
   defaultScope: All
-  infrastructure: {parametersRef: {group: a.example, kind: B, name: c}}
   tls: {backend: {clientCertificateRef: {name: a}}}
   listeners:
   - {name: plain, protocol: HTTP, port: 80}
@@ -87,9 +86,7 @@ spec:
 ",
     );
     let expected = [
-        ("class", "spec.parametersRef"),
         ("gateway", "spec.defaultScope"),
-        ("gateway", "spec.infrastructure.parametersRef"),
         ("gateway", "spec.tls"),
         ("listener tls", "spec.listeners[1].tls"),
         ("route", "spec.useDefaultGateways"),
@@ -255,9 +252,8 @@ fn what_has_no_effect_is_told() {
              slice belongs to no Service and is skipped\n",
         ),
         (
-            "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: g}\nspec:\n  gatewayClassName: s\n  listeners: [{name: a, port: 80, protocol: HTTP}]\n  infrastructure: {labels: {a: b}}\n  allowedListeners: {namespaces: {from: Same}}\n",
-            "test.yaml:7:28: Gateway default/g: spec.infrastructure.labels: no resource is made for a Gateway that \
-             could carry labels (got {a: \"b\"})\ntest.yaml:8:21: Gateway default/g: spec.allowedListeners: ListenerSets \
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: g}\nspec:\n  gatewayClassName: s\n  listeners: [{name: a, port: 80, protocol: HTTP}]\n  allowedListeners: {namespaces: {from: Same}}\n",
+            "test.yaml:7:21: Gateway default/g: spec.allowedListeners: ListenerSets \
              are not built: none is attached (got {namespaces: {from: \"Same\"}})\n",
         ),
         (

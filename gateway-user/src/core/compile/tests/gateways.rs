@@ -82,12 +82,11 @@ fn without_classes_every_gateway_is_ours_with_classes_only_our_own() {
 #[test]
 fn what_a_gateway_asks_for_and_is_not_built_refuses_it() {
     check(
-        "gateway a refuse=spec.tls\nlistener http HTTP 80\ngateway b refuse=spec.infrastructure.parametersRef\nlistener http HTTP 81
+        "gateway a refuse=spec.tls\nlistener http HTTP 80
          gateway c\nlistener one HTTP 82 refuse=allowedRoutes.x\nlistener two HTTP 83",
         "gateway a Accepted=False:Invalid
          gateway a Accepted says spec.tls: is not built
          listener a/http Programmed=False:Invalid
-         gateway b Accepted=False:InvalidParameters
          gateway c Accepted=True:ListenersNotValid
          gateway c Accepted says listeners not valid: one; accepted: two
          gateway c Programmed=True

@@ -84,7 +84,16 @@ fn gateway() -> impl Strategy<Value = Gateway> {
         // Their names are the keys of a map: no source lets equal ones through.
         let mut names = std::collections::BTreeSet::new();
         listeners.retain(|l| names.insert(l.name.clone()));
-        Gateway { meta, class: "c".into(), addresses, listeners, refusals }
+        Gateway {
+            meta,
+            class: "c".into(),
+            addresses,
+            parameters: None,
+            infrastructure: Infrastructure::default(),
+            had: Vec::new(),
+            listeners,
+            refusals,
+        }
     })
 }
 

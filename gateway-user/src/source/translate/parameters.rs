@@ -1,0 +1,112 @@
+//! SluiceParameters, references to them, and what a Gateway says of its addresses.
+//!
+//! Owns the meaning of these fields, and what is wrong with a pool. Must not know which Gateway gets which address.
+
+use std::sync::Arc;
+
+use super::{Refusals, group_kind, labels};
+use crate::core::model::{
+    AddressMode, GatewayAddress, Infrastructure, Meta, Parameters, ParametersRef, Refusal,
+};
+use crate::core::pool::{Pools, Range};
+use crate::source::Diagnostic;
+use crate::source::check::Findings;
+use crate::source::coverage::Level;
+use crate::source::node::Node;
+
+/// What is wrong with a pool is an error of the input, and a refusal of the object for a source that goes on.
+pub(super) fn parameters(
+    root: &Node,
+    meta: Meta,
+    refusals: &mut Refusals,
+    findings: &mut Findings,
+) -> Parameters {
+    let mut parameters = Parameters {
+        meta,
+        mode: root.str("spec.addressMode").map(|mode| match mode {
+            "Node" => AddressMode::Node,
+            _ => AddressMode::Pool,
+        }),
+        pools: None,
+        refusals: refusals.of(Level::Parameters, ""),
+    };
+    match pools(root) {
+        Ok(pools) => parameters.pools = pools.map(Arc::new),
+        Err(problems) => {
+            parameters.refusals.extend(problems.iter().map(|problem| Refusal {
+                field: problem.field.clone(),
+                message: format!("{} {}; {}", problem.value, problem.message, problem.remedy),
+            }));
+            findings.errors.extend(problems);
+        }
+    }
+    parameters
+}
+
+fn pools(root: &Node) -> Result<Option<Pools>, Vec<Diagnostic>> {
+    let mut problems = Vec::new();
+    let (mut ranges, mut written) = (Vec::new(), Vec::new());
+    for (p, pool) in root.list("spec.addressPools").iter().enumerate() {
+        for (a, node) in pool.list("addresses").iter().enumerate() {
+            let field = format!("spec.addressPools[{p}].addresses[{a}]");
+            match node.as_str().unwrap_or_default().parse::<Range>() {
+                Ok(range) => {
+                    ranges.push(range);
+                    written.push((node, field));
+                }
+                Err(error) => problems.push(diagnostic(node, field, error.to_string(), error.remedy())),
+            }
+        }
+    }
+    match Pools::new(&ranges) {
+        Ok(pools) if problems.is_empty() => return Ok(pools),
+        Ok(_) => {}
+        Err((one, other)) => {
+            let (first, of_first) = &written[one];
+            let (node, field) = &written[other];
+            let message = format!("overlaps {of_first}, {}", first.shown());
+            let remedy = "write each address once".to_owned();
+            problems.push(diagnostic(node, field.clone(), message, remedy));
+        }
+    }
+    Err(problems)
+}
+
+fn diagnostic(node: &Node, field: String, message: String, remedy: String) -> Diagnostic {
+    Diagnostic {
+        line: node.at.line,
+        column: node.at.column,
+        field,
+        value: node.shown(),
+        message,
+        remedy,
+        ..Diagnostic::default()
+    }
+}
+
+pub(super) fn reference(node: &Node) -> ParametersRef {
+    ParametersRef {
+        kind: group_kind(node),
+        namespace: node.str("namespace").map(Arc::from),
+        name: node.str("name").unwrap_or_default().into(),
+    }
+}
+
+pub(super) fn infrastructure(root: &Node) -> Infrastructure {
+    let map = |field| root.find(field).map(labels).unwrap_or_default();
+    Infrastructure {
+        labels: map("spec.infrastructure.labels"),
+        annotations: map("spec.infrastructure.annotations"),
+    }
+}
+
+/// An entry of spec.addresses.
+pub(super) fn address(node: &Node) -> GatewayAddress {
+    let kind = node.str("type").unwrap_or("IPAddress");
+    let value = node.str("value").unwrap_or_default();
+    match (kind, value.parse()) {
+        ("IPAddress", Ok(address)) => GatewayAddress::Ip(address),
+        ("IPAddress", Err(_)) => GatewayAddress::FromPool,
+        _ => GatewayAddress::Unsupported(format!("{kind} {value}").trim_end().to_owned()),
+    }
+}
