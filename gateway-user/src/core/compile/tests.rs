@@ -1,6 +1,7 @@
 //! Compilation by data: objects in, lines out. A line is something that a status says, or where something is bound.
 
 mod external;
+mod filters;
 mod gateways;
 mod properties;
 mod room;
