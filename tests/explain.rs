@@ -64,9 +64,10 @@ struct Raw {
     stream: Option<BufReader<TcpStream>>,
 }
 
-/// What came back: status and body.
+/// What came back: status, Location and body.
 struct Came {
     status: u16,
+    location: Option<String>,
     body: Vec<u8>,
 }
 
@@ -90,15 +91,18 @@ impl Raw {
 /// Sends a request and reads the answer, and whether it ends the connection.
 fn exchange<S: Read + Write>(reader: &mut BufReader<S>, request: &str) -> io::Result<(Came, bool)> {
     reader.get_mut().write_all(request.as_bytes())?;
-    let (mut status, mut length, mut close) = (0, 0, false);
+    let (mut status, mut location, mut length, mut close) = (0, None, 0, false);
     loop {
         let mut line = String::new();
         reader.read_line(&mut line)?;
-        let line = line.trim_end().to_ascii_lowercase();
+        let written = line.trim_end();
+        let line = written.to_ascii_lowercase();
         if let Some(rest) = line.strip_prefix("http/1.1 ") {
             status = rest[..3].parse().map_err(io::Error::other)?;
         } else if let Some(rest) = line.strip_prefix("content-length: ") {
             length = rest.parse().map_err(io::Error::other)?;
+        } else if line.starts_with("location: ") {
+            location = Some(written["location: ".len()..].to_owned());
         } else if line == "connection: close" {
             close = true;
         } else if line.is_empty() {
@@ -107,7 +111,7 @@ fn exchange<S: Read + Write>(reader: &mut BufReader<S>, request: &str) -> io::Re
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
-    Ok((Came { status, body }, close))
+    Ok((Came { status, location, body }, close))
 }
 
 /// The lines of the access log for these requests, by the number that each bears as its user agent.
@@ -202,7 +206,7 @@ fn explanations_agree_with_what_happens() {
     let total: usize = seen.values().sum();
     assert_eq!(total, CONFIGURATIONS * REQUESTS);
     // A test of one outcome alone would show little.
-    for outcome in ["served", "400", "404", "500", "503"] {
+    for outcome in ["served", "redirected", "400", "404", "500", "503"] {
         assert!(seen.get(outcome).is_some_and(|n| *n > 20), "too few of {outcome}: {seen:?}");
     }
     assert!(tcp_served > 50 && by_address > 10, "{tcp_served} {by_address}");
@@ -235,7 +239,9 @@ fn compare(
     assert_eq!(line["rule"].as_str(), answer.rule.as_deref(), "{}", context());
     let Some(backend) = line["backend"].as_str() else {
         assert_eq!(answer.status, Some(status), "{}", context());
-        return status.to_string();
+        assert_eq!(answer.location, came.location, "{}", context());
+        assert_eq!(answer.served, answer.location.is_some(), "{}", context());
+        return if answer.served { "redirected".to_owned() } else { status.to_string() };
     };
     let mut pickable = answer.backends.iter().filter(|b| b.share > 0.0 && b.name == backend);
     let picked = pickable.find(|b| b.status.unwrap_or(200) == status);

@@ -4,6 +4,8 @@
 
 #[path = "proxy/change.rs"]
 mod change;
+#[path = "proxy/filters.rs"]
+mod filters;
 #[path = "proxy/fixture.rs"]
 mod fixture;
 #[path = "proxy/http.rs"]

@@ -180,6 +180,7 @@ fn backend(n: usize, weight: u32) -> BackendRef {
         name: format!("svc{n}").into(),
         port: Some(80),
         weight,
+        headers: None,
         refusals: Vec::new(),
     }
 }
@@ -217,6 +218,8 @@ fn rule(path: PathMatch, backend: BackendRef) -> HttpRule {
         backends: vec![backend],
         request_timeout: None,
         backend_timeout: None,
+        redirect: None,
+        headers: None,
         refusals: Vec::new(),
     }
 }

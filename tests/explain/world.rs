@@ -179,16 +179,37 @@ fn http_route(yaml: &mut String, rng: &mut Rng, number: usize) {
     for rule in 0..rng.usize(1..4) {
         let matches: Vec<String> = (0..rng.usize(1..3)).map(|_| one_match(rng)).collect();
         let name = if rng.u8(..3) == 0 { format!("name: n{rule}, ") } else { String::new() };
-        let filters = match rng.u8(..20) {
-            0 => "filters: [{type: RequestHeaderModifier, requestHeaderModifier: {remove: [x]}}], ",
-            _ => "",
-        };
-        let backends = backends(rng, &["s0", "s1", "s2", "s3", "late", "late", "nobody"], 0);
+        let filters = filters(rng);
+        let mut backends = backends(rng, &["s0", "s1", "s2", "s3", "late", "late", "nobody"], 0);
+        if filters.contains("RequestRedirect") {
+            backends.clear();
+        }
         line(
             yaml,
             &format!("  - {{{name}{filters}matches: [{}], backendRefs: [{backends}]}}", matches.join(", ")),
         );
     }
+}
+
+fn filters(rng: &mut Rng) -> String {
+    let filter = match rng.u8(..20) {
+        0 => "{type: URLRewrite, urlRewrite: {hostname: a.example}}",
+        1 => "{type: RequestRedirect, requestRedirect: {scheme: https, statusCode: 301}}",
+        2 => {
+            "{type: RequestRedirect, requestRedirect: {path: {type: ReplaceFullPath, replaceFullPath: /new}, port: 8443}}"
+        }
+        3 => {
+            "{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: X, value: \"9\"}], remove: [y, te, forwarded]}}"
+        }
+        4 => {
+            "{type: RequestHeaderModifier, requestHeaderModifier: {add: [{name: x, value: \"9\"}], set: [{name: host, value: inside}, {name: x-forwarded-for, value: \"1\"}], remove: [Y]}}"
+        }
+        5 => {
+            "{type: ResponseHeaderModifier, responseHeaderModifier: {set: [{name: x-backend, value: nobody}]}}"
+        }
+        _ => return String::new(),
+    };
+    format!("filters: [{filter}], ")
 }
 
 fn one_match(rng: &mut Rng) -> String {

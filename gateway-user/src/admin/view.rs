@@ -12,9 +12,9 @@ mod report;
 mod status;
 
 pub use explain::{
-    AnswerView, BackendView, CandidateView, EndpointView, EndsView, ExplainView, HeaderView, KernelView,
-    ListenerRefView, MatchView, ObjectRefView, PathView, PlaceView, QuestionView, RoutesView, ServedView,
-    SkipView, ValueView,
+    AnswerView, BackendView, CandidateView, EndpointView, EndsView, ExplainView, FilterView, HeaderView,
+    KernelView, ListenerRefView, MatchView, ObjectRefView, PathView, PlaceView, QuestionView, RoutesView,
+    ServedView, SkipView, ValueView,
 };
 pub use flows::{
     FlowEventView, FlowFilterView, FlowView, FlowsPageView, FlowsQuestionView, FlowsView, FollowCursorView,

@@ -16,13 +16,14 @@ use crate::admin::view::{
     AnswerView, ExplainView, HeaderView, KernelView, QuestionView, RoutesView, ServedView,
 };
 use crate::core::explain::{self, Outcome, Scene};
+use crate::core::redirect::{Arrival, Scheme};
 use crate::core::route::{HttpTable, Unserved};
 use crate::core::snapshot::{BoundListeners, BoundService, Snapshot};
 use crate::core::steer::Workers;
 use crate::core::transport::Transport;
 use crate::proxy::{self, Failing, Preview};
 
-use parts::{backend, candidate, listed, listener, matched, object, place};
+use parts::{backend, candidate, filters, listed, listener, matched, object, place};
 
 /// What only a running agent knows.
 #[derive(Clone, Debug, Default)]
@@ -86,7 +87,9 @@ pub async fn explain(question: &QuestionView, scene: &Scene<'_>, live: Option<&L
                 };
                 match (&bound.service, &preview) {
                     (BoundService::Http(table), Ok(preview)) => {
-                        answer = http(scene, live, bound, table, (preview, client), answer);
+                        let at = SocketAddr::new(asked(&key, *to, client), key.port);
+                        let arrival = Arrival { scheme: Scheme::Http, at };
+                        answer = http(scene, live, bound, table, (preview, client, arrival), answer);
                     }
                     (BoundService::Http(_), Err((status, why))) => {
                         answer = answer.failed(Outcome {
@@ -126,11 +129,20 @@ pub fn routes(snapshot: &Snapshot, live: Option<&Live>) -> RoutesView {
             route: (!l.route.is_empty()).then(|| object(l.kind, &l.route)),
             rule: l.rule.to_string(),
             matched: l.matched.as_ref().map(matched),
+            filters: filters(l.redirect.as_deref(), l.headers.as_deref()),
             status: l.unserved.map(Unserved::status),
             backends: listed(&l.backends, live),
         }
     };
     RoutesView { routes: explain::listing(snapshot).iter().map(view).collect(), notes: Vec::new() }
+}
+
+/// The address that a client asked for: as it said, or else the binding's own, or one of its own family.
+fn asked(key: &BindingKey, to: Option<IpAddr>, client: IpAddr) -> IpAddr {
+    let loopback: IpAddr =
+        if client.is_ipv6() { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() };
+    let own = if key.address == ANY { loopback } else { IpAddr::from(key.address).to_canonical() };
+    to.unwrap_or(own)
 }
 
 /// The bytes of a request's header.
@@ -148,7 +160,7 @@ fn http(
     live: Option<&Live>,
     bound: &BoundListeners,
     table: &HttpTable,
-    (preview, client): (&Preview, IpAddr),
+    (preview, client, arrival): (&Preview, IpAddr, Arrival),
     mut answer: AnswerView,
 ) -> AnswerView {
     let request = preview.view();
@@ -159,6 +171,7 @@ fn http(
         answer.route = Some(object("HTTPRoute", &served.rule.route));
         answer.rule = Some(served.rule.rule.to_string());
         answer.matched = Some(matched(&served.matched));
+        answer.filters = filters(served.rule.redirect.as_deref(), served.rule.headers.as_deref());
         if !served.rule.refused {
             let total: u64 = served.rule.backends.iter().map(|b| u64::from(b.weight)).sum();
             answer.backends = served.rule.backends.iter().map(|b| backend(b, total, live)).collect();
@@ -169,7 +182,15 @@ fn http(
         return answer.failed(outcome);
     }
     answer.served = true;
-    let head = preview.head(client);
+    let Some(rule) = decision.served.map(|served| served.rule) else { return answer };
+    if let Some(redirect) = &rule.redirect {
+        answer.status = Some(redirect.status.code());
+        answer.location = Some(redirect.location(&arrival, request.host, request.path, request.query));
+        return answer;
+    }
+    let first = rule.backends.iter().find(|b| b.weight > 0 && b.target.endpoints().is_ok());
+    let changes = first.and_then(|backend| backend.headers.as_deref()).map(|headers| &headers.request);
+    let head = preview.head(client, changes);
     answer.forwarded =
         String::from_utf8_lossy(&head).lines().filter(|l| !l.is_empty()).map(str::to_owned).collect();
     let mut pickable = answer.backends.iter().filter(|backend| backend.weight > Some(0));

@@ -7,7 +7,7 @@ use super::explain::{Offline, Whose, print};
 use super::output::{self, Form};
 use super::{Env, Exit};
 use crate::admin::client;
-use crate::admin::view::RoutesView;
+use crate::admin::view::{RoutesView, ServedView};
 use crate::agent;
 
 /// Show what is served where, in the order in which it is tried.
@@ -32,6 +32,7 @@ pub(super) fn routes(env: &mut Env<'_>, args: &Args) -> Result<Exit> {
     if output::print_as(env, args.output, &view)? {
         return Ok(Exit::Yes);
     }
+    let filtered = view.routes.iter().any(|served| !filters(served).is_empty());
     let rows = view.routes.iter().map(|served| {
         let hostname = served.matched.as_ref().map_or("", |matched| &*matched.hostname);
         let hostname = if hostname.is_empty() { &served.listener.hostname } else { hostname };
@@ -50,7 +51,7 @@ pub(super) fn routes(env: &mut Env<'_>, args: &Args) -> Result<Exit> {
             backends = served.status.map_or("-".to_owned(), |status| status.to_string());
         }
         let udp = if served.protocol == "UDP" { "/UDP" } else { "" };
-        vec![
+        let mut row = vec![
             Cell::new(format!("{}:{}{udp}", print::address(&served.address), served.port)),
             Cell::new(&served.listener.name),
             Cell::new(if hostname.is_empty() { "*" } else { hostname }),
@@ -60,10 +61,15 @@ pub(super) fn routes(env: &mut Env<'_>, args: &Args) -> Result<Exit> {
             })),
             Cell::new(&served.rule),
             Cell::new(backends),
-        ]
+        ];
+        if filtered {
+            row.push(Cell::new(filters(served)));
+        }
+        row
     });
-    let heading = ["ADDRESS", "LISTENER", "HOSTNAME", "MATCH", "ROUTE", "RULE", "BACKENDS"];
-    output::table(env, &heading, &[], rows.collect())?;
+    let heading = ["ADDRESS", "LISTENER", "HOSTNAME", "MATCH", "ROUTE", "RULE", "BACKENDS", "FILTERS"];
+    let heading = &heading[..heading.len() - usize::from(!filtered)];
+    output::table(env, heading, &[], rows.collect())?;
     if view.routes.is_empty() {
         writeln!(env.stdout, "nothing is served; see `sluice status`")?;
     }
@@ -71,4 +77,14 @@ pub(super) fn routes(env: &mut Env<'_>, args: &Args) -> Result<Exit> {
         writeln!(env.stdout, "note: {note}")?;
     }
     Ok(Exit::Yes)
+}
+
+/// The filters of a rule, and those of its backends where they differ.
+fn filters(served: &ServedView) -> String {
+    let own = served.filters.iter().map(print::filter_text);
+    let differ = served.backends.iter().filter(|backend| backend.filters != served.filters);
+    let of_backends = differ.flat_map(|backend| {
+        backend.filters.iter().map(|filter| format!("{}, for {}", print::filter_text(filter), backend.name))
+    });
+    own.chain(of_backends).collect::<Vec<_>>().join("; ")
 }

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use gateway_ebpf::abi::Affinity;
 
+use super::headers::HeaderFilters;
+use super::redirect::Redirect;
 use super::transport::Transport;
 
 mod parameters;
@@ -294,7 +296,11 @@ pub struct HttpRule {
     pub request_timeout: Option<Duration>,
     /// timeouts.backendRequest; zero means none.
     pub backend_timeout: Option<Duration>,
-    /// What it asks for that is not built (filters, retry, …): 500 for whatever it matches.
+    /// Its filter RequestRedirect: then no backend gets what it matches.
+    pub redirect: Option<Arc<Redirect>>,
+    /// Its filters RequestHeaderModifier and ResponseHeaderModifier; `None`: it has neither.
+    pub headers: Option<Arc<HeaderFilters>>,
+    /// What it asks for that is not built (other filters, retry, …) or cannot be: 500 for whatever it matches.
     pub refusals: Vec<Refusal>,
 }
 
@@ -346,7 +352,9 @@ pub struct BackendRef {
     pub port: Option<u16>,
     /// Weight, 0–1,000,000.
     pub weight: u32,
-    /// What it asks for that is not built (filters).
+    /// Its filters RequestHeaderModifier and ResponseHeaderModifier, of an HTTPRoute; `None`: it has neither.
+    pub headers: Option<Arc<HeaderFilters>>,
+    /// What it asks for that is not built (other filters) or cannot be.
     pub refusals: Vec<Refusal>,
 }
 

@@ -20,6 +20,8 @@ use std::time::Duration;
 use self::host::HostIndex;
 use self::path::PathIndex;
 use self::trace::Tracer;
+use super::headers::HeaderFilters;
+use super::redirect::Redirect;
 
 pub(crate) use self::condition::{Conditions, Failing, Value, parameter_of};
 pub(crate) use self::host::intersect;
@@ -66,6 +68,10 @@ pub struct RuleEntry {
     pub backends: Box<[HttpBackend]>,
     /// Asks for what is not built: 500 for whatever it matches.
     pub refused: bool,
+    /// Where clients are sent instead; `None`: a backend answers, or the rule is refused.
+    pub redirect: Option<Arc<Redirect>>,
+    /// What is done to the headers of an answer that no backend gave; `None`: nothing.
+    pub headers: Option<Arc<HeaderFilters>>,
     /// timeouts.request; `None`: no limit of the route's own.
     pub request_timeout: Option<Duration>,
     /// timeouts.backendRequest; `None`: no limit of the route's own.
@@ -83,6 +89,8 @@ pub struct HttpBackend {
     pub name: Arc<str>,
     /// Where it leads.
     pub target: Target,
+    /// What is done to the headers of requests and answers, by the rule and by the backendRef; `None`: nothing.
+    pub headers: Option<Arc<HeaderFilters>>,
     /// Index into `Snapshot::series`.
     pub series: u32,
 }

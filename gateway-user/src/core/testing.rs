@@ -8,6 +8,8 @@
 //! rule name=x
 //! match exact=/a method=GET header=x:1
 //! to svc:80 weight=2
+//! rule redirect=301 scheme=https
+//! rule set=x-a:1 answer-remove=server
 //! service default/svc 80
 //! endpoints default/svc 10.1.0.1:8080 10.1.0.2:8080!
 //! ```
@@ -19,8 +21,10 @@ use std::time::Duration;
 
 use gateway_ebpf::abi::Affinity;
 
+use super::headers::{Change, HeaderFilters};
 use super::model::*;
 use super::pool::Pools;
+use super::redirect::{PathChange, Redirect, RedirectStatus, Scheme};
 use super::transport::Transport;
 
 /// The model that a text describes. Panics with the line that is wrong.
@@ -346,6 +350,8 @@ impl Builder {
                 backends: Vec::new(),
                 request_timeout: words.number("request").map(Duration::from_millis),
                 backend_timeout: words.number("backend").map(Duration::from_millis),
+                redirect: words.number("redirect").map(|code| redirect(words, code).into()),
+                headers: if rule { headers(words) } else { None },
                 refusals: if rule { words.refusals() } else { Vec::new() },
             });
         }
@@ -429,6 +435,43 @@ fn one_match(words: &Words<'_>) -> HttpMatch {
     }
 }
 
+/// `redirect=CODE`, with `scheme=`, `hostname=`, `port=`, and `full=PATH` or `prefix=FROM>TO`.
+fn redirect(words: &Words<'_>, code: i64) -> Redirect {
+    let prefix = words.get("prefix").and_then(|text| text.split_once('>'));
+    Redirect {
+        scheme: words.get("scheme").map(|s| if s == "https" { Scheme::Https } else { Scheme::Http }),
+        hostname: words.get("hostname").map(Into::into),
+        path: match (words.get("full"), prefix) {
+            (Some(path), _) => Some(PathChange::Full(path.into())),
+            (None, Some((from, to))) => Some(PathChange::Prefix { from: from.into(), to: to.into() }),
+            (None, None) => None,
+        },
+        port: words.number("port"),
+        status: RedirectStatus::new(code).unwrap(),
+    }
+}
+
+/// `set=NAME:VALUE`, `add=NAME:VALUE` and `remove=NAME` for requests; `answer-set=` and so on for answers.
+fn headers(words: &Words<'_>) -> Option<Arc<HeaderFilters>> {
+    let mut filters = HeaderFilters::default();
+    for (key, text) in &words.options {
+        let (name, value) = text.split_once(':').unwrap_or((text, ""));
+        let values = || vec![value.parse().unwrap()];
+        let (changes, key) = match key.strip_prefix("answer-") {
+            Some(key) => (&mut filters.response, key),
+            None => (&mut filters.request, *key),
+        };
+        let change = match key {
+            "set" => Change::Replace(values()),
+            "add" => Change::Append(values()),
+            "remove" => Change::Replace(Vec::new()),
+            _ => continue,
+        };
+        changes.push(name.parse().unwrap(), change);
+    }
+    (!filters.is_empty()).then(|| filters.into())
+}
+
 /// `[NAMESPACE/]SERVICE[:PORT]`.
 fn backend(words: &Words<'_>) -> BackendRef {
     let (text, port) = match words.at(1).split_once(':') {
@@ -441,5 +484,13 @@ fn backend(words: &Words<'_>) -> BackendRef {
     };
     let kind = GroupKind { group: String::new(), kind: words.get("kind").unwrap_or("Service").into() };
     let weight = words.number("weight").unwrap_or(1);
-    BackendRef { kind, namespace, name: name.into(), port, weight, refusals: words.refusals() }
+    BackendRef {
+        kind,
+        namespace,
+        name: name.into(),
+        port,
+        weight,
+        headers: headers(words),
+        refusals: words.refusals(),
+    }
 }

@@ -51,6 +51,11 @@ const ROUTES: &[Kind] = &[Kind::HttpRoute, Kind::GrpcRoute, Kind::TlsRoute, Kind
 /// Those of which rules and backendRefs work.
 const BUILT: &[Kind] = &[Kind::HttpRoute, Kind::TcpRoute, Kind::UdpRoute];
 const UNBUILT: &[Kind] = &[Kind::GrpcRoute, Kind::TlsRoute, Kind::BackendTlsPolicy, Kind::ListenerSet];
+const REWRITE: &str = "rewrites are not built; remove the filter";
+const MIRROR: &str = "mirrors are not built; remove the filter";
+const CORS: &str = "CORS is not built; remove the filter";
+const AUTH: &str = "external authorization is not built; remove the filter";
+const EXTENSION: &str = "filters of other groups are not built; remove the filter";
 const DEFAULT_GATEWAYS: &str = "default Gateways are not built; name the Gateway in parentRefs";
 
 /// Paths as in the schema, `[]` for a list's items.
@@ -123,7 +128,15 @@ pub(super) const TABLE: &[Row] = &[
     (BUILT, "spec.rules[].name", Cover::Works),
     (&[Kind::HttpRoute], "spec.rules[].matches", Cover::Works),
     (&[Kind::HttpRoute], "spec.rules[].timeouts", Cover::Works),
-    (&[Kind::HttpRoute], "spec.rules[].filters", refused(Level::Rule, "filters are not built; remove them")),
+    (&[Kind::HttpRoute], "spec.rules[].filters[].type", Cover::Works),
+    (&[Kind::HttpRoute], "spec.rules[].filters[].requestHeaderModifier", Cover::Works),
+    (&[Kind::HttpRoute], "spec.rules[].filters[].responseHeaderModifier", Cover::Works),
+    (&[Kind::HttpRoute], "spec.rules[].filters[].requestRedirect", Cover::Works),
+    (&[Kind::HttpRoute], "spec.rules[].filters[].urlRewrite", refused(Level::Rule, REWRITE)),
+    (&[Kind::HttpRoute], "spec.rules[].filters[].requestMirror", refused(Level::Rule, MIRROR)),
+    (&[Kind::HttpRoute], "spec.rules[].filters[].cors", refused(Level::Rule, CORS)),
+    (&[Kind::HttpRoute], "spec.rules[].filters[].externalAuth", refused(Level::Rule, AUTH)),
+    (&[Kind::HttpRoute], "spec.rules[].filters[].extensionRef", refused(Level::Rule, EXTENSION)),
     (&[Kind::HttpRoute], "spec.rules[].retry", refused(Level::Rule, "retries are not built; remove them")),
     (
         &[Kind::HttpRoute],
@@ -136,10 +149,26 @@ pub(super) const TABLE: &[Row] = &[
     (BUILT, "spec.rules[].backendRefs[].namespace", Cover::Works),
     (BUILT, "spec.rules[].backendRefs[].port", Cover::Works),
     (BUILT, "spec.rules[].backendRefs[].weight", Cover::Works),
+    (&[Kind::HttpRoute], "spec.rules[].backendRefs[].filters[].type", Cover::Works),
+    (&[Kind::HttpRoute], "spec.rules[].backendRefs[].filters[].requestHeaderModifier", Cover::Works),
+    (&[Kind::HttpRoute], "spec.rules[].backendRefs[].filters[].responseHeaderModifier", Cover::Works),
     (
         &[Kind::HttpRoute],
-        "spec.rules[].backendRefs[].filters",
-        refused(Level::Backend, "filters of a backend are not built; remove them"),
+        "spec.rules[].backendRefs[].filters[].requestRedirect",
+        refused(Level::Backend, "a backend's redirect is not built; redirect in a rule of its own"),
+    ),
+    (&[Kind::HttpRoute], "spec.rules[].backendRefs[].filters[].urlRewrite", refused(Level::Backend, REWRITE)),
+    (
+        &[Kind::HttpRoute],
+        "spec.rules[].backendRefs[].filters[].requestMirror",
+        refused(Level::Backend, MIRROR),
+    ),
+    (&[Kind::HttpRoute], "spec.rules[].backendRefs[].filters[].cors", refused(Level::Backend, CORS)),
+    (&[Kind::HttpRoute], "spec.rules[].backendRefs[].filters[].externalAuth", refused(Level::Backend, AUTH)),
+    (
+        &[Kind::HttpRoute],
+        "spec.rules[].backendRefs[].filters[].extensionRef",
+        refused(Level::Backend, EXTENSION),
     ),
     (UNBUILT, "spec", Cover::Unbuilt),
     (&[Kind::BackendTlsPolicy], "spec.targetRefs", Cover::Works),

@@ -5,6 +5,7 @@ mod core_kinds;
 mod dialect;
 mod examples;
 mod files;
+mod filters;
 mod never_panics;
 mod old_fields;
 mod parameters;

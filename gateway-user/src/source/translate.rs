@@ -4,6 +4,7 @@
 //! is left out. Must not know files, nor what the objects do to one another.
 
 mod core;
+mod filter;
 mod parameters;
 mod route;
 
@@ -60,7 +61,7 @@ pub(super) fn body(
         }),
         Kind::Parameters => Body::Parameters(parameters::parameters(root, meta, &mut refusals, findings)),
         Kind::Gateway => Body::Gateway(gateway(root, meta, &mut refusals, findings)),
-        Kind::HttpRoute => Body::Http(route::http(root, meta, &mut refusals).into()),
+        Kind::HttpRoute => Body::Http(route::http(root, meta, &mut refusals, &mut findings.warnings).into()),
         Kind::TcpRoute => Body::L4(route::l4(Transport::Tcp, root, meta, annotations, &mut refusals)),
         Kind::UdpRoute => Body::L4(route::l4(Transport::Udp, root, meta, annotations, &mut refusals)),
         Kind::GrpcRoute | Kind::TlsRoute => {

@@ -80,7 +80,7 @@ pub struct ExplainView {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AnswerView {
-    /// Whether an endpoint gets it.
+    /// Whether an endpoint gets it, or it is redirected as its rule says.
     pub served: bool,
     /// The status that the gateway itself answers with; missing: an endpoint answers, or the connection is reset
     /// or the datagram dropped.
@@ -110,6 +110,12 @@ pub struct AnswerView {
     /// The match that decided.
     #[serde(default, rename = "match", skip_serializing_if = "Option::is_none")]
     pub matched: Option<MatchView>,
+    /// The rule's filters.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub filters: Vec<FilterView>,
+    /// Where the client is sent; missing: it is not redirected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
     /// Backends, in the order of the spec.
     pub backends: Vec<BackendView>,
     /// Endpoints in the order in which they are tried, where that is known beforehand (TCP, UDP).
@@ -126,7 +132,8 @@ pub struct AnswerView {
     /// The endpoint that gets it, where that is known beforehand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pick: Option<SocketAddr>,
-    /// The request's header as an endpoint gets it, a line each; the request line first.
+    /// The request's header as an endpoint gets it, a line each; the request line first. If backends have filters of
+    /// their own, an endpoint of the first one that is picked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub forwarded: Vec<String>,
     /// Who else might have got it, the closest first.
@@ -231,6 +238,17 @@ pub struct ValueView {
     pub value: String,
 }
 
+/// A filter.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FilterView {
+    /// `RequestHeaderModifier`, `ResponseHeaderModifier` or `RequestRedirect`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What it does, in words.
+    pub text: String,
+}
+
 /// A backend.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -249,6 +267,9 @@ pub struct BackendView {
     /// Why nothing gets to it; empty: it does.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
+    /// What is done to headers on the way to it and back: by the rule's filters, and by its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub filters: Vec<FilterView>,
     /// Its endpoints.
     pub endpoints: Vec<EndpointView>,
 }
@@ -326,6 +347,9 @@ pub struct ServedView {
     /// The match; missing for TCP and UDP.
     #[serde(default, rename = "match", skip_serializing_if = "Option::is_none")]
     pub matched: Option<MatchView>,
+    /// The rule's filters.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub filters: Vec<FilterView>,
     /// The status that is answered whichever backend is chosen; missing: backends answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,

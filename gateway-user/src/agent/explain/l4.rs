@@ -129,6 +129,7 @@ fn backend(shares: &Shares, l4: &L4, live: Option<&Live>) -> BackendView {
         } else {
             String::new()
         },
+        filters: Vec::new(),
         endpoints: shares.endpoints.iter().map(|(at, _)| endpoint(*at, live)).collect(),
     }
 }

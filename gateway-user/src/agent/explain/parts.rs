@@ -6,10 +6,12 @@ use std::net::SocketAddr;
 
 use super::{Live, at};
 use crate::admin::view::{
-    BackendView, CandidateView, EndpointView, ListenerRefView, MatchView, ObjectRefView, PathView, PlaceView,
-    SkipView, ValueView,
+    BackendView, CandidateView, EndpointView, FilterView, ListenerRefView, MatchView, ObjectRefView,
+    PathView, PlaceView, SkipView, ValueView,
 };
 use crate::core::explain::{ListedBackend, Lost, Matched};
+use crate::core::headers::{HeaderChanges, HeaderFilters};
+use crate::core::redirect::Redirect;
 use crate::core::route::{HttpBackend, Unserved, ValueText};
 use crate::core::snapshot::BoundListeners;
 
@@ -64,6 +66,18 @@ pub(super) fn candidate(lost: &Lost) -> CandidateView {
     }
 }
 
+/// Filters in words.
+pub(super) fn filters(redirect: Option<&Redirect>, headers: Option<&HeaderFilters>) -> Vec<FilterView> {
+    let changes = |kind, changes: &HeaderChanges| (!changes.is_empty()).then(|| (kind, changes.to_string()));
+    let all = [
+        headers.and_then(|headers| changes("RequestHeaderModifier", &headers.request)),
+        headers.and_then(|headers| changes("ResponseHeaderModifier", &headers.response)),
+        redirect.map(|redirect| ("RequestRedirect", redirect.to_string())),
+    ];
+    let view = |(kind, text): (&str, String)| FilterView { kind: kind.to_owned(), text };
+    all.into_iter().flatten().map(view).collect()
+}
+
 /// A backend of a rule whose weights have this sum.
 pub(super) fn backend(backend: &HttpBackend, total: u64, live: Option<&Live>) -> BackendView {
     let endpoints = backend.target.endpoints();
@@ -74,6 +88,7 @@ pub(super) fn backend(backend: &HttpBackend, total: u64, live: Option<&Live>) ->
         share: if total == 0 { 0.0 } else { percent(f64::from(backend.weight) / total as f64) },
         status: why.map(Unserved::status),
         message: why.map(|why| why.words().to_owned()).unwrap_or_default(),
+        filters: filters(None, backend.headers.as_deref()),
         endpoints: endpoints
             .map_or_else(|_| Vec::new(), |all| all.iter().map(|at| endpoint(*at, live)).collect()),
     }
@@ -92,6 +107,7 @@ pub(super) fn listed(backends: &[ListedBackend], live: Option<&Live>) -> Vec<Bac
         },
         status: b.unserved.map(Unserved::status),
         message: b.unserved.map(|why| why.words().to_owned()).unwrap_or_default(),
+        filters: filters(None, b.headers.as_deref()),
         endpoints: b.endpoints.iter().map(|at| endpoint(*at, live)).collect(),
     };
     backends.iter().map(one).collect()

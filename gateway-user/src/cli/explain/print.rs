@@ -6,8 +6,8 @@ use anyhow::Result;
 use comfy_table::{Cell, Color};
 
 use crate::admin::view::{
-    AnswerView, BackendView, CandidateView, EndpointView, EndsView, ExplainView, KernelView, ListenerRefView,
-    MatchView, QuestionView,
+    AnswerView, BackendView, CandidateView, EndpointView, EndsView, ExplainView, FilterView, KernelView,
+    ListenerRefView, MatchView, QuestionView,
 };
 use crate::cli::Env;
 use crate::cli::output::table;
@@ -30,7 +30,12 @@ pub(super) fn view(env: &mut Env<'_>, question: &QuestionView, view: &ExplainVie
         facts(env, question, answer)?;
         backends(env, &answer.backends)?;
         if !answer.forwarded.is_empty() {
-            writeln!(env.stdout, "the backend gets:")?;
+            let alike = answer.backends.windows(2).all(|pair| pair[0].filters == pair[1].filters);
+            let first = answer.backends.iter().find(|b| b.share > 0.0 && b.message.is_empty());
+            match first.filter(|_| !alike) {
+                Some(first) => writeln!(env.stdout, "backend {} gets:", first.name)?,
+                None => writeln!(env.stdout, "the backend gets:")?,
+            }
             for line in &answer.forwarded {
                 writeln!(env.stdout, "  {line}")?;
             }
@@ -45,6 +50,9 @@ pub(super) fn view(env: &mut Env<'_>, question: &QuestionView, view: &ExplainVie
 }
 
 fn verdict(answer: &AnswerView) -> String {
+    if let (Some(location), Some(status)) = (&answer.location, answer.status) {
+        return format!("redirected ({status}) to {location}");
+    }
     if answer.served {
         return match (answer.pick, answer.message.as_str()) {
             (Some(pick), _) => format!("served by {pick}"),
@@ -76,6 +84,11 @@ fn facts(env: &mut Env<'_>, question: &QuestionView, answer: &AnswerView) -> Res
     }
     lines.extend(answer.rule.clone().map(|rule| ("rule", rule)));
     lines.extend(answer.matched.as_ref().map(|matched| ("match", match_text(matched))));
+    lines.extend(answer.filters.iter().map(|filter| ("filter", filter_text(filter))));
+    for backend in answer.backends.iter().filter(|backend| backend.filters != answer.filters) {
+        let of_backend = |filter| ("filter", format!("{}, for {}", filter_text(filter), backend.name));
+        lines.extend(backend.filters.iter().map(of_backend));
+    }
     if !answer.order.is_empty() {
         let order: Vec<String> = answer.order.iter().map(ToString::to_string).collect();
         lines.push(("tried", order.join(", then ")));
@@ -123,6 +136,11 @@ pub(in crate::cli) fn match_text(matched: &MatchView) -> String {
     let hostname =
         if matched.hostname.is_empty() { String::new() } else { format!(" (hostname {})", matched.hostname) };
     format!("{}: {}{hostname}", matched.index, matched.text)
+}
+
+/// A filter in a line.
+pub(in crate::cli) fn filter_text(filter: &FilterView) -> String {
+    format!("{}: {}", filter.kind, filter.text)
 }
 
 /// Endpoints in a cell, or why there is none.

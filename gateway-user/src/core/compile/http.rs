@@ -11,6 +11,7 @@ use super::backends::{Resolved, Resolver, Spoken};
 use super::condition::Problem;
 use super::gateways::{Gateways, ListenerId, refusals};
 use super::listeners::HTTP_ROUTE;
+use crate::core::headers::HeaderFilters;
 use crate::core::model::{HttpMatch, HttpRoute, HttpRule, PathMatch, Protocol, ValueMatch};
 use crate::core::route::{Conditions, HttpBackend, ListenerTable, Path, Patterns, RuleEntry, Value};
 use crate::core::snapshot::SeriesKey;
@@ -45,7 +46,8 @@ struct Rule<'m> {
     label: Arc<str>,
     /// With their positions in the spec.
     matches: Vec<(u32, Path, Option<Arc<Conditions>>)>,
-    backends: Vec<(u32, Resolved)>,
+    /// Weight, what is done to headers, and where it leads.
+    backends: Vec<(u32, Option<Arc<HeaderFilters>>, Resolved)>,
     refused: bool,
 }
 
@@ -103,10 +105,11 @@ impl<'b> Tables<'b> {
                     backend: backend.clone(),
                 };
                 let series = intern(&mut self.series, first, key(&self.empty));
-                let backends = rule.backends.iter().map(|(weight, backend)| HttpBackend {
+                let backends = rule.backends.iter().map(|(weight, headers, backend)| HttpBackend {
                     weight: *weight,
                     name: backend.name.clone(),
                     target: backend.target.clone(),
+                    headers: headers.clone(),
                     series: intern(&mut self.series, first, key(&backend.name)),
                 });
                 let entry = Arc::new(RuleEntry {
@@ -114,6 +117,8 @@ impl<'b> Tables<'b> {
                     rule: rule.label.clone(),
                     backends: backends.collect(),
                     refused: rule.refused,
+                    redirect: rule.rule.redirect.clone().filter(|_| !rule.refused),
+                    headers: rule.rule.headers.clone().filter(|_| !rule.refused),
                     request_timeout: rule.rule.request_timeout.filter(|t| !t.is_zero()),
                     backend_timeout: rule.rule.backend_timeout.filter(|t| !t.is_zero()),
                     series,
@@ -163,7 +168,11 @@ impl<'b> Tables<'b> {
             if let Some(problem) = &resolved.problem {
                 outcome.backends.push((format!("spec.rules[{at}].backendRefs[{b}]"), problem.clone()));
             }
-            backends.push((backend.weight, resolved));
+            backends.push((
+                backend.weight,
+                together(rule.headers.as_ref(), backend.headers.as_ref()),
+                resolved,
+            ));
         }
         let refused = !problems.is_empty() || !route.refusals.is_empty();
         outcome.refused.append(&mut problems);
@@ -225,6 +234,17 @@ impl<'b> Tables<'b> {
             (id, (Arc::new(table), no_route))
         };
         (self.by_listener.into_iter().map(seal).collect(), self.series, self.patterns)
+    }
+}
+
+/// The header changes of a rule and of one of its backends.
+fn together(
+    rule: Option<&Arc<HeaderFilters>>,
+    backend: Option<&Arc<HeaderFilters>>,
+) -> Option<Arc<HeaderFilters>> {
+    match (rule, backend) {
+        (Some(rule), Some(backend)) => Some(rule.around(backend).into()),
+        (one, other) => one.or(other).cloned(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod external;
+mod filters;
 mod gateways;
 mod properties;
 mod room;

@@ -21,7 +21,7 @@ pub struct Http {
     pub listener_hostname: Option<String>,
     /// The rule that the request goes to.
     pub served: Option<Served>,
-    /// Why no endpoint gets it, whichever backend is chosen.
+    /// Why no endpoint gets it, whichever backend is chosen; `None` also if it is redirected.
     pub unserved: Option<Unserved>,
     /// Everybody else, who came closest first.
     pub lost: Vec<Lost>,
@@ -112,8 +112,11 @@ fn rule_label(name: Option<&Arc<str>>, at: usize) -> Arc<str> {
     name.cloned().unwrap_or_else(|| at.to_string().into())
 }
 
-/// Why no endpoint gets a request that this rule serves, whichever backend is chosen.
+/// Why no endpoint gets a request that this rule serves, whichever backend is chosen. A redirect serves it.
 pub(super) fn unserved(rule: &RuleEntry) -> Option<Unserved> {
+    if rule.redirect.is_some() {
+        return None;
+    }
     if let Err(why) = rule.backend(|| 0) {
         return Some(why);
     }

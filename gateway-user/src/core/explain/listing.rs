@@ -9,6 +9,8 @@ use gateway_ebpf::abi::BindingKey;
 
 use super::Matched;
 use crate::core::compile::HTTP_ROUTE;
+use crate::core::headers::HeaderFilters;
+use crate::core::redirect::Redirect;
 use crate::core::route::Unserved;
 use crate::core::snapshot::{BoundService, Snapshot};
 use crate::core::transport::Transport;
@@ -30,7 +32,11 @@ pub struct Listed {
     pub rule: Arc<str>,
     /// The match; `None` for TCP and UDP.
     pub matched: Option<Matched>,
-    /// What is answered instead by whichever backend; `None`: a backend answers.
+    /// Where clients are sent instead.
+    pub redirect: Option<Arc<Redirect>>,
+    /// What the rule does to headers.
+    pub headers: Option<Arc<HeaderFilters>>,
+    /// What is answered instead by whichever backend; `None`: a backend answers, or the rule redirects.
     pub unserved: Option<Unserved>,
     /// Backends.
     pub backends: Vec<ListedBackend>,
@@ -45,6 +51,8 @@ pub struct ListedBackend {
     pub weight: Option<u32>,
     /// Its part of the slots, 0–1, where these decide.
     pub part: f64,
+    /// What is done to headers on the way to it and back, by the rule and by the backendRef.
+    pub headers: Option<Arc<HeaderFilters>>,
     /// Its endpoints.
     pub endpoints: Vec<SocketAddr>,
     /// Why it has none.
@@ -66,6 +74,8 @@ pub fn listing(snapshot: &Snapshot) -> Vec<Listed> {
             route: route.clone(),
             rule: "0".into(),
             matched: None,
+            redirect: None,
+            headers: None,
             unserved: None,
             backends,
         };
@@ -85,6 +95,7 @@ pub fn listing(snapshot: &Snapshot) -> Vec<Listed> {
                             name: backend.name.clone(),
                             weight: None,
                             part,
+                            headers: None,
                             endpoints: vec![backend.at],
                             unserved: None,
                         }),
@@ -99,6 +110,7 @@ pub fn listing(snapshot: &Snapshot) -> Vec<Listed> {
                         name: backend.name.clone(),
                         weight: Some(backend.weight),
                         part: 0.0,
+                        headers: backend.headers.clone(),
                         endpoints: backend.target.endpoints().map_or_else(|_| Vec::new(), |e| e.to_vec()),
                         unserved: backend.target.endpoints().err(),
                     });
@@ -114,6 +126,8 @@ pub fn listing(snapshot: &Snapshot) -> Vec<Listed> {
                             hostname: entry.hostname.map(str::to_owned),
                             text: entry.text(),
                         }),
+                        redirect: rule.redirect.clone(),
+                        headers: rule.headers.clone(),
                         unserved: super::http::unserved(rule),
                         backends: backends.collect(),
                     });

@@ -290,6 +290,7 @@ fn what_no_endpoint_gets() {
             "default/r.0 503\nthe backend has no endpoint -> Service default/late: 1 endpoints of EndpointSlice late-other-0 are ready, but none has the Service's port: compare the names of the ports",
         ),
         ("http r\nto svc:80 weight=3\nto nobody:80", "default/r.0 match 0"),
+        ("http r\nrule redirect=302 scheme=https", "default/r.0 match 0"),
     ] {
         check_routes(routes, "h/", want);
     }

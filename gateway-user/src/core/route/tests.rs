@@ -347,10 +347,13 @@ fn choice_meets_the_weights_evenly() {
                 weight,
                 name: "".into(),
                 target: super::Target::Invalid,
+                headers: None,
                 series: at as u32,
             })
             .collect(),
         refused: false,
+        redirect: None,
+        headers: None,
         request_timeout: None,
         backend_timeout: None,
         series: 0,

@@ -47,7 +47,7 @@ impl Unserved {
 }
 
 impl RuleEntry {
-    /// The backend for a request. `counter` gives the number of [`RuleEntry::choose`], and is asked only if there is
+    /// The backend for a request, of a rule that does not redirect. `counter` gives the number of [`RuleEntry::choose`], and is asked only if there is
     /// a choice.
     ///
     /// # Errors

@@ -1,12 +1,13 @@
 //! From a request to its answer: checked, routed, counted.
 //!
-//! Owns the statuses that the gateway gives by itself: 400, 404, 500, 501, 503. What endpoints do is `forward`'s.
+//! Owns the statuses that the gateway gives by itself: redirects, 400, 404, 500, 501, 503. What endpoints do is
+//! `forward`'s.
 
 use std::convert::Infallible;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, LOCATION};
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -57,19 +58,32 @@ pub(super) async fn answer(
     };
     record.rule(rule);
     let turn = || record.cells(rule.series).map_or(0, |cells| cells.choices.next());
-    let backend = match rule.backend(turn) {
-        Ok(backend) => backend,
-        Err(why) => return Ok(unserved(why, record)),
-    };
-    record.backend(backend);
-    let mut answer = match backend.target.endpoints() {
-        Err(why) => unserved(why, record),
-        Ok(endpoints) => {
-            let replaced = host.from_target.then(|| host.authority.to_owned());
-            let call = forward::Call { rule, endpoints, series: backend.series, host: replaced };
-            forward::forward(call, parts, body, record).await
+    let (mut answer, filters) = match &rule.redirect {
+        Some(redirect) => {
+            let location =
+                redirect.location(&client.arrival(), host.name, parts.uri.path(), parts.uri.query());
+            (redirected(redirect.status.code(), &location, record), &rule.headers)
         }
+        None => match rule.backend(turn) {
+            Err(why) => (unserved(why, record), &rule.headers),
+            Ok(backend) => {
+                record.backend(backend);
+                let answer = match backend.target.endpoints() {
+                    Err(why) => unserved(why, record),
+                    Ok(endpoints) => {
+                        let host = host.from_target.then(|| host.authority.to_owned());
+                        let (series, filters) = (backend.series, backend.headers.as_ref());
+                        let call = forward::Call { rule, endpoints, series, host, filters };
+                        forward::forward(call, parts, body, record).await
+                    }
+                };
+                (answer, &backend.headers)
+            }
+        },
     };
+    if let Some(filters) = filters {
+        filters.response.apply(answer.headers_mut());
+    }
     if draining || client.connection.worker.is_draining() {
         answer = closing(answer);
     }
@@ -95,6 +109,17 @@ pub(super) fn own(status: StatusCode, why: &'static str, mut record: Record) -> 
     let mut response = Response::new(AnswerBody::whole(Bytes::from_static(why.as_bytes()), record));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+/// An answer that sends the client elsewhere.
+fn redirected(status: u16, location: &str, mut record: Record) -> Response<AnswerBody> {
+    record.answered(status);
+    let mut response = Response::new(AnswerBody::whole(Bytes::new(), record));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::FOUND);
+    if let Ok(location) = HeaderValue::from_str(location) {
+        response.headers_mut().insert(LOCATION, location);
+    }
     response
 }
 

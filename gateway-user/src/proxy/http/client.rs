@@ -5,6 +5,7 @@
 use std::cell::{Cell, RefCell};
 
 use super::watch::Watch;
+use crate::core::redirect::{Arrival, Scheme};
 use crate::proxy::connection::Connection;
 use crate::proxy::totals::CloseReason;
 use crate::proxy::upstream::encode::about_client;
@@ -49,6 +50,11 @@ impl Client {
             broken: Cell::new(None),
             connection,
         }
+    }
+
+    /// How its requests come.
+    pub(super) fn arrival(&self) -> Arrival {
+        Arrival { scheme: Scheme::Http, at: self.connection.local }
     }
 
     pub(super) fn doing(&self) -> Doing {

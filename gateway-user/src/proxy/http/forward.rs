@@ -7,6 +7,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,7 @@ use tokio::time::Sleep;
 use super::answer::own;
 use super::body::{AnswerBody, Streaming};
 use super::record::Record;
+use crate::core::headers::HeaderFilters;
 use crate::core::route::RuleEntry;
 use crate::proxy::upstream::encode::{RequestFraming, write_head};
 use crate::proxy::upstream::{Answer, Exchange, Failure, Upstream, dial};
@@ -32,6 +34,8 @@ pub(super) struct Call<'a> {
     pub(super) series: u32,
     /// Replaces the Host field.
     pub(super) host: Option<String>,
+    /// What becomes of header fields.
+    pub(super) filters: Option<&'a Arc<HeaderFilters>>,
 }
 
 /// No endpoint took the connection.
@@ -76,7 +80,9 @@ pub(super) async fn forward(
                 upstream.out = head;
             }
             None => {
-                write_head(&mut upstream.out, &parts, call.host.as_deref(), framing, &client.about);
+                let host = call.host.as_deref();
+                let changes = call.filters.map(|filters| &filters.request);
+                write_head(&mut upstream.out, &parts, host, changes, framing, &client.about);
                 // The memory of the request's fields serves for the answer's.
                 headers = std::mem::take(&mut parts.headers);
                 headers.clear();
@@ -87,7 +93,7 @@ pub(super) async fn forward(
         if reused {
             worker.cells().reuses.add(1);
         }
-        let mut exchange = Exchange::new(upstream, body.take(), framing);
+        let mut exchange = Exchange::new(upstream, body.take(), framing, call.filters.cloned());
         let answered = poll_fn(|cx| {
             if client.connection.is_expired() || is_over(&mut deadline, cx) {
                 return Poll::Ready(Err(Failure::Late));

@@ -9,7 +9,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::{StatusCode, Version};
 
-use super::encode::{is_hop_by_hop, may_be_named, options};
+use super::encode::{may_be_named, options};
+use crate::core::headers::is_hop_by_hop;
 
 /// Fields of a header, at most.
 const MAX_FIELDS: usize = 100;

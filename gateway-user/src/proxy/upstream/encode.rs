@@ -7,9 +7,11 @@ use std::net::IpAddr;
 
 use http::header::{
     self, CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TE,
-    TRANSFER_ENCODING, UPGRADE,
+    TRANSFER_ENCODING,
 };
 use http::request::Parts;
+
+use crate::core::headers::{HeaderChanges, is_hop_by_hop};
 
 /// How a request's body is delimited on the way to the endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,11 +38,13 @@ pub(in crate::proxy) fn about_client(client: IpAddr) -> Vec<u8> {
 }
 
 /// Writes the header. `host` replaces the Host field (absolute-form, RFC 9112, 3.2.2), `about` comes last and ends
-/// the header.
+/// the header. `changes` are made to all that is passed on, and to what is said about the client: no option of the
+/// client's Connection field takes away what they add.
 pub(in crate::proxy) fn write_head(
     out: &mut Vec<u8>,
     parts: &Parts,
     host: Option<&str>,
+    changes: Option<&HeaderChanges>,
     framing: RequestFraming,
     about: &[u8],
 ) {
@@ -54,16 +58,24 @@ pub(in crate::proxy) fn write_head(
     out.extend_from_slice(target.as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
     let named = named_by_connection(&parts.headers);
+    let host = changes.and_then(HeaderChanges::host).map(HeaderValue::as_bytes).or(host.map(str::as_bytes));
     let mut trailers = false;
     for (name, value) in &parts.headers {
+        if *name == HOST {
+            field(out, name, host.unwrap_or(value.as_bytes()));
+            continue;
+        }
         if !is_passed_on(name, value) || named.contains(name) {
             trailers |= *name == TE && options(value.as_bytes()).any(|o| o.eq_ignore_ascii_case(b"trailers"));
             continue;
         }
-        match host {
-            Some(host) if name == HOST => field(out, name, host.as_bytes()),
-            _ => field(out, name, value.as_bytes()),
+        if changes.is_none_or(|changes| !changes.replaces(name.as_str())) {
+            field(out, name, value.as_bytes());
         }
+    }
+    if let Some(changes) = changes {
+        let coming = changes.coming().filter(|(name, _)| **name != HOST);
+        coming.for_each(|(name, value)| field(out, name, value.as_bytes()));
     }
     if trailers {
         out.extend_from_slice(b"te: trailers\r\nconnection: te\r\n");
@@ -75,7 +87,16 @@ pub(in crate::proxy) fn write_head(
         }
         RequestFraming::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
     }
-    out.extend_from_slice(about);
+    match changes {
+        None => out.extend_from_slice(about),
+        Some(changes) => {
+            let stays = |line: &&[u8]| {
+                let name = line.split(|b| *b == b':').next().unwrap_or_default();
+                !str::from_utf8(name).is_ok_and(|name| changes.replaces(name))
+            };
+            about.split_inclusive(|b| *b == b'\n').filter(stays).for_each(|line| out.extend_from_slice(line));
+        }
+    }
 }
 
 fn field(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
@@ -98,15 +119,6 @@ pub(super) fn is_passed_on(name: &HeaderName, value: &HeaderValue) -> bool {
             name.as_str(),
             "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" | "x-forwarded-port"
         ))
-}
-
-/// Fields that belong to one connection (RFC 9110, 7.6.1).
-pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
-    *name == CONNECTION
-        || *name == TRANSFER_ENCODING
-        || *name == TE
-        || *name == UPGRADE
-        || matches!(name.as_str(), "keep-alive" | "proxy-connection")
 }
 
 /// Fields that Connection names.
@@ -135,12 +147,39 @@ pub(super) fn may_be_named(option: &[u8]) -> Option<HeaderName> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::headers::Change;
 
     fn head(request: http::request::Builder, host: Option<&str>, framing: RequestFraming) -> String {
+        changed(request, host, &HeaderChanges::default(), framing, b"\r\n")
+    }
+
+    fn changed(
+        request: http::request::Builder,
+        host: Option<&str>,
+        changes: &HeaderChanges,
+        framing: RequestFraming,
+        about: &[u8],
+    ) -> String {
         let (parts, ()) = request.body(()).unwrap().into_parts();
         let mut out = b"old".to_vec();
-        write_head(&mut out, &parts, host, framing, b"\r\n");
+        let changes = Some(changes).filter(|changes| !changes.is_empty());
+        write_head(&mut out, &parts, host, changes, framing, about);
         String::from_utf8(out).unwrap()
+    }
+
+    /// `name: value` replaces, `+name: value` appends, a name alone is removed.
+    fn changes(lines: &[&str]) -> HeaderChanges {
+        let mut changes = HeaderChanges::default();
+        for line in lines {
+            let (name, value) = line.split_once(": ").map_or((*line, None), |(n, v)| (n, Some(v)));
+            let values = value.map(|v| v.parse().unwrap()).into_iter().collect();
+            let (name, change) = match name.strip_prefix('+') {
+                Some(name) => (name, Change::Append(values)),
+                None => (name, Change::Replace(values)),
+            };
+            changes.push(name.parse().unwrap(), change);
+        }
+        changes
     }
 
     #[test]
@@ -180,6 +219,54 @@ mod tests {
             head(request, Some("b.example"), RequestFraming::Length(3)),
             "POST /?x HTTP/1.1\r\nhost: b.example\r\nte: trailers\r\nconnection: te\r\ncontent-length: 3\r\n\r\n"
         );
+    }
+
+    #[test]
+    fn changes_are_made_to_what_is_passed_on() {
+        let request = || {
+            http::Request::builder()
+                .uri("/x")
+                .header("host", "a.example")
+                .header("connection", "x-user, x-set")
+                .header("x-user", "evil")
+                .header("x-set", "evil")
+                .header("x-set", "again")
+                .header("x-gone", "1")
+                .header("accept", "*/*")
+                .header("accept", "text/html")
+        };
+        let about = about_client("10.0.0.1".parse().unwrap());
+        let lines =
+            ["x-set: 1", "x-user: admin", "+accept: b", "x-gone", "x-new: 2", "x-forwarded-proto: https"];
+        assert_eq!(
+            changed(request(), None, &changes(&lines), RequestFraming::Length(0), &about),
+            "GET /x HTTP/1.1\r\nhost: a.example\r\naccept: */*\r\naccept: text/html\r\nx-set: 1\r\nx-user: admin\r\n\
+             accept: b\r\nx-new: 2\r\nx-forwarded-proto: https\r\ncontent-length: 0\r\n\
+             x-forwarded-for: 10.0.0.1\r\nforwarded: for=10.0.0.1;proto=http\r\n\r\n"
+        );
+        // What says where the request comes from can be taken away, and a client's own never passes.
+        let lines = ["x-forwarded-for", "forwarded", "x-forwarded-proto"];
+        assert_eq!(
+            changed(
+                http::Request::builder().header("host", "a").header("forwarded", "for=6.6.6.6"),
+                None,
+                &changes(&lines),
+                RequestFraming::None,
+                &about
+            ),
+            "GET / HTTP/1.1\r\nhost: a\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn a_host_that_is_set_is_the_only_one() {
+        let request = || http::Request::builder().uri("/x").header("host", "a.example").header("x", "1");
+        for host in [None, Some("target.example")] {
+            assert_eq!(
+                changed(request(), host, &changes(&["host: b.example:81"]), RequestFraming::None, b"\r\n"),
+                "GET /x HTTP/1.1\r\nhost: b.example:81\r\nx: 1\r\n\r\n"
+            );
+        }
     }
 
     #[test]

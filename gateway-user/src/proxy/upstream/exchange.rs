@@ -6,6 +6,7 @@
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -17,6 +18,7 @@ use tokio::net::TcpStream;
 
 use super::decode::{Decoder, Garbage, Piece, ResponseHead, take_head};
 use super::encode::{RequestFraming, is_passed_on};
+use crate::core::headers::HeaderFilters;
 
 /// Room for a first read: a header and a short body.
 const SMALL: usize = 8 * 1024;
@@ -110,6 +112,8 @@ pub(in crate::proxy) struct Exchange {
     sent: usize,
     request: Option<Incoming>,
     framing: RequestFraming,
+    /// What is done to header fields: a trailer does not bring back what they take away.
+    filters: Option<Arc<HeaderFilters>>,
     /// Bytes around a chunk of the request's body.
     frame: Vec<u8>,
     framed: usize,
@@ -134,12 +138,14 @@ impl Exchange {
         upstream: Box<Upstream>,
         request: Option<Incoming>,
         framing: RequestFraming,
+        filters: Option<Arc<HeaderFilters>>,
     ) -> Self {
         Self {
             upstream,
             sent: 0,
             request,
             framing,
+            filters,
             frame: Vec::new(),
             framed: 0,
             chunk: Bytes::new(),
@@ -227,7 +233,10 @@ impl Exchange {
             }
             Some(Err(trailers)) => {
                 self.request = None;
-                let trailers = trailers.into_trailers().unwrap_or_default();
+                let mut trailers = trailers.into_trailers().unwrap_or_default();
+                if let Some(filters) = &self.filters {
+                    filters.request.withhold(&mut trailers);
+                }
                 if self.framing == RequestFraming::Chunked {
                     encode_end(&mut self.frame, &trailers, after_data);
                 }
@@ -293,7 +302,12 @@ impl Exchange {
             match decoder.next(&mut self.upstream.buffer) {
                 Err(garbage) => return Poll::Ready(Some(Err(garbage.into()))),
                 Ok(Piece::Data(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
-                Ok(Piece::Trailers(trailers)) => return Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
+                Ok(Piece::Trailers(mut trailers)) => {
+                    if let Some(filters) = &self.filters {
+                        filters.response.withhold(&mut trailers);
+                    }
+                    return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                }
                 Ok(Piece::End) => return Poll::Ready(None),
                 Ok(Piece::More) => {}
             }

@@ -139,3 +139,15 @@ fn the_pools_example_gives_addresses() {
     assert_eq!(of("default/mail"), ["192.0.2.100"]);
     assert_eq!(snapshot.report.notes, Vec::<String>::new());
 }
+
+#[test]
+fn redirects_and_header_changes_arrive() {
+    let loaded = example("redirect.yaml", &[]).load().unwrap();
+    let rules = &loaded.model.http_routes[&name("default/to-https")].rules;
+    let redirect = |rule: usize| rules[rule].redirect.as_ref().unwrap().to_string();
+    assert_eq!(redirect(0), "308 to https, host docs.example.com, \"/v2\" in place of \"/manual\"");
+    assert_eq!(redirect(1), "301 to https");
+    let headers = loaded.model.http_routes[&name("default/inside")].rules[0].headers.clone().unwrap();
+    assert_eq!(headers.request.to_string(), "set x-came-by: site, remove x-debug");
+    assert_eq!(headers.response.to_string(), "set x-frame-options: DENY, remove server");
+}

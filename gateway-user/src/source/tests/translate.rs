@@ -71,11 +71,27 @@ spec:
   - backendRefs: [{name: a, port: 80}]
   - filters:
     - {type: RequestHeaderModifier, requestHeaderModifier: {add: [{name: a, value: b}]}}
+    - {type: URLRewrite, urlRewrite: {hostname: a.example}}
+    - {type: RequestMirror, requestMirror: {backendRef: {name: a, port: 80}}}
+    - {type: CORS, cors: {allowOrigins: ['*']}}
+    - {type: ExternalAuth, externalAuth: {protocol: HTTP, http: {}, backendRef: {name: a, port: 80}}}
+    - {type: ExtensionRef, extensionRef: {group: a.example, kind: B, name: c}}
     retry: {attempts: 2}
     sessionPersistence: {sessionName: a}
     backendRefs:
     - {name: a, port: 80}
-    - {name: b, port: 80, filters: [{type: RequestHeaderModifier, requestHeaderModifier: {remove: [a]}}]}
+    - name: b
+      port: 80
+      filters:
+      - {type: ResponseHeaderModifier, responseHeaderModifier: {remove: [a]}}
+      - {type: URLRewrite, urlRewrite: {hostname: a.example}}
+      - {type: RequestMirror, requestMirror: {backendRef: {name: a, port: 80}}}
+      - {type: CORS, cors: {allowOrigins: ['*']}}
+      - {type: ExternalAuth, externalAuth: {protocol: HTTP, http: {}, backendRef: {name: a, port: 80}}}
+      - {type: ExtensionRef, extensionRef: {group: a.example, kind: B, name: c}}
+    - name: c
+      port: 80
+      filters: [{type: RequestRedirect, requestRedirect: {scheme: https}}]
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: TCPRoute
@@ -90,10 +106,19 @@ spec:
         ("gateway", "spec.tls"),
         ("listener tls", "spec.listeners[1].tls"),
         ("route", "spec.useDefaultGateways"),
-        ("rule 1", "spec.rules[1].filters"),
+        ("rule 1", "spec.rules[1].filters[1].urlRewrite"),
+        ("rule 1", "spec.rules[1].filters[2].requestMirror"),
+        ("rule 1", "spec.rules[1].filters[3].cors"),
+        ("rule 1", "spec.rules[1].filters[4].externalAuth"),
+        ("rule 1", "spec.rules[1].filters[5].extensionRef"),
         ("rule 1", "spec.rules[1].retry"),
         ("rule 1", "spec.rules[1].sessionPersistence"),
-        ("rule 1 backend b", "spec.rules[1].backendRefs[1].filters"),
+        ("rule 1 backend b", "spec.rules[1].backendRefs[1].filters[1].urlRewrite"),
+        ("rule 1 backend b", "spec.rules[1].backendRefs[1].filters[2].requestMirror"),
+        ("rule 1 backend b", "spec.rules[1].backendRefs[1].filters[3].cors"),
+        ("rule 1 backend b", "spec.rules[1].backendRefs[1].filters[4].externalAuth"),
+        ("rule 1 backend b", "spec.rules[1].backendRefs[1].filters[5].extensionRef"),
+        ("rule 1 backend c", "spec.rules[1].backendRefs[2].filters[0].requestRedirect"),
         ("tcp route", "spec.useDefaultGateways"),
     ];
     let mut found = refusals(&model);

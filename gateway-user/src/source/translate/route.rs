@@ -5,30 +5,49 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Refusals, group_kind, port};
+use super::{Refusals, filter, group_kind, port};
 use crate::core::model::{
     BackendRef, HttpMatch, HttpRoute, HttpRule, L4Route, L4Rule, Meta, ParentRef, PathMatch, ValueMatch,
 };
 use crate::core::transport::Transport;
+use crate::source::Diagnostic;
 use crate::source::annotation::Annotations;
 use crate::source::coverage::Level;
 use crate::source::duration;
 use crate::source::node::Node;
 
-pub(super) fn http(root: &Node, meta: Meta, refusals: &mut Refusals) -> HttpRoute {
+pub(super) fn http(
+    root: &Node,
+    meta: Meta,
+    refusals: &mut Refusals,
+    warnings: &mut Vec<Diagnostic>,
+) -> HttpRoute {
     HttpRoute {
         meta,
         parents: parents(root),
         hostnames: root.list("spec.hostnames").iter().filter_map(Node::as_str).map(Arc::from).collect(),
-        rules: rules(root, |path, node| HttpRule {
-            name: node.str("name").map(Arc::from),
-            matches: node.list("matches").iter().map(http_match).collect(),
-            backends: backends(path, node, refusals),
-            request_timeout: timeout(node, "timeouts.request"),
-            backend_timeout: timeout(node, "timeouts.backendRequest"),
-            refusals: refusals.of(Level::Rule, path),
-        }),
+        rules: rules(root, |path, node| http_rule(path, node, refusals, warnings)),
         refusals: refusals.of(Level::Route, ""),
+    }
+}
+
+fn http_rule(path: &str, node: &Node, refusals: &mut Refusals, warnings: &mut Vec<Diagnostic>) -> HttpRule {
+    let mut backends = backends(path, node, refusals);
+    for (i, (backend, node)) in backends.iter_mut().zip(node.list("backendRefs")).enumerate() {
+        let path = format!("{path}.backendRefs[{i}]");
+        backend.headers = filter::headers(&path, node, &mut backend.refusals, warnings);
+    }
+    let matches: Vec<HttpMatch> = node.list("matches").iter().map(http_match).collect();
+    let mut refused = refusals.of(Level::Rule, path);
+    HttpRule {
+        name: node.str("name").map(Arc::from),
+        redirect: filter::redirect(path, node, &matches, &mut refused, warnings),
+        headers: filter::headers(path, node, &mut refused, warnings),
+        matches,
+        backends,
+        request_timeout: timeout(node, "timeouts.request"),
+        backend_timeout: timeout(node, "timeouts.backendRequest"),
+        refusals: refused,
     }
 }
 
@@ -77,6 +96,7 @@ fn backends(path: &str, node: &Node, refusals: &mut Refusals) -> Vec<BackendRef>
             name: node.str("name").unwrap_or_default().into(),
             port: port(node, "port"),
             weight: node.int("weight").and_then(|weight| u32::try_from(weight).ok()).unwrap_or(1),
+            headers: None,
             refusals: refusals.of(Level::Backend, &format!("{path}.backendRefs[{i}]")),
         })
         .collect()

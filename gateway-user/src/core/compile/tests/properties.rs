@@ -134,6 +134,7 @@ fn backends() -> impl Strategy<Value = Vec<BackendRef>> {
         name: name.into(),
         port,
         weight,
+        headers: None,
         refusals,
     });
     prop::collection::vec(one, 0..4)
@@ -168,9 +169,17 @@ fn http_route() -> impl Strategy<Value = HttpRoute> {
         timeout(),
         refusals(),
     );
-    let rule = rule.prop_map(|(name, matches, backends, request_timeout, backend_timeout, refusals)| {
-        HttpRule { name: name.map(Into::into), matches, backends, request_timeout, backend_timeout, refusals }
-    });
+    let rule =
+        rule.prop_map(|(name, matches, backends, request_timeout, backend_timeout, refusals)| HttpRule {
+            name: name.map(Into::into),
+            matches,
+            backends,
+            request_timeout,
+            backend_timeout,
+            redirect: None,
+            headers: None,
+            refusals,
+        });
     let rules = prop::collection::vec(rule, 0..3);
     (meta(), parents(), prop::collection::vec(hostname(), 0..3), rules, refusals()).prop_map(
         |(meta, parents, hostnames, rules, refusals)| HttpRoute {
