@@ -460,7 +460,7 @@ impl Agent<'_> {
     fn tell(&mut self) {
         let report = self.engine.report();
         if !Arc::ptr_eq(&report, &self.told) {
-            self.source.publish(&report);
+            self.source.publish(&report, &self.engine.model());
             self.told = report;
         }
     }
@@ -493,6 +493,7 @@ impl Agent<'_> {
             at: self.config.metrics,
             process: "sluice's own metrics".to_owned(),
         });
+        host.role = self.source.role();
         host.names =
             Names { allowed: self.config.allow_external_names.clone(), known: self.resolver.known() };
         host

@@ -294,6 +294,11 @@ impl Engine {
         Arc::clone(&self.report)
     }
 
+    /// The newest input.
+    pub(super) fn model(&self) -> Arc<Model> {
+        Arc::clone(&self.model)
+    }
+
     /// Gateway addresses that are up because of us.
     pub(super) fn own_addresses(&self) -> BTreeSet<IpAddr> {
         self.addresses.own()

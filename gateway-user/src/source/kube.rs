@@ -6,6 +6,7 @@
 mod catalog;
 mod features;
 mod index;
+mod infrastructure;
 mod lease;
 mod publish;
 mod status;
@@ -27,6 +28,8 @@ use catalog::{Catalog, Crd};
 use index::{Index, Seen};
 use lease::Candidate;
 
+use crate::core::host::Role;
+use crate::core::model::Model;
 use crate::core::status::Report;
 
 /// After a change so long is waited for more: they come in groups.
@@ -82,7 +85,8 @@ struct Shared {
 struct State {
     index: Index,
     catalog: Catalog,
-    report: Option<Arc<Report>>,
+    /// What came of the objects, and those that it is about.
+    outcome: Option<(Arc<Report>, Arc<Model>)>,
     leader: bool,
 }
 
@@ -112,6 +116,8 @@ impl Shared {
 
     fn lead(&self, leader: bool) {
         if self.with(|state| std::mem::replace(&mut state.leader, leader) != leader) {
+            // Who leads gives addresses.
+            self.changes.send_modify(|changes| *changes += 1);
             self.status.notify_one();
         }
     }
@@ -141,7 +147,7 @@ impl Cluster {
         };
         let (url, namespace) = (way.cluster_url.to_string(), way.default_namespace.clone());
         let client = Client::try_from(way).map_err(ClusterError::Client)?;
-        let state = State { index: Index::new(Kind::ALL), catalog: Catalog::default(), report: None, leader: false };
+        let state = State { index: Index::new(Kind::ALL), catalog: Catalog::default(), outcome: None, leader: false };
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
             changes: channel::Sender::new(0),
@@ -193,10 +199,16 @@ impl Cluster {
         ClusterWatch(self.shared.changes.subscribe())
     }
 
-    /// What shall be said of the objects.
-    pub fn publish(&self, report: Report) {
-        self.shared.with(|state| state.report = Some(Arc::new(report)));
+    /// What came of the objects: it is written to them.
+    pub fn publish(&self, report: Arc<Report>, model: Arc<Model>) {
+        self.shared.with(|state| state.outcome = Some((report, model)));
         self.shared.status.notify_one();
+    }
+
+    /// What this agent is among the others.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        if self.shared.with(|state| state.leader) { Role::Leader } else { Role::Follower }
     }
 }
 

@@ -2,8 +2,12 @@
 //!
 //! Owns that it is one of the two. Must not know what the objects are used for.
 
+use std::sync::Arc;
+
 use super::kube::ClusterWatch;
 use super::{Cluster, Diagnostic, Error, Input, Loaded, Watch};
+use crate::core::host::Role;
+use crate::core::model::Model;
 use crate::core::status::Report;
 
 /// A source.
@@ -39,10 +43,19 @@ impl Source {
     }
 
     /// What shall be said of the objects: in a cluster it is written to them.
-    pub fn publish(&self, report: &Report) {
+    pub fn publish(&self, report: &Arc<Report>, model: &Arc<Model>) {
         match self {
             Self::Local(_) => {}
-            Self::Cluster(cluster) => cluster.publish(report.clone()),
+            Self::Cluster(cluster) => cluster.publish(Arc::clone(report), Arc::clone(model)),
+        }
+    }
+
+    /// What this agent is among the others.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        match self {
+            Self::Local(_) => Role::Alone,
+            Self::Cluster(cluster) => cluster.role(),
         }
     }
 

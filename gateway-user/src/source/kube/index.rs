@@ -5,6 +5,7 @@
 //! come, nor what the objects are used for.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -13,6 +14,7 @@ use super::super::assemble::{Generations, Origin, Part, assemble};
 use super::super::kind::Kind;
 use super::super::object::{self, Read};
 use super::super::{Diagnostic, Loaded};
+use super::infrastructure::MANAGED_BY;
 use crate::core::model::ObjectName;
 
 /// Something that a watch has seen of a kind.
@@ -152,7 +154,9 @@ impl Index {
                 });
             }
             for entry in list.known.iter().flat_map(BTreeMap::values) {
-                if entry.read.errors.is_empty() {
+                if entry.is_ours() {
+                    // A Gateway's own Service is no backend.
+                } else if entry.read.errors.is_empty() {
                     parts.push(entry.part());
                 } else {
                     warnings.extend(entry.read.errors.iter().map(left_out));
@@ -160,7 +164,12 @@ impl Index {
             }
         }
         match assemble(&parts, &[], &mut self.generations) {
-            Ok(loaded) => Loaded { model: loaded.model, warnings },
+            Ok(mut loaded) => {
+                for (name, gateway) in &mut loaded.model.gateways {
+                    gateway.had = self.get(Kind::Gateway, name).map(Entry::addresses).unwrap_or_default();
+                }
+                Loaded { model: loaded.model, warnings }
+            }
             Err(errors) => {
                 // Names are unique in a cluster, so nothing is there that could be wrong.
                 warnings.extend(errors);
@@ -207,6 +216,18 @@ impl Entry {
         let status = if kind.has_status() { status } else { Value::Null };
         let read = Arc::new(object::read_json(value));
         Some((name, Self { read, generation, uid, revision, status }))
+    }
+
+    /// The addresses that the status names.
+    fn addresses(&self) -> Vec<IpAddr> {
+        let list = self.status.get("addresses").and_then(Value::as_array).into_iter().flatten();
+        list.filter_map(|address| address["value"].as_str()?.parse().ok()).collect()
+    }
+
+    /// Whether it was made for a Gateway by us.
+    pub(super) fn is_ours(&self) -> bool {
+        let (name, value) = MANAGED_BY;
+        self.read.objects.iter().any(|object| object.labels.get(name).is_some_and(|it| it == value))
     }
 
     fn part(&self) -> Part {

@@ -46,8 +46,7 @@ pub(super) fn of(gateway: &Gateway, uid: &str, addresses: &[IpAddr]) -> Vec<(&'s
         "spec": {"clusterIP": "None", "ports": ports(gateway)},
     });
     let mut made = vec![("Service", name.clone(), service)];
-    for (family, v6) in [("IPv4", false), ("IPv6", true)] {
-        let slice = format!("{name}-{}", family.to_lowercase());
+    for (slice, (family, v6)) in slices(&gateway.meta.name.name).into_iter().zip([("IPv4", false), ("IPv6", true)]) {
         let of_family: Vec<_> = addresses.iter().filter(|ip| ip.is_ipv6() == v6).map(ToString::to_string).collect();
         if of_family.is_empty() {
             continue;
@@ -67,6 +66,11 @@ pub(super) fn of(gateway: &Gateway, uid: &str, addresses: &[IpAddr]) -> Vec<(&'s
     made
 }
 
+/// Names of the EndpointSlices that a Gateway of this name may have: of IPv4, of IPv6.
+pub(super) fn slices(gateway: &str) -> [String; 2] {
+    ["ipv4", "ipv6"].map(|family| format!("{}-{family}", service_name(gateway)))
+}
+
 /// The ports of its listeners, each once.
 fn ports(gateway: &Gateway) -> Vec<Value> {
     let port = |protocol: &Protocol| if *protocol == Protocol::Udp { "UDP" } else { "TCP" };
@@ -78,7 +82,7 @@ fn ports(gateway: &Gateway) -> Vec<Value> {
 }
 
 /// The Service of a Gateway of this name. Where that would be too long, its end is a hash of all of it.
-pub(super) fn service_name(gateway: &str) -> String {
+fn service_name(gateway: &str) -> String {
     // A slice's name has five characters more.
     let name = format!("sluice-{}", gateway.replace('.', "-"));
     if name.len() + "-ipv4".len() <= LONGEST && !gateway.contains('.') {

@@ -1,9 +1,10 @@
-//! Statuses on their way to the API server.
+//! Statuses, and what is made for Gateways, on their way to the API server.
 //!
-//! Owns what is written when: only by the leader, only what differs from what is there, each write bound to the revision
+//! Owns what is written when: only by the leader, only what differs from what is there, each status bound to the revision
 //! that it was made from. What the API server refuses for another reason than a newer revision is tried again after a pause.
-//! What a status says is `status`'s.
+//! What a status says is `status`'s, and what is made for a Gateway `infrastructure`'s.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,14 +12,14 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream;
 use kube::Client;
-use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 use tracing::{debug, warn};
 
 use super::super::kind::Kind;
 use super::index::{Entry, Seen};
 use super::watch::{self, resource_of};
-use super::{Shared, State, now, status};
+use super::{Shared, State, infrastructure, now, status};
 use crate::core::model::ObjectName;
 use crate::core::status::Condition;
 
@@ -39,20 +40,25 @@ struct Write {
 
 /// Writes statuses, for as long as the process runs.
 pub(super) async fn publish(client: Client, shared: Arc<Shared>) {
+    let mut made = Made::default();
     loop {
         shared.status.notified().await;
-        let writes = shared.with(|state| due(state, &now()));
-        if writes.is_empty() {
+        let (writes, makes) = shared.with(|state| (due(state, &now()), made.due(state)));
+        if writes.is_empty() && makes.is_empty() {
             continue;
         }
-        debug!(writes = writes.len(), "statuses are written");
+        debug!(statuses = writes.len(), objects = makes.len(), "written to the API server");
         let failed = stream::iter(writes)
             .map(|write| send(&client, &shared, write))
             .buffer_unordered(AT_ONCE)
             .filter(|good| std::future::ready(!good))
             .count()
             .await;
-        if failed > 0 {
+        let mut unmade = 0;
+        for make in makes {
+            unmade += usize::from(!made.make(&client, &shared, make).await);
+        }
+        if failed + unmade > 0 {
             tokio::time::sleep(PAUSE).await;
         }
         // What was written may have changed meanwhile.
@@ -62,7 +68,7 @@ pub(super) async fn publish(client: Client, shared: Arc<Shared>) {
 
 /// All statuses that differ from what is there.
 fn due(state: &State, now: &str) -> Vec<Write> {
-    let Some(report) = state.report.as_ref().filter(|_| state.leader) else { return Vec::new() };
+    let Some((report, _)) = state.outcome.as_ref().filter(|_| state.leader) else { return Vec::new() };
     let mut writes = Vec::new();
     let mut write = |kind: Kind, name: &ObjectName, entry: &Entry, status: Option<Value>| {
         if let (Some(status), Some(crd)) = (status, state.catalog.get(kind)) {
@@ -127,6 +133,86 @@ async fn send(client: &Client, shared: &Shared, write: Write) -> bool {
             shared.failures.fetch_add(1, Ordering::Relaxed);
             warn!(kind = kind.name(), object = %name, %error, "a status cannot be written; it is tried again");
             false
+        }
+    }
+}
+
+/// What was made for Gateways, as far as it need not be made again.
+#[derive(Debug, Default)]
+struct Made(BTreeMap<(&'static str, ObjectName), u32>);
+
+/// An object to be made, or to be brought to what it shall be.
+#[derive(Debug)]
+struct Make {
+    kind: &'static str,
+    name: ObjectName,
+    /// `None`: it goes.
+    object: Option<Value>,
+    hash: u32,
+}
+
+impl Made {
+    /// What is not there as it shall be.
+    fn due(&mut self, state: &State) -> Vec<Make> {
+        let Some((report, model)) = state.outcome.as_ref().filter(|_| state.leader) else { return Vec::new() };
+        let mut makes = Vec::new();
+        for (gateway, status) in &report.gateways {
+            let (Some(gateway), Some(entry)) = (model.gateways.get(gateway), state.index.get(Kind::Gateway, gateway))
+            else {
+                continue;
+            };
+            let namespace = &gateway.meta.name.namespace;
+            let wanted = infrastructure::of(gateway, &entry.uid, &status.addresses);
+            let slices = infrastructure::slices(&gateway.meta.name.name).into_iter();
+            let stale = slices.filter(|name| !wanted.iter().any(|(_, wanted, _)| wanted == name));
+            for name in stale.map(|name| ObjectName::new(namespace, &name)) {
+                if state.index.get(Kind::EndpointSlice, &name).is_some_and(Entry::is_ours) {
+                    makes.push(Make { kind: "EndpointSlice", name, object: None, hash: 0 });
+                }
+            }
+            for (kind, name, object) in wanted {
+                let hash = crc32fast::hash(object.to_string().as_bytes());
+                let name = ObjectName::new(namespace, &name);
+                let there = Kind::named(kind).and_then(|kind| state.index.get(kind, &name));
+                if there.is_some_and(|there| !there.is_ours()) {
+                    // It is somebody else's, who was first.
+                    continue;
+                }
+                if there.is_none() || self.0.get(&(kind, name.clone())) != Some(&hash) {
+                    makes.push(Make { kind, name, object: Some(object), hash });
+                }
+            }
+        }
+        makes
+    }
+
+    /// Makes an object, or removes it. False: it is to be tried again.
+    async fn make(&mut self, client: &Client, shared: &Shared, make: Make) -> bool {
+        let Make { kind, name, object, hash } = make;
+        let Some(kind_of_it) = Kind::named(kind) else { return true };
+        let resource = watch::core_resource(kind_of_it);
+        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &name.namespace, &resource);
+        let result = match object {
+            Some(object) => {
+                let parameters = PatchParams::apply(infrastructure::MANAGED_BY.1).force();
+                api.patch(&name.name, &parameters, &Patch::Apply(object)).await.map(Some)
+            }
+            None => api.delete(&name.name, &DeleteParams::default()).await.map(|_| None),
+        };
+        match result {
+            Ok(object) => {
+                self.0.insert((kind, name), hash);
+                if let Some(object) = object {
+                    shared.take(kind_of_it, Seen::Applied(watch::json(object, &resource)));
+                }
+                true
+            }
+            // Its namespace or its Gateway goes.
+            Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => true,
+            Err(error) => {
+                warn!(kind, object = %name, %error, "what is made for a Gateway cannot be written; it is tried again");
+                false
+            }
         }
     }
 }

@@ -26,14 +26,18 @@ use crate::core::model::ObjectName;
 /// Watches everything, for as long as the process runs.
 pub(super) async fn follow_all(client: Client, shared: Arc<Shared>) {
     for kind in Kind::ALL.iter().copied().filter(|kind| !kind.custom()) {
-        let plural = format!("{}s", kind.name().to_lowercase());
-        tokio::spawn(follow(client.clone(), Arc::clone(&shared), kind, resource(kind, "v1", &plural)));
+        tokio::spawn(follow(client.clone(), Arc::clone(&shared), kind, core_resource(kind)));
     }
     follow_crds(client, shared).await;
 }
 
 fn resource(kind: Kind, version: &str, plural: &str) -> ApiResource {
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(kind.group(), version, kind.name()), plural)
+}
+
+/// The resource of a kind that every cluster has.
+pub(super) fn core_resource(kind: Kind) -> ApiResource {
+    resource(kind, "v1", &format!("{}s", kind.name().to_lowercase()))
 }
 
 /// The resource that a kind is watched and written as.
