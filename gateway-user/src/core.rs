@@ -23,4 +23,5 @@ pub mod status;
 pub mod steer;
 #[cfg(test)]
 mod testing;
+pub mod tls;
 pub mod transport;

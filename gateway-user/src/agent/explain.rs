@@ -44,7 +44,7 @@ pub async fn explain(question: &QuestionView, scene: &Scene<'_>, live: Option<&L
             note_address(&mut view.notes, &answer, Some(ends.to.ip()), live);
             view.answers.push(answer);
         }
-        QuestionView::Http { method, target, headers, to, port, from } => {
+        QuestionView::Http { method, target, headers, to, port, from, tls } => {
             let preview = proxy::preview(&written(method, target, headers)).await;
             let name = preview.as_ref().map(|preview| preview.view().host.to_owned()).ok();
             let keys = explain::bindings(scene.snapshot, *to, *port, name.as_deref());
@@ -84,6 +84,10 @@ pub async fn explain(question: &QuestionView, scene: &Scene<'_>, live: Option<&L
                     kernel: Some(kernel(scene.snapshot, &key, live)),
                     ..AnswerView::default()
                 };
+                if let Some(outcome) = explain::security(scene, bound, tls.as_deref()) {
+                    view.answers.push(answer.failed(outcome));
+                    continue;
+                }
                 match (&bound.service, &preview) {
                     (BoundService::Http(table), Ok(preview)) => {
                         answer = http(scene, live, bound, table, (preview, client), answer);
@@ -122,6 +126,7 @@ pub fn routes(snapshot: &Snapshot, live: Option<&Live>) -> RoutesView {
             address,
             port,
             protocol: Transport::of(l.binding.protocol).name().to_owned(),
+            tls: l.tls,
             listener: listener(&l.listener, l.listener_hostname.as_deref()),
             route: (!l.route.is_empty()).then(|| object(l.kind, &l.route)),
             rule: l.rule.to_string(),
@@ -169,7 +174,7 @@ fn http(
         return answer.failed(outcome);
     }
     answer.served = true;
-    let head = preview.head(client);
+    let head = preview.head(client, bound.tls.is_some());
     answer.forwarded =
         String::from_utf8_lossy(&head).lines().filter(|l| !l.is_empty()).map(str::to_owned).collect();
     let mut pickable = answer.backends.iter().filter(|backend| backend.weight > Some(0));

@@ -5,9 +5,11 @@
 mod attach;
 mod backends;
 mod bind;
+mod certificates;
 mod condition;
 mod external;
 mod gateways;
+mod grants;
 mod http;
 mod ids;
 mod l4;

@@ -14,6 +14,7 @@ use std::time::Duration;
 use gateway_ebpf::abi::Affinity;
 
 pub use self::selector::{LabelSelector, Operator, Requirement};
+use super::tls::{CertificateRef, Secret};
 use super::transport::Transport;
 
 mod selector;
@@ -86,6 +87,8 @@ pub struct Model {
     pub grants: BTreeMap<ObjectName, ReferenceGrant>,
     /// Services.
     pub services: BTreeMap<ObjectName, Service>,
+    /// Secrets.
+    pub secrets: BTreeMap<ObjectName, Secret>,
     /// EndpointSlices.
     pub slices: BTreeMap<ObjectName, EndpointSlice>,
     /// Labels of namespaces that were written down. Others exist with `kubernetes.io/metadata.name` alone.
@@ -143,9 +146,11 @@ pub struct Listener {
     pub port: u16,
     /// Protocol.
     pub protocol: Protocol,
+    /// tls.certificateRefs.
+    pub certificates: Vec<CertificateRef>,
     /// Which routes may attach.
     pub allowed: AllowedRoutes,
-    /// What it asks for that is not built (TLS and the like).
+    /// What it asks for that is not built (tls.options and the like).
     pub refusals: Vec<Refusal>,
 }
 
@@ -164,6 +169,14 @@ pub enum Protocol {
     Udp,
     /// A domain-prefixed one.
     Other(String),
+}
+
+impl Protocol {
+    /// Whether HTTPRoutes may attach: HTTP in clear or in TLS.
+    #[must_use]
+    pub fn is_http(&self) -> bool {
+        matches!(self, Self::Http | Self::Https)
+    }
 }
 
 /// A listener's allowedRoutes, defaults filled in.

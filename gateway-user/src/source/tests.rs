@@ -8,6 +8,7 @@ mod files;
 mod never_panics;
 mod old_fields;
 mod released;
+mod secrets;
 mod translate;
 mod upgrade;
 mod upstream;

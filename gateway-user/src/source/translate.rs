@@ -5,6 +5,7 @@
 
 mod core;
 mod route;
+mod secret;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use crate::core::model::{
     GroupKind, HttpRoute, L4Route, LabelSelector, Listener, Meta, Operator, PolicyTarget, Protocol,
     ReferenceGrant, Refusal, Requirement, Service, UnbuiltObject, UnbuiltRoute,
 };
+use crate::core::tls::{CertificateRef, Secret};
 use crate::core::transport::Transport;
 
 /// What an object is, of the kinds that the model knows.
@@ -34,6 +36,7 @@ pub(super) enum Body {
     Grant(ReferenceGrant),
     Service(Service),
     Slice(EndpointSlice),
+    Secret(Secret),
     /// A Namespace: its labels are all that counts.
     Namespace,
     /// A kind that nothing built refers to.
@@ -71,7 +74,8 @@ pub(super) fn body(
         Kind::Service => Body::Service(core::service(root, meta)),
         Kind::EndpointSlice => Body::Slice(core::slice(root, meta, labels, findings)?),
         Kind::Namespace => Body::Namespace,
-        Kind::Secret | Kind::ConfigMap => Body::Unused,
+        Kind::Secret => Body::Secret(secret::secret(root, meta)),
+        Kind::ConfigMap => Body::Unused,
     };
     debug_assert!(refusals.0.is_empty(), "a refusal that nothing carries: {refusals:?}");
     Some(body)
@@ -140,6 +144,7 @@ fn listener(node: &Node, refusals: Vec<Refusal>) -> Option<Listener> {
             "UDP" => Protocol::Udp,
             other => Protocol::Other(other.to_owned()),
         },
+        certificates: node.list("tls.certificateRefs").iter().map(certificate_ref).collect(),
         allowed: AllowedRoutes {
             namespaces: match node.str("allowedRoutes.namespaces.from") {
                 Some("All") => FromNamespaces::All,
@@ -157,6 +162,14 @@ fn listener(node: &Node, refusals: Vec<Refusal>) -> Option<Listener> {
         },
         refusals,
     })
+}
+
+fn certificate_ref(node: &Node) -> CertificateRef {
+    CertificateRef {
+        kind: group_kind(node),
+        namespace: node.str("namespace").map(Arc::from),
+        name: node.str("name").unwrap_or_default().into(),
+    }
 }
 
 /// Group and kind, defaults filled in.

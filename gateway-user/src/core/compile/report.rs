@@ -75,11 +75,13 @@ fn bad(work: &ListenerWork<'_>) -> bool {
 
 fn gateway(work: &GatewayWork<'_>, addresses: Vec<IpAddr>) -> GatewayStatus {
     let generation = work.gateway.meta.generation;
-    let names = |bad_ones: bool| {
-        let names = work.listeners.iter().filter(|l| bad(l) == bad_ones).map(|l| &*l.listener.name);
+    let broken = |l: &ListenerWork<'_>| bad(l) || l.lacks_certificate();
+    let names = |broken_ones: bool| {
+        let names = work.listeners.iter().filter(|l| broken(l) == broken_ones).map(|l| &*l.listener.name);
         names.collect::<Vec<_>>().join(", ")
     };
-    let broken = work.listeners.iter().any(bad).then(|| {
+    let none_served = work.listeners.iter().all(broken);
+    let broken = work.listeners.iter().any(broken).then(|| {
         let good = names(false);
         let accepted = if good.is_empty() { "none".to_owned() } else { good };
         format!("listeners not valid: {}; accepted: {accepted}", names(true))
@@ -94,8 +96,13 @@ fn gateway(work: &GatewayWork<'_>, addresses: Vec<IpAddr>) -> GatewayStatus {
         (None, Some(message)) => yes("Accepted", "ListenersNotValid", message, generation),
     };
     let invalid = || problem("Invalid", "the Gateway is not accepted");
-    let unprogrammed =
-        if work.refused.is_some() || none_left { Some(invalid()) } else { work.unplaced.clone() };
+    let unprogrammed = if work.refused.is_some() || none_left {
+        Some(invalid())
+    } else if none_served {
+        Some(problem("Invalid", "no listener is served: see what they lack in their conditions"))
+    } else {
+        work.unplaced.clone()
+    };
     let programmed = unless(
         unprogrammed.as_ref(),
         "Programmed",
@@ -114,8 +121,9 @@ fn listener(gateway: &GatewayWork<'_>, work: &ListenerWork<'_>, generation: i64)
         Some(why) => yes("Conflicted", why.reason, why.message.clone(), generation),
         None => no("Conflicted", &problem("NoConflicts", "no conflicts"), generation),
     };
+    let certificates = work.tls.as_ref().and_then(|tls| tls.problem.as_ref());
     let resolved = unless(
-        work.bad_kinds.as_ref(),
+        work.bad_kinds.as_ref().or(certificates),
         "ResolvedRefs",
         "ResolvedRefs",
         "all references are resolved",
@@ -125,6 +133,9 @@ fn listener(gateway: &GatewayWork<'_>, work: &ListenerWork<'_>, generation: i64)
         Some(problem("Invalid", "the listener is not accepted"))
     } else if gateway.refused.is_some() {
         Some(problem("Invalid", "the Gateway is not accepted"))
+    } else if work.lacks_certificate() {
+        let why = certificates.map_or("", |why| &*why.message);
+        Some(problem("Invalid", format!("there is no certificate to serve with: {why}")))
     } else if work.keys.is_empty() {
         Some(problem("Pending", "the Gateway has no address yet"))
     } else {

@@ -329,8 +329,8 @@ fn no_binding_says_why_the_listener_is_not_served() {
             "add a listener, or use one of: *:81, 10.0.0.1:80",
         ),
         (
-            "gateway gw\nlistener tls HTTPS 443",
-            "listener default/gw/tls: Accepted (UnsupportedProtocol): protocol HTTPS is not supported (use HTTP, TCP or UDP)",
+            "gateway gw\nlistener tls HTTPS 443 cert=x",
+            "listener default/gw/tls: Programmed (Invalid): there is no certificate to serve with: tls.certificateRefs[0]: there is no Secret default/x (create it, or correct the reference)",
         ),
         (
             "class theirs example.com/x\ngateway gw class=theirs\nlistener a HTTP 443",

@@ -61,7 +61,7 @@ spec:
   tls: {backend: {clientCertificateRef: {name: a}}}
   listeners:
   - {name: plain, protocol: HTTP, port: 80}
-  - {name: tls, protocol: HTTPS, port: 443, tls: {certificateRefs: [{name: a}]}}
+  - {name: tls, protocol: HTTPS, port: 443, tls: {certificateRefs: [{name: a}], options: {example.com/x: y}}}
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
@@ -91,7 +91,7 @@ spec:
         ("gateway", "spec.defaultScope"),
         ("gateway", "spec.infrastructure.parametersRef"),
         ("gateway", "spec.tls"),
-        ("listener tls", "spec.listeners[1].tls"),
+        ("listener tls", "spec.listeners[1].tls.options"),
         ("route", "spec.useDefaultGateways"),
         ("rule 1", "spec.rules[1].filters"),
         ("rule 1", "spec.rules[1].retry"),
