@@ -24,7 +24,14 @@ pub(super) use handshake::shake;
 mod handshake;
 
 /// What answers on a binding, by the name that the client asks for.
-pub(super) type Answers = ByName<Arc<ServerConfig>>;
+pub(super) type Answers = ByName<Arc<Answer>>;
+
+/// What answers on a listener.
+#[derive(Debug)]
+pub(super) struct Answer {
+    config: Arc<ServerConfig>,
+    choice: Arc<Choice>,
+}
 
 /// Makes configurations.
 #[derive(Debug)]
@@ -34,7 +41,7 @@ pub(super) struct Terminator {
     /// 12 h. A handshake reads them under a lock that is written to when they change.
     tickets: Arc<dyn ProducesTickets>,
     /// Those in use.
-    made: Mutex<FxHashMap<Certificates, Arc<ServerConfig>>>,
+    made: Mutex<FxHashMap<Certificates, Arc<Answer>>>,
 }
 
 impl Terminator {
@@ -55,14 +62,14 @@ impl Terminator {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         let mut kept = FxHashMap::default();
         let mut known: FxHashMap<*const ByName<Certificates>, Arc<Answers>> = FxHashMap::default();
-        let mut config = |certificates: &Certificates| -> Arc<ServerConfig> {
+        let mut answer = |certificates: &Certificates| -> Arc<Answer> {
             let entry = kept.entry(certificates.clone()).or_insert_with(|| {
-                made.get(certificates).cloned().unwrap_or_else(|| Arc::new(self.config(certificates)))
+                made.get(certificates).cloned().unwrap_or_else(|| Arc::new(self.answer(certificates)))
             });
             entry.clone()
         };
         let answers = bindings.map(|(key, names)| {
-            let answers = known.entry(Arc::as_ptr(names)).or_insert_with(|| Arc::new(names.map(&mut config)));
+            let answers = known.entry(Arc::as_ptr(names)).or_insert_with(|| Arc::new(names.map(&mut answer)));
             (key, answers.clone())
         });
         let answers = answers.collect();
@@ -70,16 +77,17 @@ impl Terminator {
         answers
     }
 
-    fn config(&self, certificates: &Certificates) -> ServerConfig {
+    fn answer(&self, certificates: &Certificates) -> Answer {
         let shown = certificates.iter().filter_map(|certificate| Shown::new(certificate, &self.provider));
+        let choice = Arc::new(Choice(shown.collect()));
         let mut config = ServerConfig::builder_with_provider(self.provider.clone())
             .with_safe_default_protocol_versions()
             .expect("the provider has cipher suites for TLS 1.2 and 1.3")
             .with_no_client_auth()
-            .with_cert_resolver(Arc::new(Choice(shown.collect())));
+            .with_cert_resolver(choice.clone());
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         config.ticketer = self.tickets.clone();
-        config
+        Answer { config: Arc::new(config), choice }
     }
 }
 
@@ -119,9 +127,16 @@ impl Shown {
     }
 }
 
+impl Choice {
+    /// Whether the client can check any of them.
+    fn is_any_for(&self, hello: &ClientHello<'_>) -> bool {
+        self.0.iter().any(|shown| shown.key.key.choose_scheme(hello.signature_schemes()).is_some())
+    }
+}
+
 impl ResolvesServerCert for Choice {
     /// Of those that the client can check, the one that fits its name best ("the longest matching SNI", Gateway,
-    /// `spec.listeners[].tls`); of such the first. If it can check none, rustls tells it so.
+    /// `spec.listeners[].tls`); of such the first.
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let name = hello.server_name().unwrap_or_default().to_ascii_lowercase();
         let schemes = hello.signature_schemes();
@@ -159,7 +174,7 @@ mod tests {
         let terminator = Terminator::new().unwrap();
         let (a, b): (Certificates, Certificates) =
             ([certificate(&["a.org"])].into(), [certificate(&["b.org"])].into());
-        let of = |all: &[&Arc<ByName<Certificates>>]| -> Vec<Arc<ServerConfig>> {
+        let of = |all: &[&Arc<ByName<Certificates>>]| -> Vec<Arc<Answer>> {
             let answers = terminator.answers(all.iter().map(|names| ((), *names)));
             answers.into_iter().map(|((), answers)| answers.find("").unwrap().clone()).collect()
         };
@@ -170,7 +185,7 @@ mod tests {
         assert!(Arc::ptr_eq(&first[0], &second[0]));
         let third = of(&[&names(&a), &names(&b)]);
         assert!(Arc::ptr_eq(&first[0], &third[0]) && !Arc::ptr_eq(&first[1], &third[1]));
-        assert_eq!(third[0].alpn_protocols, [b"http/1.1"]);
+        assert_eq!(third[0].config.alpn_protocols, [b"http/1.1"]);
     }
 
     #[test]

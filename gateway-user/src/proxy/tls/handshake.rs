@@ -14,8 +14,10 @@ use tokio_rustls::server::TlsStream;
 use super::Answers;
 use crate::proxy::totals::HandshakeFailure;
 
-/// The fatal alert `unrecognized_name` (RFC 6066, 3) as a record: nothing is encrypted yet.
-const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+/// The fatal alert `unrecognized_name` (RFC 6066, 3).
+const UNRECOGNIZED_NAME: u8 = 112;
+/// The fatal alert `handshake_failure` (RFC 8446, 6.2).
+const HANDSHAKE_FAILURE: u8 = 40;
 
 /// Shakes hands. If it fails the socket comes back unless it is gone; an alert has been sent where there is one.
 ///
@@ -30,11 +32,23 @@ pub(in crate::proxy) async fn shake<S: AsyncRead + AsyncWrite + Unpin>(
         Ok(start) => start,
         Err(error) => return Err((failure(&error), acceptor.take_io())),
     };
-    let config = answers.find(start.client_hello().server_name().unwrap_or_default()).cloned();
-    let Some(config) = config else {
-        // Not with somebody else's certificate. If it does not go, the client sees the connection end.
-        let _gone = start.io.write_all(&UNRECOGNIZED_NAME).await;
-        return Err((HandshakeFailure::Name, Some(start.io)));
+    let hello = start.client_hello();
+    let answer = match answers.find(hello.server_name().unwrap_or_default()) {
+        // Not with somebody else's certificate.
+        None => Err((UNRECOGNIZED_NAME, HandshakeFailure::Name)),
+        // Of this rustls would tell the client nothing.
+        Some(answer) if !answer.choice.is_any_for(&hello) => {
+            Err((HANDSHAKE_FAILURE, HandshakeFailure::Incompatible))
+        }
+        Some(answer) => Ok(answer.config.clone()),
+    };
+    let config = match answer {
+        Ok(config) => config,
+        Err((alert, failure)) => {
+            // A record: nothing is encrypted yet. If it does not go, the client sees the connection end.
+            let _gone = start.io.write_all(&[21, 3, 3, 0, 2, 2, alert]).await;
+            return Err((failure, Some(start.io)));
+        }
     };
     let shaken = start.into_stream(config).into_fallible().await;
     shaken.map_err(|(error, socket)| (failure(&error), Some(socket)))
