@@ -3,10 +3,14 @@
 //! Owns kinds, ReferenceGrants from Gateways, and what a bad reference means for its listener. How a Secret is read is
 //! the source's. Must not know any route.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use gateway_ebpf::abi::BindingKey;
+use rustc_hash::FxHashMap;
+
 use super::condition::{self, Problem, problem};
-use super::gateways::GatewayWork;
+use super::gateways::{GatewayWork, ListenerId};
 use super::grants::permits;
 use crate::core::model::{Gateway, Listener, Model, ObjectName, Protocol};
 use crate::core::tls::{Certificate, CertificateRef, Certificates};
@@ -25,6 +29,8 @@ pub(super) struct Tls {
     pub(super) certificates: Certificates,
     /// What is wrong with the others.
     pub(super) problem: Option<Problem>,
+    /// Another listener that has some of its names, too.
+    pub(super) overlap: Option<Arc<str>>,
 }
 
 /// Finds the certificates of every HTTPS listener.
@@ -54,7 +60,44 @@ fn of_listener(model: &Model, gateway: &Gateway, listener: &Listener) -> Tls {
         messages.push("tls.certificateRefs: none is given (refer to a Secret with a certificate)".to_owned());
     }
     let problem = reason.map(|reason| problem(reason, condition::join(&messages)));
-    Tls { certificates: good.into(), problem }
+    Tls { certificates: good.into(), problem, overlap: None }
+}
+
+/// Notes which listeners of a port have names in common, so that a connection that was made for the one might be used for
+/// the other (OverlappingTLSConfig, Listener conditions).
+pub(super) fn overlaps(gateways: &mut [GatewayWork<'_>]) {
+    let mut ports: BTreeMap<BindingKey, Vec<ListenerId>> = BTreeMap::new();
+    for (g, gateway) in gateways.iter().enumerate() {
+        for (l, work) in gateway.listeners.iter().enumerate().filter(|(_, work)| work.tls.is_some()) {
+            for key in &work.keys {
+                ports.entry(*key).or_default().push((g, l));
+            }
+        }
+    }
+    for listeners in ports.values().filter(|listeners| listeners.len() > 1) {
+        let hostname = |&(g, l): &ListenerId| gateways[g].listeners[l].listener.hostname.as_deref();
+        let suffix = |id: &ListenerId| hostname(id).map_or(Some(""), |name| name.strip_prefix("*."));
+        // Those of wildcards by what follows `*.`, and the one of all names by nothing.
+        let wide: FxHashMap<&str, ListenerId> =
+            listeners.iter().filter_map(|id| Some((suffix(id)?, *id))).collect();
+        let mut found: Vec<(ListenerId, ListenerId)> = Vec::new();
+        for id in listeners {
+            let Some(name) = hostname(id) else { continue };
+            let name = name.strip_prefix("*.").unwrap_or(name);
+            let dots = name.bytes().enumerate().filter(|(_, byte)| *byte == b'.').map(|(at, _)| at + 1);
+            // `*.a.org` is within `*.org`, and neither within itself; a name is not within a wildcard of its own.
+            let around = dots.map(|at| &name[at..]).chain([""]).find_map(|suffix| wide.get(suffix));
+            found.extend(around.map(|other| (*id, *other)));
+        }
+        for (a, b) in found {
+            for (own, other) in [(a, b), (b, a)] {
+                let label = gateways[other.0].listeners[other.1].label.clone();
+                if let Some(tls) = &mut gateways[own.0].listeners[own.1].tls {
+                    tls.overlap.get_or_insert(label);
+                }
+            }
+        }
+    }
 }
 
 const INVALID: &str = "InvalidCertificateRef";

@@ -102,6 +102,7 @@ pub(super) fn resolve<'m>(model: &'m Model, host: &Host, previous: &Ids) -> Gate
     list.sort_by(|a, b| age(&a.gateway.meta).cmp(&age(&b.gateway.meta)));
     certificates::resolve(model, &mut list);
     listeners::decide(&mut list, host, previous, &mut notes);
+    certificates::overlaps(&mut list);
     let name = |g: &GatewayWork<'m>| (&*g.gateway.meta.name.namespace, &*g.gateway.meta.name.name);
     let by_name = list.iter().enumerate().map(|(at, gateway)| (name(gateway), at)).collect();
     Gateways { list, by_name, notes }

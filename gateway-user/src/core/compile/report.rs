@@ -143,11 +143,19 @@ fn listener(gateway: &GatewayWork<'_>, work: &ListenerWork<'_>, generation: i64)
     };
     let programmed =
         unless(unprogrammed.as_ref(), "Programmed", "Programmed", "the listener is served", generation);
+    // "MUST NOT be set when it is False".
+    let overlap = work.tls.as_ref().and_then(|tls| tls.overlap.as_ref()).map(|other| {
+        let message =
+            format!("listener {other} has some of its names, too: of a connection, the name in its ClientHello decides");
+        yes("OverlappingTLSConfig", "OverlappingHostnames", message, generation)
+    });
+    let mut conditions = vec![accepted, programmed, resolved, conflicted];
+    conditions.extend(overlap);
     let kind = |kind: &&str| GroupKind { group: GATEWAY_GROUP.into(), kind: (*kind).into() };
     ListenerStatus {
         name: work.listener.name.clone(),
         supported_kinds: work.kinds.iter().map(kind).collect(),
         attached_routes: work.attached,
-        conditions: vec![accepted, programmed, resolved, conflicted],
+        conditions,
     }
 }

@@ -130,6 +130,29 @@ fn https_listeners_are_distinct_by_hostname_and_each_has_its_certificate() {
 }
 
 #[test]
+fn listeners_that_have_names_in_common_say_so() {
+    check(
+        "gateway gw\nlistener a HTTPS 443 cert=a hostname=a.org\nlistener w HTTPS 443 cert=a hostname=*.org\nlistener v HTTPS 443 cert=a hostname=*.b.org
+         listener o HTTPS 443 cert=a hostname=a.com\nlistener p HTTPS 444 cert=a hostname=b.org\nlistener h HTTP 80\nlistener i HTTP 80 hostname=a.org\nsecret a",
+        "listener gw/a OverlappingTLSConfig=True:OverlappingHostnames
+         listener gw/a OverlappingTLSConfig says listener default/gw/w has some of its names
+         listener gw/w OverlappingTLSConfig=True:OverlappingHostnames
+         listener gw/w Programmed=True
+         listener gw/v OverlappingTLSConfig=True:OverlappingHostnames
+         !listener gw/o OverlappingTLSConfig
+         !listener gw/p OverlappingTLSConfig
+         !listener gw/h OverlappingTLSConfig
+         !listener gw/i OverlappingTLSConfig",
+    );
+    check(
+        "gateway gw\nlistener a HTTPS 443 cert=a hostname=a.org\nlistener b HTTPS 443 cert=a hostname=b.org\nlistener x HTTPS 443 cert=a\nsecret a",
+        "listener gw/a OverlappingTLSConfig=True
+         listener gw/b OverlappingTLSConfig says listener default/gw/x
+         listener gw/x OverlappingTLSConfig=True",
+    );
+}
+
+#[test]
 fn http_and_https_share_no_port() {
     check(
         "gateway gw\nlistener h HTTP 80 hostname=a.org\nlistener s HTTPS 80 hostname=b.org cert=a\nsecret a",
