@@ -1,8 +1,9 @@
 //! The workers: one thread each with its own runtime, sockets, upstream pools and counters.
 //!
-//! Owns every connection and datagram that `sk_lookup` steers: HTTP/1.1, TLS around it, the relay of TCP and of UDP. Must not know aya, where the
-//! configuration comes from, or how its counters are exported. No lock is taken on the data path: the snapshot is
-//! swapped atomically, and every counter has a single writer.
+//! Owns every connection and datagram that `sk_lookup` steers: HTTP/1.1, TLS around it, the relay of TCP and of UDP.
+//! Must not know aya, where the configuration comes from, or how its counters are exported. No lock is taken on the data
+//! path, but for the keys of session tickets that a handshake reads: the snapshot is swapped atomically, and every counter
+//! has a single writer.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};

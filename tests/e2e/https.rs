@@ -9,8 +9,8 @@ use gateway_tests::lab::Lab;
 use gateway_tests::objects::{http_route, prefix};
 use gateway_tests::peers::echo::Echo;
 use rcgen::PKCS_ECDSA_P256_SHA256;
-use rustls::ClientConfig;
 use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, SupportedProtocolVersion};
 
 use super::{Bed, FAMILIES, WORKERS, at};
 use crate::tls_client::{Certified, Secured, ask, secure, trusting};
@@ -41,7 +41,7 @@ fn https_ends_in_the_workers() {
     let Bed { lab, one: _one, two: _two, services } = Bed::http("https");
     let certificates = [0, 1].map(|_| Certified::new(&["a.example"], &PKCS_ECDSA_P256_SHA256));
     let agent = Agent::start(&lab.gateway, &yaml(&services, &certificates[0].secret("a")), WORKERS);
-    let config = |versions| {
+    let config = |versions: &[&'static SupportedProtocolVersion]| {
         let mut config = trusting(&[&certificates[0], &certificates[1]], versions, &[]);
         config.resumption = rustls::client::Resumption::disabled();
         Arc::new(config)
