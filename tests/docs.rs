@@ -15,6 +15,7 @@ use gateway_tests::docs::{Shell, Step, steps};
 use gateway_tests::netns::NetNs;
 use gateway_tests::peers::{echo, server::Server};
 use gateway_user::core::flows::ending::Ending;
+use gateway_user::proxy::HandshakeFailure;
 use tempfile::TempDir;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
@@ -114,6 +115,11 @@ fn addresses() {
     runs("addresses.md");
 }
 
+#[test]
+fn https() {
+    runs("https.md");
+}
+
 /// The first words of each row of the table with this heading, without backticks.
 fn rows(text: &str, heading: &str) -> Vec<Vec<String>> {
     let lines = text.lines().skip_while(|line| !line.starts_with(heading)).skip(2);
@@ -162,6 +168,14 @@ fn every_command_has_a_section_with_an_example() {
         let section = section.unwrap_or_else(|| panic!("docs/commands.md has no section of `sluice {name}`"));
         let run = steps(section).iter().any(|step| step.command.contains(&format!("sluice {name}")));
         assert!(run, "the section of `sluice {name}` in docs/commands.md has no block that runs it");
+    }
+}
+
+#[test]
+fn every_reason_of_a_failed_handshake_is_explained() {
+    let page = page("https.md");
+    for reason in HandshakeFailure::ALL {
+        assert!(page.contains(&format!("| `{}` | ", reason.name())), "{}", reason.name());
     }
 }
 

@@ -44,6 +44,8 @@ mod forward_udp;
 mod harness;
 #[path = "e2e/http.rs"]
 mod http;
+#[path = "e2e/https.rs"]
+mod https;
 #[path = "e2e/life.rs"]
 mod life;
 #[path = "e2e/names.rs"]
@@ -56,6 +58,7 @@ mod refused;
 mod scale;
 #[path = "e2e/tcp.rs"]
 mod tcp;
+mod tls_client;
 #[path = "e2e/udp.rs"]
 mod udp;
 

@@ -16,6 +16,9 @@ mod refused;
 mod streams;
 #[path = "proxy/tcp.rs"]
 mod tcp;
+#[path = "proxy/tls.rs"]
+mod tls;
+mod tls_client;
 #[path = "proxy/udp.rs"]
 mod udp;
 #[path = "proxy/upstream.rs"]

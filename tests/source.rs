@@ -55,7 +55,7 @@ fn every_example_is_accepted() {
         let path = entry.unwrap().path();
         // Services that an example leaves to `--endpoint`.
         let services: &[&str] = match path.file_name().and_then(|name| name.to_str()) {
-            Some("quickstart.yaml") => &["default/web:80"],
+            Some("quickstart.yaml" | "https.yaml") => &["default/web:80"],
             Some("old-dialect.yaml") => &["default/my-service:80"],
             Some("old-dialect-v1alpha1.yaml") => {
                 &["shop/cart:8080", "shop/cart-new:8080", "infra/postgres:5432"]

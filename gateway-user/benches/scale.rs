@@ -148,6 +148,7 @@ fn gateway(n: usize, protocol: &Protocol, ports: impl Iterator<Item = u16>) -> G
         hostname: None,
         port,
         protocol: protocol.clone(),
+        certificates: Vec::new(),
         allowed: AllowedRoutes { namespaces: FromNamespaces::Same, kinds: Vec::new(), named: None },
         refusals: Vec::new(),
     };

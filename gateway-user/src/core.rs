@@ -26,4 +26,5 @@ pub mod status;
 pub mod steer;
 #[cfg(test)]
 mod testing;
+pub mod tls;
 pub mod transport;

@@ -52,6 +52,8 @@ pub struct Facts {
     pub upstream_failures: u64,
     /// Requests sent again since a connection turned out to be stale.
     pub upstream_retries: u64,
+    /// TLS handshakes.
+    pub tls: Handshakes,
     /// Times that accepting failed.
     pub accept_errors: u64,
     /// Lines of the access log that were dropped.
@@ -62,6 +64,15 @@ pub struct Facts {
     pub ready: bool,
     /// When the agent started, seconds since the epoch.
     pub started: f64,
+}
+
+/// TLS handshakes.
+#[derive(Clone, Debug, Default)]
+pub struct Handshakes {
+    /// Those that succeeded, by version and whether a session was resumed.
+    pub done: Vec<(&'static str, bool, u64)>,
+    /// Those that failed, by reason.
+    pub failed: Vec<(&'static str, u64)>,
 }
 
 /// What the kernel counted.

@@ -1,8 +1,9 @@
 //! The workers: one thread each with its own runtime, sockets, upstream pools and counters.
 //!
-//! Owns every connection and datagram that `sk_lookup` steers: HTTP/1.1, the relay of TCP and of UDP. Must not know aya, where the
-//! configuration comes from, or how its counters are exported. No lock is taken on the data path: the snapshot is
-//! swapped atomically, and every counter has a single writer.
+//! Owns every connection and datagram that `sk_lookup` steers: HTTP/1.1, TLS around it, the relay of TCP and of UDP.
+//! Must not know aya, where the configuration comes from, or how its counters are exported. No lock is taken on the data
+//! path, but for the keys of session tickets that a handshake reads: the snapshot is swapped atomically, and every counter
+//! has a single writer.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
@@ -17,6 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use self::counters::Registry;
 use self::log::Log;
+use self::tls::Terminator;
 use self::view::View;
 use self::worker::{Phase, Shared, Sockets};
 use crate::core::flows::removed::Configured;
@@ -27,8 +29,8 @@ use crate::core::transport::Transport;
 pub use config::Config;
 pub use http::{Preview, preview};
 pub use totals::{
-    BindingLabel, CloseReason, DropReason, FlowEnd, HttpTotals, LATENCY_BOUNDS, Latency, RelayKey,
-    RelayTotals, Totals, UdpTotals,
+    BindingLabel, CloseReason, DropReason, FlowEnd, HandshakeFailure, HttpTotals, LATENCY_BOUNDS, Latency,
+    RelayKey, RelayTotals, TlsTotals, TlsVersion, Totals, UdpTotals,
 };
 
 mod config;
@@ -38,6 +40,7 @@ mod http;
 mod leaving;
 mod log;
 mod relay;
+mod tls;
 mod totals;
 mod udp;
 mod upstream;
@@ -99,6 +102,7 @@ impl Proxy {
             health,
             log: config.access_log.take().map(Log::start).transpose()?,
             view: ArcSwap::from_pointee(View::default()),
+            tls: Terminator::new()?,
             registry: Registry::new(workers),
             loads,
             config,
@@ -138,7 +142,8 @@ pub struct Running {
 impl Running {
     /// Makes a snapshot the one by which connections accepted and requests read from now on are served.
     pub fn publish(&self, snapshot: &Snapshot) {
-        let mut view = View::new(snapshot, &mut self.shared.registry.known(), Instant::now());
+        let mut view =
+            View::new(snapshot, &mut self.shared.registry.known(), &self.shared.tls, Instant::now());
         view.configured = self.shared.config.reset_removed_after.map(|_| Configured::of(snapshot));
         self.shared.view.store(Arc::new(view));
     }

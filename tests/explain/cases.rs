@@ -70,6 +70,6 @@ impl Case {
 
     pub(crate) fn question(&self, to: IpAddr, from: IpAddr) -> QuestionView {
         let Self { method, target, headers, port } = self.clone();
-        QuestionView::Http { method, target, headers, to: Some(to), port, from: Some(from) }
+        QuestionView::Http { method, target, headers, to: Some(to), port, from: Some(from), tls: None }
     }
 }

@@ -28,6 +28,8 @@ pub(crate) struct Gateway {
     pub(crate) loads: Arc<Vec<[AtomicU64; 3]>>,
     at: [SocketAddr; 2],
     protocol: &'static str,
+    /// Of HTTPS: hostname (empty: none) and Secrets of each listener, in both families.
+    secured: Vec<(String, Vec<String>)>,
     ids: Ids,
     generation: u64,
 }
@@ -35,20 +37,31 @@ pub(crate) struct Gateway {
 impl Gateway {
     /// An HTTP gateway `gw` with these further objects.
     pub(crate) fn http(config: Config, yaml: &str) -> Self {
-        Self::start(config, "HTTP", yaml)
+        Self::start(config, "HTTP", &[], yaml)
     }
 
     /// A TCP gateway `gw` with these further objects.
     pub(crate) fn tcp(config: Config, yaml: &str) -> Self {
-        Self::start(config, "TCP", yaml)
+        Self::start(config, "TCP", &[], yaml)
     }
 
     /// A UDP gateway `gw` with these further objects.
     pub(crate) fn udp(config: Config, yaml: &str) -> Self {
-        Self::start(config, "UDP", yaml)
+        Self::start(config, "UDP", &[], yaml)
     }
 
-    fn start(config: Config, protocol: &'static str, yaml: &str) -> Self {
+    /// An HTTPS gateway `gw` with these listeners, hostname (empty: none) and Secrets, and these further objects.
+    pub(crate) fn https(config: Config, listeners: &[(&str, &[&str])], yaml: &str) -> Self {
+        Self::start(config, "HTTPS", listeners, yaml)
+    }
+
+    /// Replaces the listeners, too.
+    pub(crate) fn relisten(&mut self, listeners: &[(&str, &[&str])], yaml: &str) {
+        self.secured = secured(listeners);
+        self.publish(yaml);
+    }
+
+    fn start(config: Config, protocol: &'static str, listeners: &[(&str, &[&str])], yaml: &str) -> Self {
         let workers = config.workers;
         let proxy = Proxy::bind(config).unwrap();
         let transport = if protocol == "UDP" { Transport::Udp } else { Transport::Tcp };
@@ -62,6 +75,7 @@ impl Gateway {
             loads,
             at,
             protocol,
+            secured: secured(listeners),
             ids: Ids::default(),
             generation: 0,
         };
@@ -73,7 +87,11 @@ impl Gateway {
     pub(crate) fn publish(&mut self, yaml: &str) {
         let listeners = [("four", 0), ("six", 1)]
             .map(|(name, family)| format!("{name} {} {}", self.protocol, self.at[family].port()));
-        let text = objects::gateway("gw", None, listeners) + yaml;
+        let text = match self.protocol {
+            "HTTPS" => self.with_tls(),
+            _ => objects::gateway("gw", None, listeners),
+        };
+        let text = text + yaml;
         let file = tempfile::NamedTempFile::with_suffix(".yaml").unwrap();
         std::fs::write(file.path(), text).unwrap();
         let loaded = FileSource::new(vec![file.path().to_owned()], Vec::new()).load();
@@ -82,6 +100,23 @@ impl Gateway {
         let snapshot = compile(&model, &Host::default(), &self.ids, self.generation);
         self.ids = snapshot.ids.clone();
         self.running.as_ref().unwrap().publish(&snapshot);
+    }
+
+    fn with_tls(&self) -> String {
+        let mut yaml = objects::gateway("gw", None, [""; 0]);
+        for (family, at) in ["four", "six"].iter().zip(self.at) {
+            for (n, (hostname, secrets)) in self.secured.iter().enumerate() {
+                let refs: Vec<_> = secrets.iter().map(|secret| format!("{{name: {secret}}}")).collect();
+                let hostname =
+                    if hostname.is_empty() { String::new() } else { format!("hostname: {hostname:?}, ") };
+                yaml += &format!(
+                    "  - {{name: {family}-{n}, protocol: HTTPS, port: {}, {hostname}tls: {{certificateRefs: [{}]}}}}\n",
+                    at.port(),
+                    refs.join(", ")
+                );
+            }
+        }
+        yaml
     }
 
     /// Withdraws everything, the listeners too.
@@ -135,6 +170,11 @@ impl Drop for Gateway {
             }
         }
     }
+}
+
+fn secured(listeners: &[(&str, &[&str])]) -> Vec<(String, Vec<String>)> {
+    let own = |secrets: &[&str]| secrets.iter().map(|secret| (*secret).to_owned()).collect();
+    listeners.iter().map(|(hostname, secrets)| ((*hostname).to_owned(), own(secrets))).collect()
 }
 
 /// Quick limits for tests.

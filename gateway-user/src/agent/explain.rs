@@ -45,7 +45,7 @@ pub async fn explain(question: &QuestionView, scene: &Scene<'_>, live: Option<&L
             note_address(&mut view.notes, &answer, Some(ends.to.ip()), live);
             view.answers.push(answer);
         }
-        QuestionView::Http { method, target, headers, to, port, from } => {
+        QuestionView::Http { method, target, headers, to, port, from, tls } => {
             let preview = proxy::preview(&written(method, target, headers)).await;
             let name = preview.as_ref().map(|preview| preview.view().host.to_owned()).ok();
             let keys = explain::bindings(scene.snapshot, *to, *port, name.as_deref());
@@ -85,10 +85,14 @@ pub async fn explain(question: &QuestionView, scene: &Scene<'_>, live: Option<&L
                     kernel: Some(kernel(scene.snapshot, &key, live)),
                     ..AnswerView::default()
                 };
+                if let Some(outcome) = explain::security(scene, bound, tls.as_deref()) {
+                    view.answers.push(answer.failed(outcome));
+                    continue;
+                }
                 match (&bound.service, &preview) {
                     (BoundService::Http(table), Ok(preview)) => {
                         let at = SocketAddr::new(asked(&key, *to, client), key.port);
-                        let arrival = Arrival { scheme: Scheme::Http, at };
+                        let arrival = Arrival { scheme: if bound.tls.is_some() { Scheme::Https } else { Scheme::Http }, at };
                         answer = http(scene, live, bound, table, (preview, client, arrival), answer);
                     }
                     (BoundService::Http(_), Err((status, why))) => {
@@ -125,6 +129,7 @@ pub fn routes(snapshot: &Snapshot, live: Option<&Live>) -> RoutesView {
             address,
             port,
             protocol: Transport::of(l.binding.protocol).name().to_owned(),
+            tls: l.tls,
             listener: listener(&l.listener, l.listener_hostname.as_deref()),
             route: (!l.route.is_empty()).then(|| object(l.kind, &l.route)),
             rule: l.rule.to_string(),
@@ -190,7 +195,7 @@ fn http(
     }
     let first = rule.backends.iter().find(|b| b.weight > 0 && b.target.endpoints().is_ok());
     let changes = first.and_then(|backend| backend.headers.as_deref()).map(|headers| &headers.request);
-    let head = preview.head(client, changes);
+    let head = preview.head(client, bound.tls.is_some(), changes);
     answer.forwarded =
         String::from_utf8_lossy(&head).lines().filter(|l| !l.is_empty()).map(str::to_owned).collect();
     let mut pickable = answer.backends.iter().filter(|backend| backend.weight > Some(0));

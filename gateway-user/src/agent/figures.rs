@@ -16,7 +16,8 @@ use crate::core::snapshot::Snapshot;
 use crate::core::transport::Transport;
 use crate::dataplane::{self, Counts};
 use crate::metrics::{
-    BindingLabels, Facts, Flows, Forward, Forwarded, HttpLabels, Kernel, RelayLabels, Relayed, Requests,
+    BindingLabels, Facts, Flows, Forward, Forwarded, Handshakes, HttpLabels, Kernel, RelayLabels, Relayed,
+    Requests,
 };
 use crate::proxy::{BindingLabel, LATENCY_BOUNDS, RelayKey, RelayTotals, Totals};
 
@@ -170,6 +171,12 @@ fn workers(totals: Totals) -> Facts {
         upstream_reuses: totals.upstream_reuses,
         upstream_failures: totals.upstream_failures,
         upstream_retries: totals.upstream_retries,
+        tls: Handshakes {
+            done: (totals.tls.handshakes.into_iter())
+                .map(|(version, resumed, count)| (version.name(), resumed, count))
+                .collect(),
+            failed: totals.tls.failures.into_iter().map(|(why, count)| (why.name(), count)).collect(),
+        },
         accept_errors: totals.accept_errors,
         access_log_dropped: totals.log_dropped,
         ..Facts::default()

@@ -16,7 +16,7 @@ use self::url::Url;
 use super::output::{self, Form};
 use super::{Env, Exit, SocketArgs};
 use crate::admin::client;
-use crate::admin::view::{AnswerView, EndsView, ExplainView, HeaderView, QuestionView};
+use crate::admin::view::{EndsView, HeaderView, QuestionView};
 use crate::agent;
 use crate::core::compile::compile;
 use crate::core::explain::Scene;
@@ -50,8 +50,9 @@ enum What {
 struct HttpArgs {
     /// Method
     method: String,
-    /// URL. Its path is taken as it is; its host is connected to if it is an address, and is the Host field
-    #[arg(value_name = "http://HOST[:PORT]/PATH", value_parser = url::parse)]
+    /// URL. Its path is taken as it is; its host is connected to if it is an address, and is the Host field and, for
+    /// https, the name in the ClientHello
+    #[arg(value_name = "http[s]://HOST[:PORT]/PATH", value_parser = url::parse)]
     url: Url,
     /// A field of the request's header, `Name: value`. Can be repeated; `Host` replaces that of the URL
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header)]
@@ -136,18 +137,12 @@ impl Whose {
 }
 
 pub(super) fn explain(env: &mut Env<'_>, args: Args) -> Result<Exit> {
-    let (question, tls, common) = match args.what {
-        What::Http(args) => {
-            let tls = args.url.tls;
-            let (question, common) = http(args);
-            (question, tls, common)
-        }
-        What::Tcp(L4Args { to, from, common }) => (QuestionView::Tcp(EndsView { to, from }), false, common),
-        What::Udp(L4Args { to, from, common }) => (QuestionView::Udp(EndsView { to, from }), false, common),
+    let (question, common) = match args.what {
+        What::Http(args) => http(args),
+        What::Tcp(L4Args { to, from, common }) => (QuestionView::Tcp(EndsView { to, from }), common),
+        What::Udp(L4Args { to, from, common }) => (QuestionView::Udp(EndsView { to, from }), common),
     };
-    let view = if tls {
-        no_tls()
-    } else if let Some(socket) = common.place.agent() {
+    let view = if let Some(socket) = common.place.agent() {
         client::send(socket, "/explain", &question)?
     } else {
         let Some(Offline { model, snapshot }) = common.place.load(env)? else { return Ok(Exit::No) };
@@ -167,16 +162,8 @@ fn http(args: HttpArgs) -> (QuestionView, Common) {
         headers.insert(0, HeaderView { name: "host".to_owned(), value: url.authority });
     }
     let to = to.or(url.address);
-    (QuestionView::Http { method, target: url.target, headers, to, port: url.port, from }, common)
-}
-
-fn no_tls() -> ExplainView {
-    let answer = AnswerView {
-        message: "nothing serves https: listeners of protocol HTTPS and TLS are not built yet".to_owned(),
-        remedy: "ask for http://, or wait for the version that terminates TLS".to_owned(),
-        ..AnswerView::default()
-    };
-    ExplainView { served: false, answers: vec![answer], notes: Vec::new() }
+    let tls = url.tls.then_some(url.name);
+    (QuestionView::Http { method, target: url.target, headers, to, port: url.port, from, tls }, common)
 }
 
 /// Parses a field `Name: value`.

@@ -50,9 +50,13 @@ pub(super) fn routes(env: &mut Env<'_>, args: &Args) -> Result<Exit> {
         } else if backends.is_empty() {
             backends = served.status.map_or("-".to_owned(), |status| status.to_string());
         }
-        let udp = if served.protocol == "UDP" { "/UDP" } else { "" };
+        let carrier = match (&*served.protocol, served.tls) {
+            ("UDP", _) => "/UDP",
+            (_, true) => "/TLS",
+            _ => "",
+        };
         let mut row = vec![
-            Cell::new(format!("{}:{}{udp}", print::address(&served.address), served.port)),
+            Cell::new(format!("{}:{}{carrier}", print::address(&served.address), served.port)),
             Cell::new(&served.listener.name),
             Cell::new(if hostname.is_empty() { "*" } else { hostname }),
             Cell::new(served.matched.as_ref().map_or("-", |matched| &*matched.text)),

@@ -30,7 +30,7 @@ pub use http::{Http, Served, http};
 pub use l4::{L4, Shares, l4};
 pub use listing::{Listed, ListedBackend, listing};
 pub use outside::unserved_listeners;
-pub use remedy::{Outcome, no_binding};
+pub use remedy::{Outcome, no_binding, security};
 
 /// What is explained: a snapshot, what it was compiled from, and the conditions that came of it.
 #[derive(Clone, Copy, Debug)]

@@ -15,14 +15,17 @@ use gateway_ebpf::abi::Affinity;
 
 use super::headers::HeaderFilters;
 use super::redirect::Redirect;
+use super::tls::{CertificateRef, Secret};
 use super::transport::Transport;
 
 mod parameters;
+mod selector;
 
 pub use self::parameters::{
     AddressMode, CONTROLLER, GatewayAddress, GatewayClass, Infrastructure, OWN_GROUP, PARAMETERS, Parameters,
     ParametersRef,
 };
+pub use self::selector::{LabelSelector, Operator, Requirement};
 
 /// Namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -94,6 +97,8 @@ pub struct Model {
     pub grants: BTreeMap<ObjectName, ReferenceGrant>,
     /// Services.
     pub services: BTreeMap<ObjectName, Service>,
+    /// Secrets.
+    pub secrets: BTreeMap<ObjectName, Secret>,
     /// EndpointSlices.
     pub slices: BTreeMap<ObjectName, EndpointSlice>,
     /// Labels of namespaces that were written down. Others exist with `kubernetes.io/metadata.name` alone.
@@ -132,9 +137,11 @@ pub struct Listener {
     pub port: u16,
     /// Protocol.
     pub protocol: Protocol,
+    /// tls.certificateRefs.
+    pub certificates: Vec<CertificateRef>,
     /// Which routes may attach.
     pub allowed: AllowedRoutes,
-    /// What it asks for that is not built (TLS and the like).
+    /// What it asks for that is not built (tls.options and the like).
     pub refusals: Vec<Refusal>,
 }
 
@@ -153,6 +160,14 @@ pub enum Protocol {
     Udp,
     /// A domain-prefixed one.
     Other(String),
+}
+
+impl Protocol {
+    /// Whether HTTPRoutes may attach: HTTP in clear or in TLS.
+    #[must_use]
+    pub fn is_http(&self) -> bool {
+        matches!(self, Self::Http | Self::Https)
+    }
 }
 
 /// A listener's allowedRoutes, defaults filled in.
@@ -189,56 +204,6 @@ pub enum FromNamespaces {
     None,
     /// Those whose labels fit.
     Selector(LabelSelector),
-}
-
-/// A label selector: all of its requirements must hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LabelSelector {
-    /// matchLabels.
-    pub labels: BTreeMap<String, String>,
-    /// matchExpressions.
-    pub expressions: Vec<Requirement>,
-}
-
-impl LabelSelector {
-    /// Whether labels, looked up by `get`, fit.
-    pub fn selects<'a>(&self, get: impl Fn(&str) -> Option<&'a str>) -> bool {
-        self.labels.iter().all(|(key, value)| get(key) == Some(value))
-            && self.expressions.iter().all(|requirement| {
-                let value = get(&requirement.key);
-                let listed = value.is_some_and(|value| requirement.values.iter().any(|v| v == value));
-                match requirement.operator {
-                    Operator::In => listed,
-                    Operator::NotIn => !listed,
-                    Operator::Exists => value.is_some(),
-                    Operator::DoesNotExist => value.is_none(),
-                }
-            })
-    }
-}
-
-/// One of matchExpressions.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Requirement {
-    /// Label.
-    pub key: String,
-    /// Operator.
-    pub operator: Operator,
-    /// Values, for In and NotIn.
-    pub values: Vec<String>,
-}
-
-/// Operator of a requirement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operator {
-    /// In.
-    In,
-    /// NotIn; a missing label is not in.
-    NotIn,
-    /// Exists.
-    Exists,
-    /// DoesNotExist.
-    DoesNotExist,
 }
 
 /// API group and kind.

@@ -17,14 +17,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::host::HostIndex;
 use self::path::PathIndex;
 use self::trace::Tracer;
 use super::headers::HeaderFilters;
 use super::redirect::Redirect;
 
 pub(crate) use self::condition::{Conditions, Failing, Value, parameter_of};
-pub(crate) use self::host::intersect;
+pub(crate) use self::host::{Buffer as HostBuffer, HostIndex, fold as fold_host, intersect};
 pub(crate) use self::inspect::{Entry, Listener, Watched};
 pub use self::inspect::{MatchText, ValueText};
 pub(crate) use self::path::{Path, PathRef};

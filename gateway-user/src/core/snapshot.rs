@@ -13,6 +13,7 @@ use rustc_hash::FxHashMap;
 
 use super::model::ObjectName;
 use super::status::Report;
+use super::tls::{ByName, Certificates};
 use super::transport::Transport;
 
 /// The compiled configuration.
@@ -49,6 +50,8 @@ pub struct BoundListeners {
     pub label: Arc<str>,
     /// What serves it.
     pub service: BoundService,
+    /// The certificates of its listeners, if TLS ends here: what serves is inside of it.
+    pub tls: Option<Arc<ByName<Certificates>>>,
 }
 
 /// What serves a binding.

@@ -25,6 +25,7 @@ use super::headers::{Change, HeaderFilters};
 use super::model::*;
 use super::pool::Pools;
 use super::redirect::{PathChange, Redirect, RedirectStatus, Scheme};
+use super::tls::{Certificate, CertificateRef, PrivateKey, Secret};
 use super::transport::Transport;
 
 /// The model that a text describes. Panics with the line that is wrong.
@@ -222,13 +223,22 @@ impl Builder {
             "grant" => {
                 let (kind, namespace) = words.get("from").unwrap().split_once('/').unwrap();
                 let from = GroupKind { group: GATEWAY_GROUP.into(), kind: kind.into() };
-                let to = GroupKind { group: String::new(), kind: "Service".into() };
+                let to =
+                    GroupKind { group: String::new(), kind: words.get("kind").unwrap_or("Service").into() };
                 let grant = ReferenceGrant {
                     from: vec![(from, namespace.into())],
                     to: vec![(to, words.get("to").map(Into::into))],
                     meta,
                 };
                 self.model.grants.insert(grant.meta.name.clone(), grant);
+            }
+            "secret" => {
+                let certificate = Certificate {
+                    chain: [name.as_bytes().into()].into(),
+                    key: PrivateKey(name.as_bytes().into()),
+                };
+                let certificate = words.get("bad").map_or(Ok(certificate.into()), |why| Err(why.to_owned()));
+                self.model.secrets.insert(meta.name.clone(), Secret { meta, certificate });
             }
             "service" => {
                 // PORT[:PROTOCOL[:APP]], named by its number if there are several.
@@ -325,6 +335,7 @@ impl Builder {
             hostname: words.get("hostname").map(Into::into),
             port: words.at(3).parse().unwrap(),
             protocol,
+            certificates: words.all("cert").map(certificate).collect(),
             allowed,
             refusals: words.refusals(),
         });
@@ -470,6 +481,21 @@ fn headers(words: &Words<'_>) -> Option<Arc<HeaderFilters>> {
         changes.push(name.parse().unwrap(), change);
     }
     (!filters.is_empty()).then(|| filters.into())
+}
+
+/// `[NAMESPACE/]NAME`; `KIND!NAME` or `GROUP/KIND!NAME` for another kind.
+fn certificate(text: &str) -> CertificateRef {
+    let (kind, text) = text.split_once('!').unwrap_or(("Secret", text));
+    let (group, kind) = kind.split_once('/').unwrap_or(("", kind));
+    let (namespace, name) = match text.split_once('/') {
+        Some((namespace, name)) => (Some(namespace.into()), name),
+        None => (None, text),
+    };
+    CertificateRef {
+        kind: GroupKind { group: group.into(), kind: kind.into() },
+        namespace,
+        name: name.into(),
+    }
 }
 
 /// `[NAMESPACE/]SERVICE[:PORT]`.

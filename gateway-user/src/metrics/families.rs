@@ -226,6 +226,19 @@ impl Out<'_> {
             "Ended connections by reason",
             facts.closed.iter().map(|(reason, count)| (vec![("reason", *reason)], *count)),
         )?;
+        let words = |resumed: bool| if resumed { "true" } else { "false" };
+        self.counter(
+            "tls_handshakes",
+            "TLS handshakes with clients, by version and whether a session was resumed",
+            facts.tls.done.iter().map(|(version, resumed, count)| {
+                (vec![("version", *version), ("resumed", words(*resumed))], *count)
+            }),
+        )?;
+        self.counter(
+            "tls_handshake_failures",
+            "TLS handshakes with clients that failed, by reason",
+            facts.tls.failed.iter().map(|(reason, count)| (vec![("reason", *reason)], *count)),
+        )?;
         for (name, help, count) in [
             ("upstream_connects", "Connections that endpoints took", facts.upstream_connects),
             ("upstream_reuses", "Requests sent on a connection that was used before", facts.upstream_reuses),

@@ -13,7 +13,8 @@ pub struct Config {
     pub max_connections: usize,
     /// Connections waiting to be accepted, of one socket. Default 4,096.
     pub backlog: i32,
-    /// From a request's first byte (or the connection's start) to the end of its header. Default 15 s.
+    /// From a request's first byte (or the connection's start) to the end of its header; with TLS also from the
+    /// connection's start to the end of the handshake. Default 15 s.
     pub header_timeout: Duration,
     /// How long a client connection is kept between two requests. Default 75 s.
     pub keep_alive: Duration,

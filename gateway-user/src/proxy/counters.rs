@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxHashMap;
 
 use super::totals::{
-    BindingLabel, CloseReason, DropReason, FlowEnd, HttpTotals, LATENCY_BOUNDS, Latency, RelayKey,
-    RelayTotals, Totals, UdpTotals,
+    BindingLabel, CloseReason, DropReason, FlowEnd, HandshakeFailure, HttpTotals, LATENCY_BOUNDS, Latency,
+    RelayKey, RelayTotals, TlsTotals, TlsVersion, Totals, UdpTotals,
 };
 use crate::core::snapshot::SeriesKey;
 
@@ -108,6 +108,27 @@ pub(super) struct WorkerCells {
     pub(super) accept_errors: Cell,
     pub(super) log_dropped: Cell,
     pub(super) udp: UdpCells,
+    pub(super) tls: TlsCells,
+}
+
+/// What a worker counts of TLS whatever the configuration.
+#[derive(Debug, Default)]
+pub(super) struct TlsCells {
+    /// By version, then whether a session was resumed.
+    shaken: [[Cell; 2]; TlsVersion::ALL.len()],
+    failed: [Cell; HandshakeFailure::ALL.len()],
+}
+
+impl TlsCells {
+    /// Counts a handshake.
+    pub(super) fn shake(&self, version: TlsVersion, resumed: bool) {
+        self.shaken[version as usize][usize::from(resumed)].add(1);
+    }
+
+    /// Counts one that failed.
+    pub(super) fn fail(&self, why: HandshakeFailure) {
+        self.failed[why as usize].add(1);
+    }
 }
 
 /// What a worker counts of UDP whatever the configuration.
@@ -195,6 +216,7 @@ impl Registry {
             accept_errors: sum(|w| &w.accept_errors),
             log_dropped: sum(|w| &w.log_dropped),
             udp: self.read_udp(),
+            tls: self.read_tls(),
         }
     }
 }
@@ -211,6 +233,22 @@ impl Registry {
                 .collect(),
             backend_errors: sum(&|udp| &udp.backend_errors),
             client_errors: sum(&|udp| &udp.client_errors),
+        }
+    }
+}
+
+impl Registry {
+    fn read_tls(&self) -> TlsTotals {
+        let sum = |pick: &dyn Fn(&TlsCells) -> &Cell| self.workers.iter().map(|w| pick(&w.tls).get()).sum();
+        let kinds = TlsVersion::ALL.into_iter().flat_map(|version| [(version, false), (version, true)]);
+        TlsTotals {
+            handshakes: kinds
+                .map(|(v, resumed)| (v, resumed, sum(&|tls| &tls.shaken[v as usize][usize::from(resumed)])))
+                .collect(),
+            failures: HandshakeFailure::ALL
+                .iter()
+                .map(|why| (*why, sum(&|tls| &tls.failed[*why as usize])))
+                .collect(),
         }
     }
 }

@@ -1,10 +1,10 @@
-//! HTTP/1.1: hyper reads requests and writes answers; what lies between is ours.
+//! HTTP/1.1, in clear or inside of TLS: hyper reads requests and writes answers; what lies between is ours.
 //!
 //! Owns a client connection from its acceptance to its end. Routes are `core`'s, endpoints are `upstream`'s.
 //! Upgrade is not passed on: a request for one is served as if it had not asked.
 
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -16,10 +16,13 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 use self::client::{Client, Doing};
-use self::io::Watched;
+use self::io::{Socket, Stream, Watched};
 use super::connection::{Connection, Order};
-use super::totals::CloseReason;
+use super::tls;
+use super::totals::{CloseReason, HandshakeFailure};
+use super::view::Held;
 use super::worker::reset;
+use crate::core::transport::Transport;
 
 pub use preview::{Preview, preview};
 
@@ -41,6 +44,9 @@ const LINGER_BYTES: usize = 1 << 20;
 /// The answer to a header that does not arrive.
 const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
+/// How many ticks a connection on which nothing was asked yet is waited for in a drain.
+const FRESH: u64 = 2;
+
 /// How a connection is to be closed.
 enum Close {
     /// Nothing is left to say or to hear.
@@ -53,7 +59,60 @@ enum Close {
 
 /// Serves a client's connection until it ends.
 pub(super) async fn serve(connection: Connection, stream: TcpStream) {
-    let client = Rc::new(Client::new(connection));
+    let client = Rc::new(Client::new(connection, false));
+    exchange(client.clone(), Stream::Plain(Socket { stream, client })).await;
+}
+
+/// Serves a client's connection inside of TLS until it ends, with the certificates of the snapshot of its beginning.
+pub(super) async fn serve_tls(connection: Connection, stream: TcpStream, view: Rc<Held>) {
+    let client = Rc::new(Client::new(connection, true));
+    // Boxed: it is there for a moment of a long connection.
+    match Box::pin(shake(&client, stream, view)).await {
+        Ok(stream) => exchange(client, stream).await,
+        Err((failure, stream)) => {
+            client.connection.worker.cells().tls.fail(failure);
+            client.connection.ends(CloseReason::Handshake);
+            if let Some(stream) = stream {
+                // So that the alert is not overtaken by a reset, as little as the client may have left unread.
+                linger(stream).await;
+            }
+        }
+    }
+}
+
+/// Shakes hands, in the time that a header may take.
+async fn shake(
+    client: &Rc<Client>,
+    stream: TcpStream,
+    view: Rc<Held>,
+) -> Result<Stream, (HandshakeFailure, Option<TcpStream>)> {
+    let bound = view.bound(Transport::Tcp, client.connection.local);
+    let Some(answers) = bound.and_then(|bound| bound.tls.as_ref()) else {
+        // The connection would not be here.
+        return Err((HandshakeFailure::Error, Some(stream)));
+    };
+    let mut shaking = pin!(tls::shake(Socket { stream, client: client.clone() }, answers));
+    let mut draining = false;
+    let shaken = poll_fn(|cx| {
+        match client.connection.order(cx) {
+            Order::Serve => {}
+            Order::Drain if draining => {}
+            Order::Drain => {
+                draining = true;
+                client.connection.expire_in(FRESH);
+            }
+            Order::Expire => return Poll::Ready(Err((HandshakeFailure::Timeout, None))),
+        }
+        shaking.as_mut().poll(cx)
+    })
+    .await;
+    let stream = shaken.map_err(|(failure, socket)| (failure, socket.map(|socket| socket.stream)))?;
+    client.secured(stream.get_ref().1);
+    Ok(Stream::Tls(Box::new(stream)))
+}
+
+/// Answers requests until the connection ends.
+async fn exchange(client: Rc<Client>, stream: Stream) {
     let io = TokioIo::new(Watched { stream, client: client.clone() });
     let service = {
         let client = client.clone();
@@ -70,7 +129,7 @@ pub(super) async fn serve(connection: Connection, stream: TcpStream) {
                 draining = true;
                 if client.is_fresh() {
                     // Its first request may be on the way: wait for that a little.
-                    client.connection.expire_in(2);
+                    client.connection.expire_in(FRESH);
                 } else {
                     Pin::new(&mut http).graceful_shutdown();
                 }
@@ -88,15 +147,14 @@ pub(super) async fn serve(connection: Connection, stream: TcpStream) {
     let slow =
         reason == CloseReason::BadRequest && client.doing() == Doing::Head && client.connection.is_expired();
     client.connection.ends(reason);
-    let stream = http.into_parts().io.into_inner().stream;
-    if slow {
-        // As much as goes: the client may not read either.
-        let _sent = stream.try_write(TOO_SLOW);
-    }
+    let mut stream = http.into_parts().io.into_inner().stream;
     match close {
-        Close::Plainly => {}
-        Close::Reset => reset(stream),
-        Close::Lingering => linger(stream).await,
+        Close::Plainly => stream.say_last(&[]),
+        Close::Reset => reset(stream.into_socket()),
+        Close::Lingering => {
+            stream.say_last(if slow { TOO_SLOW } else { &[] });
+            linger(stream.into_socket()).await;
+        }
     }
 }
 
@@ -156,16 +214,22 @@ mod tests {
         size_of::<F>()
     }
 
+    fn size_tls<F>(_: impl Fn(Connection, TcpStream, Rc<Held>) -> F) -> usize {
+        size_of::<F>()
+    }
+
     #[test]
     fn futures_stay_small() {
         eprintln!(
-            "serve {} answer {} record {} body {}",
+            "serve {} in TLS {} answer {} record {} body {}",
             size(serve),
+            size_tls(serve_tls),
             answer::size(),
             size_of::<record::Record>(),
             size_of::<body::AnswerBody>()
         );
         assert!(size(serve) <= 1_500, "{}", size(serve));
+        assert!(size_tls(serve_tls) <= 1_700, "{}", size_tls(serve_tls));
         assert!(answer::size() <= 2_000, "{}", answer::size());
     }
 }

@@ -14,6 +14,7 @@ use http::request::Parts;
 use serde::Serialize;
 
 use super::connection::Connection;
+use super::totals::TlsVersion;
 use crate::core::transport::Transport;
 
 /// Lines that may wait.
@@ -66,6 +67,12 @@ struct Line<'a> {
     kind: &'static str,
     client: String,
     at: String,
+    /// Of a request: `http` or `https`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scheme: Option<&'static str>,
+    /// The version of TLS, `1.3`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     method: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -131,10 +138,13 @@ impl Log {
         &self,
         http: &HttpLine,
         connection: &Connection,
+        tls: Option<TlsVersion>,
         (status, took, bytes_in, bytes_out): (u16, Duration, u64, u64),
     ) -> bool {
         self.send(&Line {
             kind: "http",
+            scheme: Some(if tls.is_some() { "https" } else { "http" }),
+            tls: tls.map(TlsVersion::name),
             method: Some(&http.method),
             target: Some(&http.target),
             host: http.host.as_deref(),

@@ -40,6 +40,17 @@ pub struct Totals {
     pub log_dropped: u64,
     /// UDP.
     pub udp: UdpTotals,
+    /// TLS.
+    pub tls: TlsTotals,
+}
+
+/// What is counted of TLS whatever the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsTotals {
+    /// Handshakes that succeeded, by version and whether a session was resumed.
+    pub handshakes: Vec<(TlsVersion, bool, u64)>,
+    /// Handshakes that failed, by reason.
+    pub failures: Vec<(HandshakeFailure, u64)>,
 }
 
 /// What is counted of UDP whatever the configuration.
@@ -138,6 +149,8 @@ pub enum CloseReason {
     Idle,
     /// What the client sent was not HTTP, or too slow.
     BadRequest,
+    /// Hands could not be shaken: see [`HandshakeFailure`].
+    Handshake,
     /// Cut at the deadline of a drain, or with the worker.
     Cut,
     /// Its listener or endpoint had left the configuration for long enough: both sides were reset.
@@ -148,7 +161,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Done,
         Self::ClientReset,
         Self::BackendReset,
@@ -157,6 +170,7 @@ impl CloseReason {
         Self::NoEndpoint,
         Self::Idle,
         Self::BadRequest,
+        Self::Handshake,
         Self::Cut,
         Self::Withdrawn,
         Self::Error,
@@ -174,8 +188,83 @@ impl CloseReason {
             Self::NoEndpoint => "no_endpoint",
             Self::Idle => "idle",
             Self::BadRequest => "bad_request",
+            Self::Handshake => "tls_handshake",
             Self::Cut => "cut",
             Self::Withdrawn => "withdrawn",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TlsVersion {
+    /// TLS 1.2.
+    V1_2,
+    /// TLS 1.3.
+    V1_3,
+}
+
+impl TlsVersion {
+    /// Every version.
+    pub const ALL: [Self; 2] = [Self::V1_2, Self::V1_3];
+
+    /// What was agreed upon: no other version is ever offered.
+    pub(super) fn of(version: Option<rustls::ProtocolVersion>) -> Self {
+        if version == Some(rustls::ProtocolVersion::TLSv1_2) { Self::V1_2 } else { Self::V1_3 }
+    }
+
+    /// Its name in metrics and in the access log.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::V1_2 => "1.2",
+            Self::V1_3 => "1.3",
+        }
+    }
+}
+
+/// Why a TLS handshake failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum HandshakeFailure {
+    /// It took too long.
+    Timeout,
+    /// The client went away.
+    Gone,
+    /// What the client sent is no TLS, or breaks its rules.
+    Malformed,
+    /// No listener has the name that the client asks for, or it names none.
+    Name,
+    /// Client and gateway have no version, cipher suite, signature scheme or protocol in common.
+    Incompatible,
+    /// The client sent an alert: it does not trust the certificate, for example.
+    Refused,
+    /// Any other error.
+    Error,
+}
+
+impl HandshakeFailure {
+    /// Every reason.
+    pub const ALL: [Self; 7] = [
+        Self::Timeout,
+        Self::Gone,
+        Self::Malformed,
+        Self::Name,
+        Self::Incompatible,
+        Self::Refused,
+        Self::Error,
+    ];
+
+    /// Its name in metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::Gone => "client_gone",
+            Self::Malformed => "malformed",
+            Self::Name => "unrecognized_name",
+            Self::Incompatible => "incompatible",
+            Self::Refused => "client_refused",
             Self::Error => "error",
         }
     }

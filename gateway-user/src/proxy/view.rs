@@ -11,6 +11,7 @@ use gateway_ebpf::abi::{ANY, BindingKey, wire};
 use rustc_hash::FxHashMap;
 
 use super::counters::{AcceptCells, Cells, HttpCells, Known, RelayCells};
+use super::tls::{Answers, Terminator};
 use super::totals::{BindingLabel, RelayKey};
 use crate::core::flows::removed::Configured;
 use crate::core::snapshot::{BoundListeners, BoundService, L4Service, Snapshot};
@@ -44,12 +45,14 @@ pub(super) struct Bound {
     pub(super) accepted: Cells<AcceptCells>,
     /// By backend id, 0 for what is refused; empty for HTTP.
     pub(super) relayed: FxHashMap<u32, Cells<RelayCells>>,
+    /// What answers handshakes, if TLS ends here.
+    pub(super) tls: Option<Arc<Answers>>,
 }
 
 impl View {
-    pub(super) fn new(snapshot: &Snapshot, known: &mut Known, now: Instant) -> Self {
+    pub(super) fn new(snapshot: &Snapshot, known: &mut Known, tls: &Terminator, now: Instant) -> Self {
         known.begin(now);
-        let view = Self {
+        let mut view = Self {
             series: snapshot.series.iter().map(|key| known.http.cells(key)).collect(),
             bindings: snapshot
                 .bindings
@@ -59,6 +62,12 @@ impl View {
             configured: None,
         };
         known.expire(now);
+        let names = snapshot.bindings.iter().filter_map(|(key, bound)| Some((*key, bound.tls.as_ref()?)));
+        for (key, answers) in tls.answers(names) {
+            if let Some(bound) = view.bindings.get_mut(&key) {
+                bound.tls = Some(answers);
+            }
+        }
         view
     }
 
@@ -87,7 +96,7 @@ impl Bound {
             BoundService::L4(service) => relay_cells(service, &binding, known),
             BoundService::Http(_) | BoundService::Reject => FxHashMap::default(),
         };
-        Self { accepted: known.accepted.cells(&binding), relayed, listeners }
+        Self { accepted: known.accepted.cells(&binding), relayed, listeners, tls: None }
     }
 }
 
@@ -127,7 +136,8 @@ mod tests {
 
     fn listeners(address: Address, port: u16, label: &str) -> (BindingKey, Arc<BoundListeners>) {
         let key = BindingKey { address, port, protocol: Transport::Tcp.number(), pad: 0 };
-        (key, Arc::new(BoundListeners { id: 0, key, label: label.into(), service: BoundService::Reject }))
+        let service = BoundService::Reject;
+        (key, Arc::new(BoundListeners { id: 0, key, label: label.into(), service, tls: None }))
     }
 
     #[test]
@@ -143,7 +153,7 @@ mod tests {
             ..Snapshot::default()
         };
         let registry = Registry::new(1);
-        let view = View::new(&snapshot, &mut registry.known(), Instant::now());
+        let view = View::new(&snapshot, &mut registry.known(), &Terminator::new().unwrap(), Instant::now());
         for (local, want) in [
             ("10.0.0.1:80", Some("exact")),
             ("[::ffff:10.0.0.1]:80", Some("exact")),

@@ -19,6 +19,7 @@ use super::connection::{Connection, Watched};
 use super::counters::{Registry, WorkerCells};
 use super::leaving::Leaving;
 use super::log::Log;
+use super::tls::Terminator;
 use super::totals::CloseReason;
 use super::udp::{self, Ends, Flows};
 use super::upstream::Pool;
@@ -35,6 +36,7 @@ pub(super) struct Shared {
     pub(super) registry: Registry,
     pub(super) loads: Arc<dyn Loads>,
     pub(super) log: Option<Log>,
+    pub(super) tls: Terminator,
     /// Where each worker is asked which endpoints it leaves alone.
     pub(super) health: Vec<mpsc::Sender<Question>>,
 }
@@ -358,11 +360,14 @@ fn admit(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
         return reset(stream);
     };
     bound.accepted[worker.id].0.add(1);
-    dispatch(bound, connection, stream);
+    dispatch(&view, bound, connection, stream);
 }
 
-fn dispatch(bound: &Bound, connection: Connection, stream: TcpStream) {
+fn dispatch(view: &Rc<Held>, bound: &Bound, connection: Connection, stream: TcpStream) {
     match &bound.listeners.service {
+        BoundService::Http(_) if bound.tls.is_some() => {
+            tokio::task::spawn_local(http::serve_tls(connection, stream, view.clone()));
+        }
         BoundService::Http(_) => {
             tokio::task::spawn_local(http::serve(connection, stream));
         }

@@ -269,6 +269,10 @@ fn add(model: &mut Model, object: &Object, generation: i64) {
             with(&mut slice.meta);
             model.slices.insert(name, slice);
         }
+        Body::Secret(mut secret) => {
+            with(&mut secret.meta);
+            model.secrets.insert(name, secret);
+        }
         Body::Namespace => {
             let mut labels = object.labels.clone();
             labels.insert("kubernetes.io/metadata.name".to_owned(), name.name.to_string());

@@ -70,10 +70,12 @@ pub(super) const TABLE: &[Row] = &[
     (&[Kind::Gateway], "spec.listeners[].port", Cover::Works),
     (&[Kind::Gateway], "spec.listeners[].protocol", Cover::Works),
     (&[Kind::Gateway], "spec.listeners[].allowedRoutes", Cover::Works),
+    (&[Kind::Gateway], "spec.listeners[].tls.mode", Cover::Works),
+    (&[Kind::Gateway], "spec.listeners[].tls.certificateRefs", Cover::Works),
     (
         &[Kind::Gateway],
-        "spec.listeners[].tls",
-        refused(Level::Listener, "TLS is not built; use HTTP, TCP or UDP"),
+        "spec.listeners[].tls.options",
+        refused(Level::Listener, "options of TLS are not built; remove them"),
     ),
     (
         &[Kind::Gateway],
@@ -195,11 +197,11 @@ pub(super) const TABLE: &[Row] = &[
     (&[Kind::EndpointSlice], "addressType", Cover::Works),
     (&[Kind::EndpointSlice], "endpoints", Cover::Works),
     (&[Kind::EndpointSlice], "ports", Cover::Works),
-    // Nothing that is built refers to what these hold.
-    (&[Kind::Secret], "data", Cover::Aside),
-    (&[Kind::Secret], "stringData", Cover::Aside),
-    (&[Kind::Secret], "type", Cover::Aside),
+    (&[Kind::Secret], "data", Cover::Works),
+    (&[Kind::Secret], "stringData", Cover::Works),
+    (&[Kind::Secret], "type", Cover::Works),
     (&[Kind::Secret], "immutable", Cover::Aside),
+    // Nothing that is built refers to what these hold.
     (&[Kind::ConfigMap], "data", Cover::Aside),
     (&[Kind::ConfigMap], "binaryData", Cover::Aside),
     (&[Kind::ConfigMap], "immutable", Cover::Aside),

@@ -10,6 +10,7 @@ mod never_panics;
 mod old_fields;
 mod parameters;
 mod released;
+mod secrets;
 mod translate;
 mod upgrade;
 mod upstream;

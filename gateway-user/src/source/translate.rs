@@ -7,6 +7,7 @@ mod core;
 mod filter;
 mod parameters;
 mod route;
+mod secret;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use crate::core::model::{
     HttpRoute, L4Route, LabelSelector, Listener, Meta, Operator, Parameters, PolicyTarget, Protocol,
     ReferenceGrant, Refusal, Requirement, Service, UnbuiltObject, UnbuiltRoute,
 };
+use crate::core::tls::{CertificateRef, Secret};
 use crate::core::transport::Transport;
 
 /// What an object is, of the kinds that the model knows.
@@ -37,6 +39,7 @@ pub(super) enum Body {
     Grant(ReferenceGrant),
     Service(Service),
     Slice(EndpointSlice),
+    Secret(Secret),
     /// A Namespace: its labels are all that counts.
     Namespace,
     /// A kind that nothing built refers to.
@@ -76,7 +79,8 @@ pub(super) fn body(
         Kind::Service => Body::Service(core::service(root, meta)),
         Kind::EndpointSlice => Body::Slice(core::slice(root, meta, labels, findings)?),
         Kind::Namespace => Body::Namespace,
-        Kind::Secret | Kind::ConfigMap => Body::Unused,
+        Kind::Secret => Body::Secret(secret::secret(root, meta)),
+        Kind::ConfigMap => Body::Unused,
     };
     debug_assert!(refusals.0.is_empty(), "a refusal that nothing carries: {refusals:?}");
     Some(body)
@@ -138,6 +142,7 @@ fn listener(node: &Node, refusals: Vec<Refusal>) -> Option<Listener> {
             "UDP" => Protocol::Udp,
             other => Protocol::Other(other.to_owned()),
         },
+        certificates: node.list("tls.certificateRefs").iter().map(certificate_ref).collect(),
         allowed: AllowedRoutes {
             namespaces: match node.str("allowedRoutes.namespaces.from") {
                 Some("All") => FromNamespaces::All,
@@ -155,6 +160,14 @@ fn listener(node: &Node, refusals: Vec<Refusal>) -> Option<Listener> {
         },
         refusals,
     })
+}
+
+fn certificate_ref(node: &Node) -> CertificateRef {
+    CertificateRef {
+        kind: group_kind(node),
+        namespace: node.str("namespace").map(Arc::from),
+        name: node.str("name").unwrap_or_default().into(),
+    }
 }
 
 /// Group and kind, defaults filled in.

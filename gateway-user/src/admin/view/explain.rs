@@ -11,7 +11,7 @@ use crate::core::transport::Transport;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "protocol", rename_all = "camelCase")]
 pub enum QuestionView {
-    /// A request over HTTP/1.1.
+    /// A request over HTTP/1.1, in clear or inside of TLS.
     #[serde(rename_all = "camelCase")]
     Http {
         /// Its method.
@@ -26,6 +26,9 @@ pub enum QuestionView {
         port: u16,
         /// The client's address; missing: of this host.
         from: Option<IpAddr>,
+        /// The name that the client asks for in its ClientHello, empty if it names none; missing: it does not speak TLS.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tls: Option<String>,
     },
     /// A TCP connection.
     Tcp(EndsView),
@@ -337,6 +340,9 @@ pub struct ServedView {
     pub port: u16,
     /// The binding's protocol, `TCP` or `UDP`.
     pub protocol: String,
+    /// Whether TLS ends here: the listener's protocol is HTTPS.
+    #[serde(default)]
+    pub tls: bool,
     /// The listener.
     pub listener: ListenerRefView,
     /// The route; missing: none, connections are reset and datagrams dropped.

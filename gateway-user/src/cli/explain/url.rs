@@ -11,6 +11,8 @@ pub(super) struct Url {
     pub(super) tls: bool,
     /// Host and port as they are written: the Host field.
     pub(super) authority: String,
+    /// The name in the ClientHello: the host, empty if it is an address (RFC 6066, 3).
+    pub(super) name: String,
     /// The host, if it is an address.
     pub(super) address: Option<IpAddr>,
     /// The port.
@@ -56,9 +58,12 @@ pub(super) fn parse(text: &str) -> Result<Url, String> {
             port.parse().ok().filter(|port| *port > 0).ok_or(format!("`{port}` is no port; {form}"))?
         }
     };
-    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host).parse().ok();
+    let address: Option<IpAddr> =
+        host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host).parse().ok();
+    let name = if address.is_some() { String::new() } else { host.to_owned() };
     let slash = if target.starts_with('/') { "" } else { "/" };
-    Ok(Url { tls, authority: authority.to_owned(), address, port, target: format!("{slash}{target}") })
+    let (authority, target) = (authority.to_owned(), format!("{slash}{target}"));
+    Ok(Url { tls, authority, name, address, port, target })
 }
 
 #[cfg(test)]
@@ -80,7 +85,9 @@ mod tests {
             let url = parse(text).unwrap();
             let address = address.map(|a: &str| a.parse().unwrap());
             let tls = text.starts_with("https");
-            let want = Url { tls, authority: authority.to_owned(), address, port, target: target.to_owned() };
+            let name = if address.is_some() { "" } else { authority.split(':').next().unwrap() };
+            let (authority, name, target) = (authority.to_owned(), name.to_owned(), target.to_owned());
+            let want = Url { tls, authority, name, address, port, target };
             assert_eq!(url, want, "{text}");
         }
     }

@@ -11,9 +11,9 @@ use rustc_hash::FxHashMap;
 
 use super::condition::{self, Problem, problem};
 use super::external::Guard;
+use super::grants::permits;
 use crate::core::model::{
-    BackendRef, BackendTlsPolicy, EndpointSlice, GATEWAY_GROUP, Model, ObjectName, ReferenceGrant, Service,
-    ServicePort,
+    BackendRef, BackendTlsPolicy, EndpointSlice, Model, ObjectName, ReferenceGrant, Service, ServicePort,
 };
 use crate::core::route::Target;
 use crate::core::status::ExternalName;
@@ -127,14 +127,8 @@ impl<'m> Resolver<'m> {
     }
 
     fn granted(&self, namespace: &str, backend: &BackendRef, kind: &str, from: &str) -> bool {
-        self.grants.get(namespace).into_iter().flatten().any(|grant| {
-            grant.from.iter().any(|(g, ns)| g.group == GATEWAY_GROUP && g.kind == kind && **ns == *from)
-                && grant.to.iter().any(|(g, name)| {
-                    g.group.is_empty()
-                        && g.kind == SERVICE
-                        && name.as_ref().is_none_or(|name| *name == backend.name)
-                })
-        })
+        let mut grants = self.grants.get(namespace).into_iter().flatten();
+        grants.any(|grant| permits(grant, (kind, from), (SERVICE, &backend.name)))
     }
 
     fn service(

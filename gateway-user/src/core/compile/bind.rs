@@ -10,17 +10,21 @@ use gateway_ebpf::abi::{Action, BindingKey};
 use gateway_ebpf::names::{MAX_BACKENDS, MAX_BINDINGS, MAX_SERVICES};
 use rustc_hash::FxHashMap;
 
-use super::gateways::{Gateways, ListenerId};
+use super::gateways::{Gateways, ListenerId, ListenerWork};
 use super::http::{Tables, no_route, push};
 use super::ids::assign;
 use super::l4::{RouteKey, Services};
 use super::room::{self, Room};
-use crate::core::model::{ObjectName, Protocol};
+use crate::core::model::ObjectName;
 use crate::core::route::HttpTable;
 use crate::core::snapshot::{
     BindingImage, BoundListeners, BoundService, Ids, L4Service, MapImage, SeriesKey,
 };
+use crate::core::tls::{ByName, Certificates};
 use crate::core::transport::Transport;
+
+/// How requests on a binding are routed, and with which certificates.
+type Served = (Arc<HttpTable>, Option<Arc<ByName<Certificates>>>);
 
 /// What the kernel and the workers get.
 pub(super) struct Bound {
@@ -74,7 +78,7 @@ pub(super) fn bind(
     ids.patterns = patterns;
     let mut bound =
         Bound { image, bindings: FxHashMap::default(), listed: BTreeMap::new(), series, ids, left_out };
-    let mut shared: FxHashMap<&[ListenerId], Arc<HttpTable>> = FxHashMap::default();
+    let mut shared: FxHashMap<&[ListenerId], Served> = FxHashMap::default();
     for (key, listeners) in &places {
         let works: Vec<_> = listeners.iter().map(|&(g, l)| &gateways.list[g].listeners[l]).collect();
         let Some(id) = bound.ids.bindings.get(key).copied() else { continue };
@@ -82,9 +86,10 @@ pub(super) fn bind(
             [only] => only.label.clone(),
             many => many.iter().map(|w| &*w.label).collect::<Vec<_>>().join(",").into(),
         };
-        let http = works.iter().all(|w| w.listener.protocol == Protocol::Http);
+        let http = works.iter().all(|w| w.listener.protocol.is_http());
+        let mut tls = None;
         let (service, action) = if http {
-            let table = shared.entry(listeners).or_insert_with(|| {
+            let (table, names) = shared.entry(listeners).or_insert_with(|| {
                 let known: Vec<_> = listeners.iter().filter_map(|id| tables.get(id)).collect();
                 let no_listener = match &*known {
                     [(_, no_route)] => *no_route,
@@ -94,8 +99,9 @@ pub(super) fn bind(
                 for (work, (listener, _)) in works.iter().zip(known) {
                     table.add(work.listener.hostname.as_ref(), listener);
                 }
-                Arc::new(table)
+                (Arc::new(table), names(&works))
             });
+            tls.clone_from(names);
             (BoundService::Http(table.clone()), Action::Steer)
         } else {
             let route = listeners.first().and_then(|id| services.by_listener.get(id));
@@ -116,9 +122,19 @@ pub(super) fn bind(
             bound.ids.bound.insert(*key, l4.id);
         }
         bound.image.bindings.insert(*key, image);
-        bound.bindings.insert(*key, Arc::new(BoundListeners { id, key: *key, label, service }));
+        bound.bindings.insert(*key, Arc::new(BoundListeners { id, key: *key, label, service, tls }));
     }
     bound
+}
+
+/// The certificates of listeners on one port by hostname; `None`: they have no TLS.
+fn names(listeners: &[&ListenerWork<'_>]) -> Option<Arc<ByName<Certificates>>> {
+    let mut names = ByName::default();
+    for work in listeners {
+        let certificates = &work.tls.as_ref()?.certificates;
+        names.add(work.listener.hostname.as_ref(), || certificates.clone());
+    }
+    Some(Arc::new(names))
 }
 
 /// Gives services and backends their ids and fills the slots.

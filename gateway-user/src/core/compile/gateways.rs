@@ -8,6 +8,7 @@ use std::sync::Arc;
 use gateway_ebpf::abi::{ANY, Address, BindingKey, wire};
 use rustc_hash::FxHashMap;
 
+use super::certificates::{self, Tls};
 use super::condition::{Problem, problem};
 use super::parameters::{Effective, of_class, of_gateway};
 use super::{addresses, listeners};
@@ -61,12 +62,21 @@ pub(super) struct ListenerWork<'m> {
     pub(super) bad_kinds: Option<Problem>,
     /// Why it is not accepted.
     pub(super) refused: Option<Problem>,
+    /// Its certificates; `None`: it has no TLS.
+    pub(super) tls: Option<Tls>,
     /// With what it is in conflict.
     pub(super) conflict: Option<Problem>,
     /// Where it is served.
     pub(super) keys: Vec<BindingKey>,
     /// attachedRoutes.
     pub(super) attached: u32,
+}
+
+impl ListenerWork<'_> {
+    /// Whether it would be served, if only it had a certificate.
+    pub(super) fn lacks_certificate(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.certificates.is_empty())
+    }
 }
 
 impl GatewayWork<'_> {
@@ -96,7 +106,9 @@ pub(super) fn resolve<'m>(model: &'m Model, host: &Host, previous: &Ids) -> Gate
     }
     list.sort_by(|a, b| age(&a.gateway.meta).cmp(&age(&b.gateway.meta)));
     addresses::assign(&mut list, host, previous);
+    certificates::resolve(model, &mut list);
     listeners::decide(&mut list, host, previous, &mut notes);
+    certificates::overlaps(&mut list);
     let name = |g: &GatewayWork<'m>| (&*g.gateway.meta.name.namespace, &*g.gateway.meta.name.name);
     let by_name = list.iter().enumerate().map(|(at, gateway)| (name(gateway), at)).collect();
     Gateways { list, by_name, notes }

@@ -12,7 +12,7 @@ use super::condition::Problem;
 use super::gateways::{Gateways, ListenerId, refusals};
 use super::listeners::HTTP_ROUTE;
 use crate::core::headers::HeaderFilters;
-use crate::core::model::{HttpMatch, HttpRoute, HttpRule, PathMatch, Protocol, ValueMatch};
+use crate::core::model::{HttpMatch, HttpRoute, HttpRule, PathMatch, ValueMatch};
 use crate::core::route::{Conditions, HttpBackend, ListenerTable, Path, Patterns, RuleEntry, Value};
 use crate::core::snapshot::SeriesKey;
 
@@ -59,7 +59,7 @@ impl<'b> Tables<'b> {
         let mut by_listener = FxHashMap::default();
         for (g, gateway) in gateways.list.iter().enumerate() {
             for (l, work) in gateway.listeners.iter().enumerate() {
-                if work.listener.protocol == Protocol::Http && !work.keys.is_empty() {
+                if work.listener.protocol.is_http() && !work.keys.is_empty() {
                     let no_route = push(&mut series, no_route(&work.label, &empty));
                     by_listener.insert((g, l), (ListenerTable::new(work.label.clone(), no_route), no_route));
                 }

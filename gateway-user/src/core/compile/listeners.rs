@@ -21,10 +21,10 @@ pub(crate) const HTTP_ROUTE: &str = "HTTPRoute";
 
 fn supported(protocol: &Protocol) -> &'static [&'static str] {
     match protocol {
-        Protocol::Http => &[HTTP_ROUTE],
+        Protocol::Http | Protocol::Https => &[HTTP_ROUTE],
         Protocol::Tcp => const { &[Transport::Tcp.route()] },
         Protocol::Udp => const { &[Transport::Udp.route()] },
-        Protocol::Https | Protocol::Tls | Protocol::Other(_) => &[],
+        Protocol::Tls | Protocol::Other(_) => &[],
     }
 }
 
@@ -69,7 +69,7 @@ pub(super) fn begin<'m>(gateway: &Gateway, listener: &'m Listener) -> ListenerWo
         problem("InvalidRouteKinds", message)
     });
     let refused = if all.is_empty() {
-        let message = format!("protocol {protocol} is not supported (use HTTP, TCP or UDP)");
+        let message = format!("protocol {protocol} is not supported (use HTTP, HTTPS, TCP or UDP)");
         Some(problem("UnsupportedProtocol", message))
     } else if !listener.refusals.is_empty() {
         Some(problem("UnsupportedValue", refusals(&listener.refusals)))
@@ -80,7 +80,7 @@ pub(super) fn begin<'m>(gateway: &Gateway, listener: &'m Listener) -> ListenerWo
     };
     let label = format!("{}/{}", gateway.meta.name, listener.name).into();
     let keys = Vec::new();
-    ListenerWork { listener, label, kinds, bad_kinds, refused, conflict: None, keys, attached: 0 }
+    ListenerWork { listener, label, kinds, bad_kinds, refused, tls: None, conflict: None, keys, attached: 0 }
 }
 
 /// Decides on conflicts and ports, and where each listener is served. The Gateways come oldest first.
@@ -102,7 +102,9 @@ pub(super) fn decide(gateways: &mut [GatewayWork<'_>], host: &Host, previous: &I
             for &address in &addresses {
                 let key = key(work.listener, address);
                 claims.entry(key).or_default().add(work.listener, (at, position));
-                work.keys.push(key);
+                if !work.lacks_certificate() {
+                    work.keys.push(key);
+                }
             }
         }
     }
@@ -118,6 +120,8 @@ fn indistinct(a: &Listener, b: &Listener) -> Option<&'static str> {
         (Protocol::Udp, Protocol::Udp) => Some("ProtocolConflict"),
         (Protocol::Udp, _) | (_, Protocol::Udp) => None,
         (Protocol::Tcp, _) | (_, Protocol::Tcp) => Some("ProtocolConflict"),
+        (Protocol::Http, Protocol::Https | Protocol::Tls)
+        | (Protocol::Https | Protocol::Tls, Protocol::Http) => Some("ProtocolConflict"),
         (a_protocol, b_protocol) => {
             (a_protocol == b_protocol && a.hostname == b.hostname).then_some("HostnameConflict")
         }
@@ -201,17 +205,17 @@ fn taken<'h>(host: &'h Host, place: &Place, listener: &Listener) -> Option<&'h L
     })
 }
 
-/// The accepted listeners of one address, port and transport: HTTP ones by hostname, or a single TCP or UDP one.
+/// The accepted listeners of one address, port and transport: HTTP or HTTPS ones by hostname, or a single TCP or UDP one.
 #[derive(Default)]
 struct Claims<'m> {
-    any: Option<ListenerId>,
+    any: Option<(ListenerId, &'m Protocol)>,
     alone: Option<ListenerId>,
     by_hostname: FxHashMap<Option<&'m str>, ListenerId>,
 }
 
 impl<'m> Claims<'m> {
     fn add(&mut self, listener: &'m Listener, id: ListenerId) {
-        self.any.get_or_insert(id);
+        self.any.get_or_insert((id, &listener.protocol));
         if is_alone(listener) {
             self.alone.get_or_insert(id);
         }
@@ -220,8 +224,9 @@ impl<'m> Claims<'m> {
 
     /// The listener with which another one cannot be told apart.
     fn indistinct(&self, listener: &Listener) -> Option<ListenerId> {
-        if is_alone(listener) {
-            return self.any;
+        let (any, protocol) = self.any?;
+        if is_alone(listener) || *protocol != listener.protocol {
+            return Some(any);
         }
         self.alone.or_else(|| self.by_hostname.get(&listener.hostname.as_deref()).copied())
     }

@@ -80,11 +80,13 @@ fn bad(work: &ListenerWork<'_>) -> bool {
 
 fn gateway(work: &GatewayWork<'_>, addresses: Vec<IpAddr>) -> GatewayStatus {
     let generation = work.gateway.meta.generation;
-    let names = |bad_ones: bool| {
-        let names = work.listeners.iter().filter(|l| bad(l) == bad_ones).map(|l| &*l.listener.name);
+    let broken = |l: &ListenerWork<'_>| bad(l) || l.lacks_certificate();
+    let names = |broken_ones: bool| {
+        let names = work.listeners.iter().filter(|l| broken(l) == broken_ones).map(|l| &*l.listener.name);
         names.collect::<Vec<_>>().join(", ")
     };
-    let broken = work.listeners.iter().any(bad).then(|| {
+    let none_served = work.listeners.iter().all(broken);
+    let broken = work.listeners.iter().any(broken).then(|| {
         let good = names(false);
         let accepted = if good.is_empty() { "none".to_owned() } else { good };
         format!("listeners not valid: {}; accepted: {accepted}", names(true))
@@ -99,8 +101,13 @@ fn gateway(work: &GatewayWork<'_>, addresses: Vec<IpAddr>) -> GatewayStatus {
         (None, Some(message)) => yes("Accepted", "ListenersNotValid", message, generation),
     };
     let invalid = || problem("Invalid", "the Gateway is not accepted");
-    let unprogrammed =
-        if work.refused.is_some() || none_left { Some(invalid()) } else { work.unplaced.clone() };
+    let unprogrammed = if work.refused.is_some() || none_left {
+        Some(invalid())
+    } else if none_served {
+        Some(problem("Invalid", "no listener is served: see what they lack in their conditions"))
+    } else {
+        work.unplaced.clone()
+    };
     let programmed = unless(
         unprogrammed.as_ref(),
         "Programmed",
@@ -119,8 +126,9 @@ fn listener(gateway: &GatewayWork<'_>, work: &ListenerWork<'_>, generation: i64)
         Some(why) => yes("Conflicted", why.reason, why.message.clone(), generation),
         None => no("Conflicted", &problem("NoConflicts", "no conflicts"), generation),
     };
+    let certificates = work.tls.as_ref().and_then(|tls| tls.problem.as_ref());
     let resolved = unless(
-        work.bad_kinds.as_ref(),
+        work.bad_kinds.as_ref().or(certificates),
         "ResolvedRefs",
         "ResolvedRefs",
         "all references are resolved",
@@ -130,6 +138,9 @@ fn listener(gateway: &GatewayWork<'_>, work: &ListenerWork<'_>, generation: i64)
         Some(problem("Invalid", "the listener is not accepted"))
     } else if gateway.refused.is_some() {
         Some(problem("Invalid", "the Gateway is not accepted"))
+    } else if work.lacks_certificate() {
+        let why = certificates.map_or("", |why| &*why.message);
+        Some(problem("Invalid", format!("there is no certificate to serve with: {why}")))
     } else if work.keys.is_empty() {
         Some(problem("Pending", "the Gateway has no address yet"))
     } else {
@@ -137,11 +148,19 @@ fn listener(gateway: &GatewayWork<'_>, work: &ListenerWork<'_>, generation: i64)
     };
     let programmed =
         unless(unprogrammed.as_ref(), "Programmed", "Programmed", "the listener is served", generation);
+    // "MUST NOT be set when it is False".
+    let overlap = work.tls.as_ref().and_then(|tls| tls.overlap.as_ref()).map(|other| {
+        let message =
+            format!("listener {other} has some of its names, too: of a connection, the name in its ClientHello decides");
+        yes("OverlappingTLSConfig", "OverlappingHostnames", message, generation)
+    });
+    let mut conditions = vec![accepted, programmed, resolved, conflicted];
+    conditions.extend(overlap);
     let kind = |kind: &&str| GroupKind { group: GATEWAY_GROUP.into(), kind: (*kind).into() };
     ListenerStatus {
         name: work.listener.name.clone(),
         supported_kinds: work.kinds.iter().map(kind).collect(),
         attached_routes: work.attached,
-        conditions: vec![accepted, programmed, resolved, conflicted],
+        conditions,
     }
 }

@@ -8,6 +8,7 @@ mod properties;
 mod room;
 mod routes;
 mod services;
+mod tls;
 mod udp;
 
 use std::net::{IpAddr, SocketAddr};
@@ -110,6 +111,7 @@ fn lines(snapshot: &Snapshot) -> Vec<String> {
         let bound = &snapshot.bindings[key];
         assert_eq!(bound.id, image.id);
         let service = match (&bound.service, image.action) {
+            (BoundService::Http(_), Action::Steer) if bound.tls.is_some() => "https".to_owned(),
             (BoundService::Http(_), Action::Steer) => "http".to_owned(),
             (BoundService::L4(l4), Action::Forward) => {
                 assert_eq!(Some(l4.id), image.service);

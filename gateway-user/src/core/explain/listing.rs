@@ -20,6 +20,8 @@ use crate::core::transport::Transport;
 pub struct Listed {
     /// The binding.
     pub binding: BindingKey,
+    /// Whether TLS ends here.
+    pub tls: bool,
     /// `NAMESPACE/GATEWAY/LISTENER`.
     pub listener: Arc<str>,
     /// The listener's hostname; `None`: every one.
@@ -68,6 +70,7 @@ pub fn listing(snapshot: &Snapshot) -> Vec<Listed> {
     for bound in bindings {
         let l4 = |route: &Arc<str>, backends| Listed {
             binding: bound.key,
+            tls: false,
             listener: bound.label.clone(),
             listener_hostname: None,
             kind: Transport::of(bound.key.protocol).route(),
@@ -116,6 +119,7 @@ pub fn listing(snapshot: &Snapshot) -> Vec<Listed> {
                     });
                     all.push(Listed {
                         binding: bound.key,
+                        tls: bound.tls.is_some(),
                         listener: entry.listener.label.clone(),
                         listener_hostname: entry.listener.hostname.clone(),
                         kind: HTTP_ROUTE,

@@ -9,6 +9,7 @@ use super::{Http, L4, Lost, Scene, Why, listener, object};
 use crate::core::compile::HTTP_ROUTE;
 use crate::core::model::ObjectName;
 use crate::core::route::Unserved;
+use crate::core::snapshot::{BoundListeners, BoundService};
 use crate::core::transport::Transport;
 
 /// Why nothing is served, and what to do.
@@ -58,6 +59,40 @@ pub fn no_binding(scene: &Scene<'_>, transport: Transport, to: Option<IpAddr>, p
         format!("add a listener, or use one of: {}", served.join(", "))
     };
     Outcome { status: None, message, remedy }
+}
+
+/// Why a request does not get to the listeners of an HTTP binding: it comes in clear where TLS is spoken, or the other way
+/// round, or nobody has the name that the client asks for in its ClientHello (`tls`; empty: it names none). `None`: it
+/// gets there.
+#[must_use]
+pub fn security(scene: &Scene<'_>, bound: &BoundListeners, tls: Option<&str>) -> Option<Outcome> {
+    if !matches!(bound.service, BoundService::Http(_)) {
+        return None;
+    }
+    let labels = bound.label.replace(',', ", ");
+    let (message, remedy) = match (tls, &bound.tls) {
+        (None, None) => return None,
+        (Some(_), None) => (
+            format!("{labels} speaks HTTP in clear, and takes a ClientHello for a request that is none"),
+            "ask for http://, or give the listener the protocol HTTPS and a certificate".to_owned(),
+        ),
+        (None, Some(_)) => (
+            format!("{labels} speaks TLS, and a request in clear is no ClientHello: the connection ends"),
+            "ask for https://".to_owned(),
+        ),
+        (Some(name), Some(names)) if names.find(name).is_none() => {
+            let asked = if name.is_empty() { "no name".to_owned() } else { format!("{name:?}") };
+            let hostnames: Vec<String> = bound.label.split(',').map(|label| hostname(scene, label)).collect();
+            (
+                format!(
+                    "the ClientHello has {asked}, which fits no listener here: it is refused (unrecognized_name)"
+                ),
+                format!("use a name that fits ({}), or add a listener for it", hostnames.join(", ")),
+            )
+        }
+        (Some(_), Some(_)) => return None,
+    };
+    Some(Outcome { status: None, message, remedy })
 }
 
 impl Http {

@@ -7,7 +7,7 @@ mod random;
 
 use ::http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{Http, Scene, bindings, http, l4, listing, no_binding, tuple};
+use super::{Http, Scene, bindings, http, l4, listing, no_binding, security, tuple};
 use crate::core::compile::compile;
 use crate::core::host::Host;
 use crate::core::model::Model;
@@ -330,8 +330,8 @@ fn no_binding_says_why_the_listener_is_not_served() {
             "add a listener, or use one of: *:81, 10.0.0.1:80",
         ),
         (
-            "gateway gw\nlistener tls HTTPS 443",
-            "listener default/gw/tls: Accepted (UnsupportedProtocol): protocol HTTPS is not supported (use HTTP, TCP or UDP)",
+            "gateway gw\nlistener tls HTTPS 443 cert=x",
+            "listener default/gw/tls: Programmed (Invalid): there is no certificate to serve with: tls.certificateRefs[0]: there is no Secret default/x (create it, or correct the reference)",
         ),
         (
             "class theirs example.com/x\ngateway gw class=theirs\nlistener a HTTP 443",
@@ -468,4 +468,30 @@ fn the_listing_is_in_the_order_of_precedence() {
             "80 default/gw/any * default/r.0 *.com PathPrefix / default/svc:80=Some(7) [10.0.0.3:1] None",
         ]
     );
+}
+
+#[test]
+fn tls_is_spoken_where_it_ends_and_nowhere_else() {
+    let (model, snapshot) = compiled(
+        "gateway gw\nlistener s HTTPS 443 cert=a hostname=a.org\nlistener h HTTP 80\nlistener t TCP 90\nsecret a",
+    );
+    for (port, tls, says) in [
+        (443, Some("a.org"), None),
+        (443, Some("b.org"), Some("the ClientHello has \"b.org\", which fits no listener here")),
+        (443, Some(""), Some("the ClientHello has no name")),
+        (443, None, Some("default/gw/s speaks TLS")),
+        (80, Some("a.org"), Some("default/gw/h speaks HTTP in clear")),
+        (80, None, None),
+        (90, Some("a.org"), None),
+    ] {
+        let bound = snapshot.bindings.values().find(|bound| bound.key.port == port).unwrap();
+        let outcome = security(&scene(&model, &snapshot), bound, tls);
+        let fits =
+            outcome.as_ref().map(|o| o.message.as_str()).zip(says).map(|(m, says)| m.starts_with(says));
+        assert_eq!(
+            (outcome.is_some(), fits.unwrap_or(true)),
+            (says.is_some(), true),
+            "{port} {tls:?} {outcome:?}"
+        );
+    }
 }

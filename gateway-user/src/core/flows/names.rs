@@ -204,6 +204,7 @@ mod tests {
                 key: binding,
                 label: "default/web/tcp".into(),
                 service: BoundService::L4(Arc::new(service)),
+                tls: None,
             };
             snapshot.bindings.insert(binding, Arc::new(bound));
             let image = BindingImage { action, id, service: Some(4), idle: None };

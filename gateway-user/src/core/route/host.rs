@@ -99,6 +99,15 @@ impl<T> HostIndex<T> {
         exact.into_iter().chain(wildcard).chain(&self.any)
     }
 
+    /// The same hostnames, with what is made of each value.
+    pub(crate) fn map<U>(&self, mut make: impl FnMut(&T) -> U) -> HostIndex<U> {
+        let mut index = HostIndex { longest: self.longest, ..HostIndex::default() };
+        index.exact = self.exact.iter().map(|(name, value)| (name.clone(), make(value))).collect();
+        index.wildcard = self.wildcard.iter().map(|(suffix, value)| (suffix.clone(), make(value))).collect();
+        index.any = self.any.as_ref().map(make);
+        index
+    }
+
     /// Every value with its hostname, `None` for what has none: the most specific first. Not for the data path.
     pub(crate) fn entries(&self) -> Vec<(Option<String>, &T)> {
         let mut exact: Vec<_> = self.exact.iter().collect();

@@ -4,10 +4,12 @@
 
 use std::cell::{Cell, RefCell};
 
+use rustls::{HandshakeKind, ServerConnection};
+
 use super::watch::Watch;
 use crate::core::redirect::{Arrival, Scheme};
 use crate::proxy::connection::Connection;
-use crate::proxy::totals::CloseReason;
+use crate::proxy::totals::{CloseReason, TlsVersion};
 use crate::proxy::upstream::encode::about_client;
 
 /// What the connection is busy with.
@@ -28,6 +30,7 @@ pub(super) struct Client {
     pub(super) connection: Connection,
     /// Ends the header of each request that is passed on.
     pub(super) about: Vec<u8>,
+    version: Cell<Option<TlsVersion>>,
     doing: Cell<Doing>,
     watch: RefCell<Watch>,
     requests: Cell<u64>,
@@ -38,11 +41,12 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(connection: Connection) -> Self {
+    pub(super) fn new(connection: Connection, tls: bool) -> Self {
         // A client that connects and says nothing gets no longer than one that sends slowly.
         connection.expire_in(connection.worker.ticks.header);
         Self {
-            about: about_client(connection.peer.ip()),
+            about: about_client(connection.peer.ip(), tls),
+            version: Cell::new(None),
             doing: Cell::new(Doing::Idle),
             watch: RefCell::default(),
             requests: Cell::new(0),
@@ -54,7 +58,21 @@ impl Client {
 
     /// How its requests come.
     pub(super) fn arrival(&self) -> Arrival {
-        Arrival { scheme: Scheme::Http, at: self.connection.local }
+        Arrival { scheme: if self.version.get().is_some() { Scheme::Https } else { Scheme::Http }, at: self.connection.local }
+    }
+
+    /// Hands are shaken: the first header may take its time.
+    pub(super) fn secured(&self, session: &ServerConnection) {
+        let version = TlsVersion::of(session.protocol_version());
+        let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
+        self.version.set(Some(version));
+        self.connection.worker.cells().tls.shake(version, resumed);
+        self.connection.expire_in(self.connection.worker.ticks.header);
+    }
+
+    /// The version of TLS that is spoken, if one is.
+    pub(super) fn version(&self) -> Option<TlsVersion> {
+        self.version.get()
     }
 
     pub(super) fn doing(&self) -> Doing {

@@ -88,12 +88,12 @@ impl Preview {
         answer::view_of(&self.parts, check(&self.parts).map_or("", |host| host.name))
     }
 
-    /// Its header as an endpoint gets it, for a client at this address, after these changes.
+    /// Its header as an endpoint gets it, for a client at this address, in clear or in TLS, after these changes.
     #[must_use]
-    pub fn head(&self, client: IpAddr, changes: Option<&HeaderChanges>) -> Vec<u8> {
+    pub fn head(&self, client: IpAddr, tls: bool, changes: Option<&HeaderChanges>) -> Vec<u8> {
         let replaced = check(&self.parts).ok().filter(|host| host.from_target).map(|host| host.authority);
         let mut head = Vec::new();
-        write_head(&mut head, &self.parts, replaced, changes, self.framing, &about_client(client));
+        write_head(&mut head, &self.parts, replaced, changes, self.framing, &about_client(client, tls));
         head
     }
 }
@@ -156,11 +156,11 @@ mod tests {
             ("A.example", "/a%2Fb", Some("q=1"), "PUT")
         );
         assert_eq!(
-            String::from_utf8(preview.head("10.0.0.1".parse().unwrap(), None)).unwrap(),
+            String::from_utf8(preview.head("10.0.0.1".parse().unwrap(), false, None)).unwrap(),
             "PUT /a%2Fb?q=1 HTTP/1.1\r\nhost: A.example:80\r\ny: 2\r\ncontent-length: 3\r\n\
              x-forwarded-for: 10.0.0.1\r\nx-forwarded-proto: http\r\nforwarded: for=10.0.0.1;proto=http\r\n\r\n"
         );
         let chunked = ask("PUT / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n").unwrap();
-        assert!(String::from_utf8(chunked.head("::1".parse().unwrap(), None)).unwrap().contains("chunked"));
+        assert!(String::from_utf8(chunked.head("::1".parse().unwrap(), false, None)).unwrap().contains("chunked"));
     }
 }

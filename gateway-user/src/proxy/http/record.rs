@@ -97,7 +97,7 @@ impl Drop for Record {
         let connection = &self.client.connection;
         if let (Some(line), Some(log)) = (self.line.take(), &connection.worker.shared.log) {
             let numbers = (self.status, took, self.bytes_in, self.bytes_out);
-            if !Log::http(log, &line, connection, numbers) {
+            if !Log::http(log, &line, connection, self.client.version(), numbers) {
                 connection.worker.cells().log_dropped.add(1);
             }
         }

@@ -25,15 +25,16 @@ pub(in crate::proxy) enum RequestFraming {
 }
 
 /// Fields about the client, the same for every request of a connection: written once.
-pub(in crate::proxy) fn about_client(client: IpAddr) -> Vec<u8> {
+pub(in crate::proxy) fn about_client(client: IpAddr, tls: bool) -> Vec<u8> {
+    let proto = if tls { "https" } else { "http" };
     let mut about = Vec::with_capacity(192);
-    write!(about, "x-forwarded-for: {client}\r\nx-forwarded-proto: http\r\nforwarded: for=")
+    write!(about, "x-forwarded-for: {client}\r\nx-forwarded-proto: {proto}\r\nforwarded: for=")
         .and_then(|()| match client {
             IpAddr::V4(v4) => write!(about, "{v4}"),
             IpAddr::V6(v6) => write!(about, "\"[{v6}]\""), // RFC 7239, 6
         })
         .expect("a Vec takes every write");
-    about.extend_from_slice(b";proto=http\r\n\r\n");
+    write!(about, ";proto={proto}\r\n\r\n").expect("a Vec takes every write");
     about
 }
 
@@ -235,7 +236,7 @@ mod tests {
                 .header("accept", "*/*")
                 .header("accept", "text/html")
         };
-        let about = about_client("10.0.0.1".parse().unwrap());
+        let about = about_client("10.0.0.1".parse().unwrap(), false);
         let lines =
             ["x-set: 1", "x-user: admin", "+accept: b", "x-gone", "x-new: 2", "x-forwarded-proto: https"];
         assert_eq!(
@@ -271,9 +272,11 @@ mod tests {
 
     #[test]
     fn about_the_client() {
-        let about = |ip: &str| String::from_utf8(about_client(ip.parse().unwrap())).unwrap();
+        let about = |ip: &str| String::from_utf8(about_client(ip.parse().unwrap(), false)).unwrap();
         assert!(about("10.0.0.1").contains("forwarded: for=10.0.0.1;proto=http\r\n"));
         assert!(about("::1").contains("x-forwarded-for: ::1\r\n"));
         assert!(about("::1").contains("forwarded: for=\"[::1]\";proto=http\r\n"));
+        let secure = String::from_utf8(about_client([10, 0, 0, 1].into(), true)).unwrap();
+        assert!(secure.contains("x-forwarded-proto: https\r\nforwarded: for=10.0.0.1;proto=https\r\n"));
     }
 }

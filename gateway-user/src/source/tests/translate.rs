@@ -60,7 +60,7 @@ spec:
   tls: {backend: {clientCertificateRef: {name: a}}}
   listeners:
   - {name: plain, protocol: HTTP, port: 80}
-  - {name: tls, protocol: HTTPS, port: 443, tls: {certificateRefs: [{name: a}]}}
+  - {name: tls, protocol: HTTPS, port: 443, tls: {certificateRefs: [{name: a}], options: {example.com/x: y}}}
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
@@ -104,7 +104,7 @@ spec:
     let expected = [
         ("gateway", "spec.defaultScope"),
         ("gateway", "spec.tls"),
-        ("listener tls", "spec.listeners[1].tls"),
+        ("listener tls", "spec.listeners[1].tls.options"),
         ("route", "spec.useDefaultGateways"),
         ("rule 1", "spec.rules[1].filters[1].urlRewrite"),
         ("rule 1", "spec.rules[1].filters[2].requestMirror"),

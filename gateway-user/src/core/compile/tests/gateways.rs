@@ -102,16 +102,15 @@ fn what_a_gateway_asks_for_and_is_not_built_refuses_it() {
 #[test]
 fn protocols_that_are_not_built() {
     check(
-        "gateway gw\nlistener a HTTPS 443\nlistener b TLS 444\nlistener d example.com/x 99\nhttp r parent=gw#a",
-        "listener gw/a Accepted=False:UnsupportedProtocol
-         listener gw/a attached=0 kinds=[]
-         listener gw/b Accepted=False:UnsupportedProtocol
+        "gateway gw\nlistener b TLS 444\nlistener d example.com/x 99\nhttp r parent=gw#b",
+        "listener gw/b Accepted=False:UnsupportedProtocol
+         listener gw/b attached=0 kinds=[]
          listener gw/d Accepted=False:UnsupportedProtocol
          listener gw/d Accepted says protocol example.com/x
          gateway gw Accepted=False:ListenersNotValid
          gateway gw Programmed=False:Invalid
          gateway gw addresses []
-         HTTPRoute r @gw#a Accepted=False:NotAllowedByListeners
+         HTTPRoute r @gw#b Accepted=False:NotAllowedByListeners
          !bound",
     );
 }

@@ -71,6 +71,7 @@ fn listener() -> impl Strategy<Value = Listener> {
             hostname: hostname.map(Into::into),
             port,
             protocol,
+            certificates: Vec::new(),
             allowed,
             refusals,
         },
