@@ -197,3 +197,63 @@ fn a_client_that_is_slow_hurts_nobody() {
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     }
 }
+
+/// HTTPRouteRedirectPortAndScheme of the conformance tests, as far as HTTP goes: the listener's own port counts.
+#[test]
+fn redirects_have_the_listeners_port_and_are_counted_and_logged_as_such() {
+    let lab = Lab::new("redirect");
+    let to = |path: &str, filter: &str| {
+        format!(
+            "{{matches: [{{path: {{value: /{path}}}}}], \
+             filters: [{{type: RequestRedirect, requestRedirect: {{{filter}hostname: example.org}}}}]}}"
+        )
+    };
+    let rules = [
+        to("nil-nil", ""),
+        to("nil-80", "port: 80, "),
+        to("nil-8080", "port: 8080, "),
+        to("https-nil", "scheme: https, "),
+        to("https-443", "scheme: https, port: 443, "),
+        to("https-8443", "scheme: https, port: 8443, "),
+    ];
+    let yaml = gateway("web", None, ["plain HTTP 80", "other HTTP 8080"])
+        + &http_route("to", &["web"], &["*.example"], &rules);
+    let log = tempfile::NamedTempFile::new().expect("a file");
+    let log_args = ["--access-log", log.path().to_str().expect("a path")];
+    let agent = Agent::start(&lab.gateway, &yaml, &[WORKERS, &log_args].concat());
+    let mut asked = 0;
+    for (ip, _) in FAMILIES {
+        for (port, path, location) in [
+            (80, "/nil-nil", "http://example.org/nil-nil"),
+            (80, "/nil-80", "http://example.org/nil-80"),
+            (80, "/nil-8080", "http://example.org:8080/nil-8080"),
+            (80, "/https-nil", "https://example.org/https-nil"),
+            (80, "/https-443", "https://example.org/https-443"),
+            (80, "/https-8443", "https://example.org:8443/https-8443"),
+            (8080, "/nil-nil", "http://example.org:8080/nil-nil"),
+            (8080, "/nil-80", "http://example.org/nil-80"),
+            (8080, "/https-nil", "https://example.org/https-nil"),
+        ] {
+            let answer = client::get(&lab.client, at(ip, port), "a.example:7", path).expect("an answer");
+            let got = answer.headers.get("location").and_then(|value| value.to_str().ok());
+            assert_eq!((answer.status, got), (302, Some(location)), "{ip}:{port}{path}");
+            asked += 1;
+        }
+    }
+    let labels = ["route=\"default/to\"", "backend=\"\"", "code=\"3xx\""];
+    let counted = || agent.metric_with("sluice_http_requests_total", &labels);
+    agent.wait("the requests to be counted", || counted() == f64::from(asked));
+    let lines = || -> Vec<serde_json::Value> {
+        let text = std::fs::read_to_string(log.path()).expect("the access log");
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    };
+    agent.wait("the lines of the access log", || lines().len() == asked as usize);
+    for line in lines() {
+        assert_eq!(
+            (line["status"].as_u64(), line["route"].as_str()),
+            (Some(302), Some("default/to")),
+            "{line}"
+        );
+        assert!(line["backend"].is_null() && line["error"].is_null(), "{line}");
+    }
+}

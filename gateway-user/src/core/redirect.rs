@@ -193,9 +193,10 @@ fn encode(location: &mut String, text: &str) {
     }
 }
 
-/// What stands in a URI as it is.
+/// What stands in the path or the query of a URI as it is.
 fn is_plain(byte: u8) -> bool {
-    byte.is_ascii_graphic() && !matches!(byte, b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}')
+    byte.is_ascii_graphic()
+        && !matches!(byte, b'"' | b'#' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}')
 }
 
 /// Whether a text is a path by itself, empty or from `/` on: without a query, and with everything encoded that must

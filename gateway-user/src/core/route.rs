@@ -65,7 +65,7 @@ pub struct RuleEntry {
     pub rule: Arc<str>,
     /// Its backends in the order of the spec.
     pub backends: Box<[HttpBackend]>,
-    /// Asks for what is not built: 500 for whatever it matches.
+    /// Asks for what is not built, or cannot be done: 500 for whatever it matches.
     pub refused: bool,
     /// Where clients are sent instead; `None`: a backend answers, or the rule is refused.
     pub redirect: Option<Arc<Redirect>>,

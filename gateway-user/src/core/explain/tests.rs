@@ -267,7 +267,7 @@ fn what_no_endpoint_gets() {
         ),
         (
             "http r\nrule refuse=spec.rules[0].filters\nto svc:80\nrule\nmatch exact=/b",
-            "default/r.0 500\nthe rule asks for what is not built -> PartiallyInvalid=True: Dropped Rule: spec.rules[0].filters: is not built (what it matches is answered with 500)\ndefault/r.1 Path: path \"/\" is not exactly \"/b\"",
+            "default/r.0 500\nthe rule asks for what is not supported -> PartiallyInvalid=True: Dropped Rule: spec.rules[0].filters: is not built (what it matches is answered with 500)\ndefault/r.1 Path: path \"/\" is not exactly \"/b\"",
         ),
         (
             "http r\nto svc:80 weight=0",

@@ -202,6 +202,7 @@ fn paths_and_queries_stay_as_they_came() {
         // What may not stand there is encoded.
         ("/ä", Some("\"<>{}|"), "/%C3%A4?%22%3C%3E%7B%7D%7C"),
         ("/a\\^`", None, "/a%5C%5E%60"),
+        ("/a#b", Some("#"), "/a%23b?%23"),
         // Of a host nothing is made out of a path.
         ("//evil.example/x", None, "//evil.example/x"),
         ("*", None, "/"),

@@ -12,7 +12,7 @@ use super::{HttpBackend, RuleEntry, Target};
 pub enum Unserved {
     /// No listener or no rule fits.
     NoRoute,
-    /// The rule asks for what is not built.
+    /// The rule asks for what is not built, or cannot be done.
     NotBuilt,
     /// The rule has no backend that may be chosen.
     NoBackend,
@@ -38,7 +38,7 @@ impl Unserved {
     pub const fn words(self) -> &'static str {
         match self {
             Self::NoRoute => "no route fits",
-            Self::NotBuilt => "the rule asks for what is not built",
+            Self::NotBuilt => "the rule asks for what is not supported",
             Self::NoBackend => "the rule has no backend",
             Self::Invalid => "the backend is invalid",
             Self::Unavailable => "the backend has no endpoint",

@@ -117,6 +117,7 @@ fn redirected(status: u16, location: &str, mut record: Record) -> Response<Answe
     record.answered(status);
     let mut response = Response::new(AnswerBody::whole(Bytes::new(), record));
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::FOUND);
+    // It is: a Location has nothing in it but visible ASCII.
     if let Ok(location) = HeaderValue::from_str(location) {
         response.headers_mut().insert(LOCATION, location);
     }
