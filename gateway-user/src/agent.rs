@@ -44,12 +44,13 @@ use tracing::{info, warn};
 use crate::admin::view::DiagnosticView;
 use crate::core::host::{Host, Listening};
 use crate::core::names::{Names, wanted};
+use crate::core::status::Report;
 use crate::core::transport::Transport;
 use crate::dataplane::{self, Addresses, Dataplane, Forwarding, LogLevel, Networks};
 use crate::proxy::{self, Proxy};
-use crate::core::status::Report;
 use crate::source::{
-    Cluster, ClusterConfig, ClusterError, Diagnostic, EndpointFlag, Input, Loaded, Resolver, Source, StoreError,
+    Cluster, ClusterConfig, ClusterError, Diagnostic, EndpointFlag, Input, Loaded, Resolver, Source,
+    StoreError,
 };
 use crate::{admin, source};
 

@@ -31,12 +31,12 @@ mod tests;
 mod translate;
 mod yaml;
 
+pub use self::kube::{Cluster, ClusterConfig, ClusterError};
 pub use diagnostic::Diagnostic;
 pub use document::Outcome;
 pub use endpoint::{EndpointFlag, EndpointFlagError};
 pub use file::{Error, FileSource, Given, Watch, given};
 pub use input::{Applied, Difference, FoundObject, Input, ObjectRef, Refused, Wanted};
-pub use self::kube::{Cluster, ClusterConfig, ClusterError};
 pub use kind::{ObjectKind, ObjectKindError};
 pub use live::{Changes, Source};
 pub use resolve::Resolver;

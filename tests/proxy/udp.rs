@@ -202,7 +202,11 @@ fn an_invalid_share_is_dropped_in_silence() {
     let mut waiting: Vec<_> = clients.iter().collect();
     let start = Instant::now();
     while (clients.len() - waiting.len()) as u64 != served {
-        assert!(start.elapsed() < PATIENCE, "{} of 400 are answered, {served} were served", 400 - waiting.len());
+        assert!(
+            start.elapsed() < PATIENCE,
+            "{} of 400 are answered, {served} were served",
+            400 - waiting.len()
+        );
         waiting.retain(|client| client.receive(SILENCE / 100).is_err());
     }
     for client in waiting {

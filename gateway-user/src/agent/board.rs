@@ -85,10 +85,7 @@ impl Board {
             ready: false,
             workers,
             bpf_log_level: config.bpf_log_level.name().to_owned(),
-            configuration: ConfigurationView {
-                sources: sources(config),
-                ..ConfigurationView::default()
-            },
+            configuration: ConfigurationView { sources: sources(config), ..ConfigurationView::default() },
             forwarding: ForwardingView::default(),
         };
         Self {

@@ -92,7 +92,10 @@ pub async fn explain(question: &QuestionView, scene: &Scene<'_>, live: Option<&L
                 match (&bound.service, &preview) {
                     (BoundService::Http(table), Ok(preview)) => {
                         let at = SocketAddr::new(asked(&key, *to, client), key.port);
-                        let arrival = Arrival { scheme: if bound.tls.is_some() { Scheme::Https } else { Scheme::Http }, at };
+                        let arrival = Arrival {
+                            scheme: if bound.tls.is_some() { Scheme::Https } else { Scheme::Http },
+                            at,
+                        };
                         answer = http(scene, live, bound, table, (preview, client, arrival), answer);
                     }
                     (BoundService::Http(_), Err((status, why))) => {

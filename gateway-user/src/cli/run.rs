@@ -177,7 +177,8 @@ pub(super) fn run(args: Args) -> Result<Exit> {
 
 /// The host's name.
 fn host_name() -> String {
-    nix::unistd::gethostname().map_or_else(|_| "sluice".to_owned(), |name| name.to_string_lossy().into_owned())
+    nix::unistd::gethostname()
+        .map_or_else(|_| "sluice".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
 /// Parses a level of the BPF programs' log.

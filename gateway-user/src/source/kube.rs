@@ -54,7 +54,9 @@ pub struct ClusterConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
     /// There is no usable configuration.
-    #[error("no way to a cluster is known: {0} (run in a pod with a ServiceAccount, or give --kubeconfig FILE)")]
+    #[error(
+        "no way to a cluster is known: {0} (run in a pod with a ServiceAccount, or give --kubeconfig FILE)"
+    )]
     Config(String),
     /// The client cannot be made.
     #[error("the cluster's client cannot be made: {0}")]
@@ -147,7 +149,8 @@ impl Cluster {
         };
         let (url, namespace) = (way.cluster_url.to_string(), way.default_namespace.clone());
         let client = Client::try_from(way).map_err(ClusterError::Client)?;
-        let state = State { index: Index::new(Kind::ALL), catalog: Catalog::default(), outcome: None, leader: false };
+        let state =
+            State { index: Index::new(Kind::ALL), catalog: Catalog::default(), outcome: None, leader: false };
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
             changes: channel::Sender::new(0),
@@ -182,7 +185,11 @@ impl Cluster {
             let changed = tokio::time::timeout(SAY, changes.changed()).await;
             if changed.is_err() {
                 let kinds: Vec<_> = awaited.iter().map(|kind| kind.name()).collect();
-                warn!(api_server = self.url, waiting_for = kinds.join(","), "the cluster's objects are not known yet");
+                warn!(
+                    api_server = self.url,
+                    waiting_for = kinds.join(","),
+                    "the cluster's objects are not known yet"
+                );
             }
         }
     }

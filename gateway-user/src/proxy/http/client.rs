@@ -58,7 +58,10 @@ impl Client {
 
     /// How its requests come.
     pub(super) fn arrival(&self) -> Arrival {
-        Arrival { scheme: if self.version.get().is_some() { Scheme::Https } else { Scheme::Http }, at: self.connection.local }
+        Arrival {
+            scheme: if self.version.get().is_some() { Scheme::Https } else { Scheme::Http },
+            at: self.connection.local,
+        }
     }
 
     /// Hands are shaken: the first header may take its time.

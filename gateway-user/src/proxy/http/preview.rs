@@ -161,6 +161,8 @@ mod tests {
              x-forwarded-for: 10.0.0.1\r\nx-forwarded-proto: http\r\nforwarded: for=10.0.0.1;proto=http\r\n\r\n"
         );
         let chunked = ask("PUT / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n").unwrap();
-        assert!(String::from_utf8(chunked.head("::1".parse().unwrap(), false, None)).unwrap().contains("chunked"));
+        assert!(
+            String::from_utf8(chunked.head("::1".parse().unwrap(), false, None)).unwrap().contains("chunked")
+        );
     }
 }

@@ -54,7 +54,8 @@ impl Crd {
             }
         });
         let ((_, version), found) = known.max_by_key(|(order, _)| *order)?;
-        let annotation = |name: &str| crd["metadata"]["annotations"][name].as_str().unwrap_or_default().to_owned();
+        let annotation =
+            |name: &str| crd["metadata"]["annotations"][name].as_str().unwrap_or_default().to_owned();
         Some(Self {
             kind,
             plural: spec["names"]["plural"].as_str()?.to_owned(),
@@ -106,7 +107,8 @@ impl Catalog {
             named.collect::<Vec<_>>().join(", ")
         };
         let good = !bundles.is_empty() && bundles.iter().all(|bundle| is_supported(bundle));
-        let what = format!("the installed CRDs are of release {} ({} channel)", list(&bundles), list(&channels));
+        let what =
+            format!("the installed CRDs are of release {} ({} channel)", list(&bundles), list(&channels));
         let message = if good {
             what
         } else {
@@ -131,8 +133,10 @@ mod tests {
         let spec = json!({"properties": {"rules": {"items": {"properties": {"backendRefs": {"items": {"properties":
             {"name": {"type": "string"}}}}}}}}});
         let schema = json!({"openAPIV3Schema": {"properties": {"spec": spec}}});
-        let versions: Vec<_> =
-            versions.iter().map(|(name, served)| json!({"name": name, "served": served, "schema": schema})).collect();
+        let versions: Vec<_> = versions
+            .iter()
+            .map(|(name, served)| json!({"name": name, "served": served, "schema": schema}))
+            .collect();
         json!({
             "metadata": {"annotations": {BUNDLE: bundle, CHANNEL: "standard"}},
             "spec": {"group": GATEWAY_GROUP, "names": {"kind": kind, "plural": "tcproutes"}, "versions": versions},
@@ -176,7 +180,9 @@ mod tests {
         let (good, message) = catalog.version();
         assert!(!good && message.contains("v1.7.0") && message.contains("v1.0 to v1.6"), "{message}");
         assert!(catalog.set(Kind::TcpRoute, None));
-        for (bundle, want) in [("v1.6.1", true), ("v1.0.0", true), ("v1.10.0", false), ("v0.8.1", false), ("", false)] {
+        for (bundle, want) in
+            [("v1.6.1", true), ("v1.0.0", true), ("v1.10.0", false), ("v0.8.1", false), ("", false)]
+        {
             assert_eq!(is_supported(bundle), want, "{bundle}");
         }
     }

@@ -23,7 +23,10 @@ const FEATURES: &[Row] = &[
     ("Gateway", &[(Kind::Gateway, "spec.listeners[].port"), (Kind::GatewayClass, "spec.controllerName")]),
     ("GatewayAddressEmpty", &[(Kind::Gateway, "spec.addresses[].value")]),
     ("GatewayBackendClientCertificate", &[(Kind::Gateway, "spec.tls.backend.clientCertificateRef")]),
-    ("GatewayFrontendClientCertificateValidation", &[(Kind::Gateway, "spec.tls.frontend.default.validation")]),
+    (
+        "GatewayFrontendClientCertificateValidation",
+        &[(Kind::Gateway, "spec.tls.frontend.default.validation")],
+    ),
     (
         "GatewayFrontendClientCertificateValidationInsecureFallback",
         &[(Kind::Gateway, "spec.tls.frontend.default.validation.mode")],
@@ -34,9 +37,18 @@ const FEATURES: &[Row] = &[
     ("GatewayPort8080", &[(Kind::Gateway, "spec.listeners[].port")]),
     ("GatewayStaticAddresses", &[(Kind::Gateway, "spec.addresses[].value")]),
     ("HTTPRoute", &[(Kind::HttpRoute, "spec.rules[].matches[].path")]),
-    ("HTTPRoute303RedirectStatusCode", &[(Kind::HttpRoute, "spec.rules[].filters[].requestRedirect.statusCode=303")]),
-    ("HTTPRoute307RedirectStatusCode", &[(Kind::HttpRoute, "spec.rules[].filters[].requestRedirect.statusCode=307")]),
-    ("HTTPRoute308RedirectStatusCode", &[(Kind::HttpRoute, "spec.rules[].filters[].requestRedirect.statusCode=308")]),
+    (
+        "HTTPRoute303RedirectStatusCode",
+        &[(Kind::HttpRoute, "spec.rules[].filters[].requestRedirect.statusCode=303")],
+    ),
+    (
+        "HTTPRoute307RedirectStatusCode",
+        &[(Kind::HttpRoute, "spec.rules[].filters[].requestRedirect.statusCode=307")],
+    ),
+    (
+        "HTTPRoute308RedirectStatusCode",
+        &[(Kind::HttpRoute, "spec.rules[].filters[].requestRedirect.statusCode=308")],
+    ),
     ("HTTPRouteBackendProtocolH2C", &[]),
     ("HTTPRouteBackendProtocolWebSocket", &[]),
     (
@@ -56,7 +68,10 @@ const FEATURES: &[Row] = &[
     ("HTTPRouteQueryParamMatching", &[(Kind::HttpRoute, "spec.rules[].matches[].queryParams")]),
     ("HTTPRouteRequestMirror", &[(Kind::HttpRoute, "spec.rules[].filters[].requestMirror")]),
     ("HTTPRouteRequestMultipleMirrors", &[(Kind::HttpRoute, "spec.rules[].filters[].requestMirror")]),
-    ("HTTPRouteRequestPercentageMirror", &[(Kind::HttpRoute, "spec.rules[].filters[].requestMirror.percent")]),
+    (
+        "HTTPRouteRequestPercentageMirror",
+        &[(Kind::HttpRoute, "spec.rules[].filters[].requestMirror.percent")],
+    ),
     ("HTTPRouteRequestTimeout", &[(Kind::HttpRoute, "spec.rules[].timeouts.request")]),
     (
         "HTTPRouteResponseHeaderModification",
@@ -93,7 +108,9 @@ fn has(schema: &Value, field: &str) -> bool {
     }
     match value {
         None => schema.is_object(),
-        Some(value) => schema["enum"].as_array().is_some_and(|all| all.iter().any(|one| one.to_string() == value)),
+        Some(value) => {
+            schema["enum"].as_array().is_some_and(|all| all.iter().any(|one| one.to_string() == value))
+        }
     }
 }
 

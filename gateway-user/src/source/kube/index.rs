@@ -110,7 +110,9 @@ impl Index {
             Seen::Written(value) => {
                 let Some((name, entry)) = Entry::new(kind, *value) else { return false };
                 // It may have gone meanwhile.
-                let Some(known) = list.known.as_mut().and_then(|known| known.get_mut(&name)) else { return false };
+                let Some(known) = list.known.as_mut().and_then(|known| known.get_mut(&name)) else {
+                    return false;
+                };
                 if known.uid != entry.uid || known.is_newer(&entry) {
                     return false;
                 }
@@ -247,7 +249,8 @@ impl Entry {
     }
 
     fn same_spec(&self, other: &Self) -> bool {
-        let spec = |entry: &Self| entry.read.objects.first().map(|object| (object.spec, object.labels.clone()));
+        let spec =
+            |entry: &Self| entry.read.objects.first().map(|object| (object.spec, object.labels.clone()));
         self.uid == other.uid && self.generation == other.generation && spec(self) == spec(other)
     }
 }
@@ -297,7 +300,10 @@ mod tests {
         assert!(!index.take(Kind::Service, Seen::Listed(service("a", 80))));
         assert_eq!((services(&mut index), index.awaited().len()), (vec![], 2));
         assert!(index.take(Kind::Service, Seen::Complete));
-        assert_eq!((services(&mut index), index.awaited()), (vec!["shop/a".to_owned()], vec![Kind::HttpRoute]));
+        assert_eq!(
+            (services(&mut index), index.awaited()),
+            (vec!["shop/a".to_owned()], vec![Kind::HttpRoute])
+        );
         // The list is had again: until it is complete, nothing is missing.
         index.take(Kind::Service, Seen::Begin);
         assert_eq!(services(&mut index), ["shop/a"]);
@@ -359,7 +365,9 @@ mod tests {
             route["metadata"]["resourceVersion"] = json!(revision);
             route
         };
-        let status = |index: &Index| index.get(Kind::HttpRoute, &name).map(|e| e.status["parents"][0]["controllerName"].clone());
+        let status = |index: &Index| {
+            index.get(Kind::HttpRoute, &name).map(|e| e.status["parents"][0]["controllerName"].clone())
+        };
         index.take(Kind::HttpRoute, Seen::Applied(at("9", "before")));
         index.take(Kind::HttpRoute, Seen::Written(at("12", "ours")));
         assert_eq!(status(&index), Some(json!("ours")));

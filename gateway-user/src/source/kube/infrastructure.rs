@@ -46,12 +46,18 @@ pub(super) fn of(gateway: &Gateway, uid: &str, addresses: &[IpAddr]) -> Vec<(&'s
         "spec": {"clusterIP": "None", "ports": ports(gateway)},
     });
     let mut made = vec![("Service", name.clone(), service)];
-    for (slice, (family, v6)) in slices(&gateway.meta.name.name).into_iter().zip([("IPv4", false), ("IPv6", true)]) {
-        let of_family: Vec<_> = addresses.iter().filter(|ip| ip.is_ipv6() == v6).map(ToString::to_string).collect();
+    for (slice, (family, v6)) in
+        slices(&gateway.meta.name.name).into_iter().zip([("IPv4", false), ("IPv6", true)])
+    {
+        let of_family: Vec<_> =
+            addresses.iter().filter(|ip| ip.is_ipv6() == v6).map(ToString::to_string).collect();
         if of_family.is_empty() {
             continue;
         }
-        let belongs = [("kubernetes.io/service-name", &*name), ("endpointslice.kubernetes.io/managed-by", MANAGED_BY.1)];
+        let belongs = [
+            ("kubernetes.io/service-name", &*name),
+            ("endpointslice.kubernetes.io/managed-by", MANAGED_BY.1),
+        ];
         let endpoints: Vec<_> =
             of_family.iter().map(|ip| json!({"addresses": [ip], "conditions": {"ready": true}})).collect();
         let object = json!({
@@ -75,9 +81,7 @@ pub(super) fn slices(gateway: &str) -> [String; 2] {
 fn ports(gateway: &Gateway) -> Vec<Value> {
     let port = |protocol: &Protocol| if *protocol == Protocol::Udp { "UDP" } else { "TCP" };
     let ports: BTreeSet<_> = gateway.listeners.iter().map(|l| (l.port, port(&l.protocol))).collect();
-    let named = |(port, protocol): (u16, &str)| {
-        json!({"name": format!("{}-{port}", protocol.to_lowercase()), "port": port, "protocol": protocol})
-    };
+    let named = |(port, protocol): (u16, &str)| json!({"name": format!("{}-{port}", protocol.to_lowercase()), "port": port, "protocol": protocol});
     ports.into_iter().map(named).collect()
 }
 

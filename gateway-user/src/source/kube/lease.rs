@@ -60,7 +60,13 @@ pub(super) struct Candidate {
 
 impl Candidate {
     pub(super) fn new(client: Client, namespace: &str, name: &str, me: String) -> Self {
-        Self { api: Api::namespaced(client, namespace), name: name.to_owned(), me, sight: None, renewed: None }
+        Self {
+            api: Api::namespaced(client, namespace),
+            name: name.to_owned(),
+            me,
+            sight: None,
+            renewed: None,
+        }
     }
 
     /// Takes part, for as long as the process runs; tells each time whether it leads.
@@ -81,7 +87,12 @@ impl Candidate {
                 }
             };
             if now != leading {
-                info!(lease = self.name, leader = now, "this agent {}", if now { "writes statuses" } else { "writes none" });
+                info!(
+                    lease = self.name,
+                    leader = now,
+                    "this agent {}",
+                    if now { "writes statuses" } else { "writes none" }
+                );
                 leading = now;
             }
             leads(leading);
@@ -159,7 +170,11 @@ mod tests {
             ("other", 15, Step::Wait),
             ("other", 16, Step::Take),
         ] {
-            assert_eq!(step(&sight(holder), "me", start + Duration::from_secs(after)), want, "{holder} {after}");
+            assert_eq!(
+                step(&sight(holder), "me", start + Duration::from_secs(after)),
+                want,
+                "{holder} {after}"
+            );
         }
     }
 }

@@ -154,10 +154,13 @@ struct Make {
 impl Made {
     /// What is not there as it shall be.
     fn due(&mut self, state: &State) -> Vec<Make> {
-        let Some((report, model)) = state.outcome.as_ref().filter(|_| state.leader) else { return Vec::new() };
+        let Some((report, model)) = state.outcome.as_ref().filter(|_| state.leader) else {
+            return Vec::new();
+        };
         let mut makes = Vec::new();
         for (gateway, status) in &report.gateways {
-            let (Some(gateway), Some(entry)) = (model.gateways.get(gateway), state.index.get(Kind::Gateway, gateway))
+            let (Some(gateway), Some(entry)) =
+                (model.gateways.get(gateway), state.index.get(Kind::Gateway, gateway))
             else {
                 continue;
             };

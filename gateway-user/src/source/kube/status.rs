@@ -10,15 +10,26 @@ use crate::core::model::{CONTROLLER, GroupKind, ParentRef};
 use crate::core::status::{Condition, GatewayStatus, ListenerStatus, ParentStatus};
 
 /// Types of conditions that we write; others are somebody else's.
-const OURS: &[&str] = &["Accepted", "Programmed", "ResolvedRefs", "Conflicted", "PartiallyInvalid", "SupportedVersion"];
+const OURS: &[&str] = &[
+    "Accepted",
+    "Conflicted",
+    "OverlappingTLSConfig",
+    "PartiallyInvalid",
+    "Programmed",
+    "ResolvedRefs",
+    "SupportedVersion",
+];
 
 /// The status that a GatewayClass shall have; `None` if it has it.
 pub(super) fn class(have: &Value, want: &[Condition], features: &[&str], now: &str) -> Option<Value> {
     let features = features.iter().map(|name| json!({"name": name})).collect();
-    other(have, [
-        ("conditions", conditions(have.get("conditions"), want, now)),
-        ("supportedFeatures", Value::Array(features)),
-    ])
+    other(
+        have,
+        [
+            ("conditions", conditions(have.get("conditions"), want, now)),
+            ("supportedFeatures", Value::Array(features)),
+        ],
+    )
 }
 
 /// The status that an object shall have that holds conditions and nothing else of ours.
@@ -34,11 +45,14 @@ pub(super) fn gateway(have: &Value, want: &GatewayStatus, now: &str) -> Option<V
         let have = have.clone().find(|have| have["name"] == *listener.name);
         one_listener(have, listener, now)
     });
-    other(have, [
-        ("addresses", want.addresses.iter().map(address).collect()),
-        ("conditions", conditions(have.get("conditions"), &want.conditions, now)),
-        ("listeners", listeners.collect()),
-    ])
+    other(
+        have,
+        [
+            ("addresses", want.addresses.iter().map(address).collect()),
+            ("conditions", conditions(have.get("conditions"), &want.conditions, now)),
+            ("listeners", listeners.collect()),
+        ],
+    )
 }
 
 fn one_listener(have: Option<&Value>, want: &ListenerStatus, now: &str) -> Value {
@@ -54,7 +68,8 @@ fn one_listener(have: Option<&Value>, want: &ListenerStatus, now: &str) -> Value
 /// The status that a route shall have.
 pub(super) fn route(have: &Value, want: &[ParentStatus], now: &str) -> Option<Value> {
     let there = have.get("parents").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    let (ours, others): (Vec<_>, Vec<_>) = there.iter().partition(|entry| entry["controllerName"] == CONTROLLER);
+    let (ours, others): (Vec<_>, Vec<_>) =
+        there.iter().partition(|entry| entry["controllerName"] == CONTROLLER);
     let mut parents: Vec<Value> = others.into_iter().cloned().collect();
     for want in want.iter().filter(|want| want.ours) {
         let parent = parent_ref(&want.parent);
@@ -91,7 +106,9 @@ fn other<const N: usize>(have: &Value, fields: [(&str, Value); N]) -> Option<Val
         status.insert(name.to_owned(), value);
     }
     let empty = |(_, value): (&String, &Value)| value.as_array().is_some_and(Vec::is_empty);
-    let same = status.iter().all(|field| have.get(field.0) == Some(field.1) || (have.get(field.0).is_none() && empty(field)));
+    let same = status
+        .iter()
+        .all(|field| have.get(field.0) == Some(field.1) || (have.get(field.0).is_none() && empty(field)));
     (!same).then_some(Value::Object(status))
 }
 
@@ -103,11 +120,15 @@ fn conditions(have: Option<&Value>, want: &[Condition], now: &str) -> Value {
     for want in want {
         let before = have.iter().find(|have| have["type"] == want.kind);
         let status = if want.status { "True" } else { "False" };
-        if let Some(later) = before.filter(|have| have["observedGeneration"].as_i64() > Some(want.observed_generation)) {
+        if let Some(later) =
+            before.filter(|have| have["observedGeneration"].as_i64() > Some(want.observed_generation))
+        {
             all.push(later.clone());
             continue;
         }
-        let since = before.filter(|have| have["status"] == status).and_then(|have| have["lastTransitionTime"].as_str());
+        let since = before
+            .filter(|have| have["status"] == status)
+            .and_then(|have| have["lastTransitionTime"].as_str());
         all.push(json!({
             "type": want.kind,
             "status": status,
@@ -132,7 +153,6 @@ fn shortened(message: &str) -> &str {
     &message[..message.floor_char_boundary(LONGEST)]
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,8 +165,13 @@ mod tests {
 
     fn parent(section: Option<&str>, ours: bool) -> ParentStatus {
         let kind = GroupKind { group: GATEWAY_GROUP.to_owned(), kind: "Gateway".to_owned() };
-        let parent =
-            ParentRef { kind, namespace: None, name: "gw".into(), section: section.map(Into::into), port: None };
+        let parent = ParentRef {
+            kind,
+            namespace: None,
+            name: "gw".into(),
+            section: section.map(Into::into),
+            port: None,
+        };
         ParentStatus { ours, parent, conditions: vec![condition("Accepted", true, 1)] }
     }
 
@@ -170,15 +195,21 @@ mod tests {
             {"type": "example.com/Healthy", "status": "True"},
             {"type": "Accepted", "status": "True", "observedGeneration": 9, "lastTransitionTime": "t0"},
         ]});
-        let status = plain(&have, &[condition("Accepted", false, 8), condition("Programmed", true, 8)], "t1").unwrap();
-        let kinds: Vec<_> = status["conditions"].as_array().unwrap().iter().map(|c| c["type"].clone()).collect();
+        let status =
+            plain(&have, &[condition("Accepted", false, 8), condition("Programmed", true, 8)], "t1").unwrap();
+        let kinds: Vec<_> =
+            status["conditions"].as_array().unwrap().iter().map(|c| c["type"].clone()).collect();
         assert_eq!(kinds, ["Accepted", "Programmed", "example.com/Healthy"]);
-        assert_eq!(status["conditions"][0]["status"], "True", "what speaks of a later generation is not overwritten");
+        assert_eq!(
+            status["conditions"][0]["status"], "True",
+            "what speaks of a later generation is not overwritten"
+        );
     }
 
     #[test]
     fn a_route_keeps_other_controllers_entries_and_loses_our_stale_ones() {
-        let foreign = json!({"controllerName": "example.com/other", "parentRef": {"name": "x"}, "conditions": []});
+        let foreign =
+            json!({"controllerName": "example.com/other", "parentRef": {"name": "x"}, "conditions": []});
         let have = json!({"parents": [
             {"controllerName": CONTROLLER, "parentRef": {"name": "gone"}, "conditions": []},
             foreign,
@@ -223,7 +254,8 @@ mod tests {
 
     #[test]
     fn a_class_tells_its_features() {
-        let status = class(&Value::Null, &[condition("Accepted", true, 1)], &["Gateway", "HTTPRoute"], "t1").unwrap();
+        let status =
+            class(&Value::Null, &[condition("Accepted", true, 1)], &["Gateway", "HTTPRoute"], "t1").unwrap();
         assert_eq!(status["supportedFeatures"], json!([{"name": "Gateway"}, {"name": "HTTPRoute"}]));
         assert_eq!(class(&status, &[condition("Accepted", true, 1)], &["Gateway", "HTTPRoute"], "t2"), None);
         assert!(class(&status, &[condition("Accepted", true, 1)], &["Gateway"], "t2").is_some());

@@ -111,7 +111,8 @@ async fn follow_crds(client: Client, shared: Arc<Shared>) {
     let resource = ApiResource::from_gvk_with_plural(&group, "customresourcedefinitions");
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
     let stream = watcher(api, watcher::Config::default()).backoff(DefaultBackoff::default());
-    let stream = stream.inspect_err(|error| warn!(%error, "the installed CRDs cannot be watched; it is tried again"));
+    let stream =
+        stream.inspect_err(|error| warn!(%error, "the installed CRDs cannot be watched; it is tried again"));
     pin_mut!(stream);
     let mut installed = Installed { client, shared, tasks: BTreeMap::new() };
     let mut listed: Option<Vec<Kind>> = None;
