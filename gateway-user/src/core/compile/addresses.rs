@@ -42,11 +42,11 @@ pub(super) fn assign(list: &mut [GatewayWork<'_>], host: &Host, previous: &Ids) 
         work.place = if asked.any {
             Place::Any
         } else {
-            let mut addresses = assigned.fixed;
-            addresses.extend(&assigned.given);
-            addresses.sort_unstable();
-            addresses.dedup();
-            Place::At(addresses)
+            let mut fixed = assigned.fixed;
+            fixed.sort_unstable();
+            fixed.dedup();
+            // Those out of pools come first: a status has room for some only, and is what a cluster remembers.
+            Place::At([assigned.given, fixed].concat())
         };
     }
 }

@@ -95,7 +95,7 @@ fn a_pool_may_run_out() {
 fn a_gateway_gets_one_address_of_a_family_and_no_more() {
     check(
         "parameters p pool=10.0.0.0/29\ngateway gw parameters=p address=pool address=10.0.0.1 address=pool\nlistener http HTTP 80",
-        "gateway gw addresses [10.0.0.1 10.0.0.2]
+        "gateway gw addresses [10.0.0.2 10.0.0.1]
          gateway gw Programmed=False:AddressNotAssigned
          gateway gw Programmed says spec.addresses[2]: no value, as in an entry before it",
     );

@@ -9,7 +9,9 @@ use gateway_ebpf::abi::{Action, Affinity, MAX_SIZE_CLASS, REJECT_BACKEND};
 use proptest::prelude::*;
 
 use super::{compile, host, lines, object};
+use crate::core::host::{Host, Role};
 use crate::core::model::*;
+use crate::core::pool::{Pools, Range};
 use crate::core::route::RequestView;
 use crate::core::snapshot::{BoundService, Ids, ServiceImage, Snapshot};
 use crate::core::transport::Transport;
@@ -78,10 +80,31 @@ fn listener() -> impl Strategy<Value = Listener> {
     )
 }
 
+fn group_kind_of_parameters() -> impl Strategy<Value = GroupKind> {
+    (word([OWN_GROUP, OWN_GROUP, OWN_GROUP, ""]), word([PARAMETERS, PARAMETERS, PARAMETERS, "Odd"]))
+        .prop_map(|(group, kind)| GroupKind { group: group.into(), kind: kind.into() })
+}
+
+fn parameters() -> impl Strategy<Value = Parameters> {
+    let ranges =
+        prop::sample::subsequence(vec!["10.0.0.0/31", "10.0.0.4/30", "fd00::/126", "192.0.2.1"], 0..4);
+    let mode = prop::option::of(prop_oneof![Just(AddressMode::Pool), Just(AddressMode::Node)]);
+    (meta(), mode, ranges, refusals()).prop_map(|(meta, mode, ranges, refusals)| {
+        let ranges: Vec<Range> = ranges.iter().map(|text| text.parse().unwrap()).collect();
+        Parameters { meta, mode, pools: Pools::new(&ranges).unwrap().map(Arc::new), refusals }
+    })
+}
+
 fn gateway() -> impl Strategy<Value = Gateway> {
     let listeners = prop::collection::vec(listener(), 0..5);
     let addresses = prop_oneof![2 => Just(Vec::new()), 1 => prop::collection::vec(address(), 1..3)];
-    (meta(), listeners, addresses, refusals()).prop_map(|(meta, mut listeners, addresses, refusals)| {
+    let parameters = prop::option::of((group_kind_of_parameters(), word(["a", "b", "none"])));
+    let parameters = parameters.prop_map(|reference| {
+        reference.map(|(kind, name)| ParametersRef { kind, namespace: None, name: name.into() })
+    });
+    let had = prop::collection::vec(word(["10.0.0.1", "10.0.0.5", "fd00::2"]), 0..2);
+    let all = (meta(), listeners, addresses, parameters, had, refusals());
+    all.prop_map(|(meta, mut listeners, addresses, parameters, had, refusals)| {
         // Their names are the keys of a map: no source lets equal ones through.
         let mut names = std::collections::BTreeSet::new();
         listeners.retain(|l| names.insert(l.name.clone()));
@@ -89,9 +112,9 @@ fn gateway() -> impl Strategy<Value = Gateway> {
             meta,
             class: "c".into(),
             addresses,
-            parameters: None,
+            parameters,
             infrastructure: Infrastructure::default(),
-            had: Vec::new(),
+            had: had.into_iter().map(|ip| ip.parse().unwrap()).collect(),
             listeners,
             refusals,
         }
@@ -269,6 +292,7 @@ pub(crate) fn any_model() -> impl Strategy<Value = Model> {
     });
     (
         prop::collection::vec(gateway(), 0..4),
+        prop::collection::vec(parameters(), 0..4),
         prop::collection::vec(http_route(), 0..4),
         prop::collection::vec(l4_route(), 0..4),
         prop::collection::vec(service(), 0..5),
@@ -276,8 +300,9 @@ pub(crate) fn any_model() -> impl Strategy<Value = Model> {
         prop::collection::vec(grant, 0..2),
         prop::collection::vec(policy, 0..2),
     )
-        .prop_map(|(gateways, http, l4, services, slices, grants, policies)| Model {
+        .prop_map(|(gateways, parameters, http, l4, services, slices, grants, policies)| Model {
             gateways: by_name(gateways, |g| &g.meta),
+            parameters: by_name(parameters, |p| &p.meta),
             http_routes: by_name(http.into_iter().map(Arc::new).collect(), |r| &r.meta),
             l4_routes: l4.into_iter().map(|r| ((r.transport, r.meta.name.clone()), r)).collect(),
             services: by_name(services, |s| &s.meta),
@@ -286,6 +311,10 @@ pub(crate) fn any_model() -> impl Strategy<Value = Model> {
             backend_tls: by_name(policies, |p| &p.meta),
             ..Model::default()
         })
+}
+
+fn any_role() -> impl Strategy<Value = Role> {
+    prop_oneof![Just(Role::Alone), Just(Role::Leader), Just(Role::Follower)]
 }
 
 /// What workers and kernel rely on.
@@ -335,12 +364,13 @@ proptest! {
     }
 
     #[test]
-    fn compiling_twice_gives_the_same(model in any_model()) {
-        let first = compile(&model, &host(&[]), &Ids::default(), 1);
-        let second = compile(&model, &host(&[]), &Ids::default(), 1);
+    fn compiling_twice_gives_the_same(model in any_model(), role in any_role()) {
+        let host = Host { role, ..host(&[]) };
+        let first = compile(&model, &host, &Ids::default(), 1);
+        let second = compile(&model, &host, &Ids::default(), 1);
         prop_assert_eq!(format!("{first:?}"), format!("{second:?}"));
         // With its own ids as the previous ones, nothing moves.
-        let third = compile(&model, &host(&[]), &first.ids, 2);
+        let third = compile(&model, &host, &first.ids, 2);
         prop_assert_eq!(&third.image, &first.image);
         prop_assert_eq!(&third.report, &first.report);
         prop_assert_eq!(&third.series, &first.series);
