@@ -44,12 +44,16 @@ enum Task {
     },
     /// Show the main job in network namespaces: routes, a change under traffic, and the hit counts.
     Demo,
-    /// Run rustfmt, clippy and cargo-deny.
+    /// Run rustfmt, clippy, cargo-deny and gofmt.
     Lint,
     /// Hold the sources against the house rules.
     Tidy,
     /// Lint, tidy and run every test.
-    Test,
+    Test {
+        /// Also the tests of the cluster that other tests stand on; its programs take some ten minutes to build, once.
+        #[arg(long)]
+        cluster: bool,
+    },
     /// Do the same in a fresh clone of HEAD.
     Ci,
     /// Run the kernel tests on Debian's kernels 6.1 and 6.12, in virtual machines; needs no root.
@@ -66,7 +70,7 @@ fn main() -> ExitCode {
         Task::Demo => demo::run(),
         Task::Lint => lint::run(),
         Task::Tidy => tidy::run(),
-        Task::Test => test::run(),
+        Task::Test { cluster } => test::run(cluster),
         Task::Ci => ci::run(),
         Task::Vm(args) => vm::run(&args),
     };
