@@ -2,6 +2,7 @@
 
 mod bench;
 mod ci;
+mod conformance;
 mod crds;
 mod deb;
 mod demo;
@@ -26,6 +27,8 @@ enum Task {
     /// Measure speed and cost as ratios within one run.
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Run the Gateway API's conformance suite against the agent, in a cluster made for it.
+    Conformance(conformance::Args),
     /// Generate the schemas of the Gateway API's kinds from its CRDs.
     Crds {
         /// Write nothing; fail if the committed files differ.
@@ -50,7 +53,7 @@ enum Task {
     Tidy,
     /// Lint, tidy and run every test.
     Test {
-        /// Also the tests of the cluster that other tests stand on; its programs take some ten minutes to build, once.
+        /// Also the tests of the cluster that `conformance` runs in; its programs take some ten minutes to build, once.
         #[arg(long)]
         cluster: bool,
     },
@@ -63,6 +66,7 @@ enum Task {
 fn main() -> ExitCode {
     let result = match Task::parse() {
         Task::Bench(bench) => bench::run(&bench),
+        Task::Conformance(args) => conformance::run(&args),
         Task::Crds { check } => setup::ensure(&[Part::Go]).and_then(|()| crds::run(check)),
         Task::Deb(args) => deb::run(&args),
         Task::Load(load) => load::run(load),
