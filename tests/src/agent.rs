@@ -29,6 +29,7 @@ pub struct Agent<'ns> {
     binary: PathBuf,
     args: Vec<String>,
     env: Vec<(String, String)>,
+    tether: Option<PathBuf>,
     file: bool,
     dir: TempDir,
     pins: BpfFs,
@@ -56,6 +57,7 @@ impl<'ns> Agent<'ns> {
             binary: binary().to_owned(),
             args: args.iter().map(|&a| a.to_owned()).collect(),
             env: Vec::new(),
+            tether: None,
             file: true,
             dir,
             pins: BpfFs::new(),
@@ -96,6 +98,12 @@ impl<'ns> Agent<'ns> {
         self
     }
 
+    /// Lets it end with this process even if that is killed; see [`Tethered`](crate::cluster::Tethered).
+    pub fn tethered(mut self, podrunner: &Path) -> Self {
+        self.tether = Some(podrunner.to_owned());
+        self
+    }
+
     /// Another program at the next launch.
     pub fn replace(&mut self, binary: &Path) {
         self.binary = binary.to_owned();
@@ -105,7 +113,13 @@ impl<'ns> Agent<'ns> {
     pub fn launch(&mut self) {
         assert!(self.child.is_none(), "the agent runs already");
         let log = fs::OpenOptions::new().create(true).append(true).open(self.log_path()).expect("a log file");
-        let mut command = Command::new(&self.binary);
+        let mut command = match &self.tether {
+            Some(tether) => Command::new(tether),
+            None => Command::new(&self.binary),
+        };
+        if self.tether.is_some() {
+            command.args(["tether", "--"]).arg(&self.binary);
+        }
         command
             .arg("run")
             .args(self.file.then(|| ["-f".into(), self.config()]).into_iter().flatten())
@@ -114,7 +128,7 @@ impl<'ns> Agent<'ns> {
             .args(&self.args)
             .env("RUST_BACKTRACE", "1")
             .envs(self.env.iter().map(|(key, value)| (key, value)))
-            .stdin(Stdio::null())
+            .stdin(if self.tether.is_some() { Stdio::piped() } else { Stdio::null() })
             .stdout(log.try_clone().expect("a descriptor can be duplicated"))
             .stderr(log);
         self.child = Some(self.ns.spawn(&mut command));

@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod bpffs;
 pub mod client;
+pub mod cluster;
 pub mod docs;
 pub mod lab;
 pub mod netns;

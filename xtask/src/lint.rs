@@ -1,4 +1,4 @@
-//! `lint`: rustfmt, clippy for the host and for BPF, and cargo-deny.
+//! `lint`: rustfmt, clippy for the host and for BPF, cargo-deny, and gofmt.
 
 use std::process::Command;
 
@@ -11,8 +11,9 @@ use crate::{
 
 /// Runs every linter; the first that complains ends it.
 pub(crate) fn run() -> Result<()> {
-    setup::ensure(&[Part::Bpf, Part::Lint])?;
+    setup::ensure(&[Part::Bpf, Part::Lint, Part::Go])?;
     sh::run(sh::cargo().args(["fmt", "--all", "--check"]))?;
+    setup::go_format()?;
     sh::run(sh::cargo().args([
         "clippy",
         "--workspace",

@@ -2,6 +2,7 @@
 
 mod bench;
 mod ci;
+mod conformance;
 mod crds;
 mod deb;
 mod demo;
@@ -26,6 +27,8 @@ enum Task {
     /// Measure speed and cost as ratios within one run.
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Run the Gateway API's conformance suite against the agent, in a cluster made for it.
+    Conformance(conformance::Args),
     /// Generate the schemas of the Gateway API's kinds from its CRDs.
     Crds {
         /// Write nothing; fail if the committed files differ.
@@ -44,12 +47,16 @@ enum Task {
     },
     /// Show the main job in network namespaces: routes, a change under traffic, and the hit counts.
     Demo,
-    /// Run rustfmt, clippy and cargo-deny.
+    /// Run rustfmt, clippy, cargo-deny and gofmt.
     Lint,
     /// Hold the sources against the house rules.
     Tidy,
     /// Lint, tidy and run every test.
-    Test,
+    Test {
+        /// Also the tests of the cluster that `conformance` runs in; its programs take some ten minutes to build, once.
+        #[arg(long)]
+        cluster: bool,
+    },
     /// Do the same in a fresh clone of HEAD.
     Ci,
     /// Run the kernel tests on Debian's kernels 6.1 and 6.12, in virtual machines; needs no root.
@@ -59,6 +66,7 @@ enum Task {
 fn main() -> ExitCode {
     let result = match Task::parse() {
         Task::Bench(bench) => bench::run(&bench),
+        Task::Conformance(args) => conformance::run(&args),
         Task::Crds { check } => setup::ensure(&[Part::Go]).and_then(|()| crds::run(check)),
         Task::Deb(args) => deb::run(&args),
         Task::Load(load) => load::run(load),
@@ -66,7 +74,7 @@ fn main() -> ExitCode {
         Task::Demo => demo::run(),
         Task::Lint => lint::run(),
         Task::Tidy => tidy::run(),
-        Task::Test => test::run(),
+        Task::Test { cluster } => test::run(cluster),
         Task::Ci => ci::run(),
         Task::Vm(args) => vm::run(&args),
     };

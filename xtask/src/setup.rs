@@ -6,6 +6,7 @@
 
 mod apt;
 mod bpf;
+mod cluster;
 mod elsewhere;
 mod go;
 mod kernels;
@@ -24,6 +25,7 @@ use anyhow::{Context, Result, bail};
 use self::needs::{Get, NEEDS, Need};
 pub(crate) use self::{
     bpf::clippy as bpf_clippy,
+    cluster::format as go_format,
     go::go,
     kernels::{KERNELS, Kernel, kernel, qemu},
     peers::{envoy, nginx_stream},
@@ -48,11 +50,22 @@ pub(crate) enum Part {
     Go,
     /// Other kernels, and what boots them.
     Vm,
+    /// A Kubernetes cluster without containers, and the Gateway API's conformance suite.
+    Cluster,
 }
 
 impl Part {
-    pub(crate) const ALL: [Self; 8] =
-        [Self::Bpf, Self::Lint, Self::Net, Self::Peers, Self::L4, Self::Deb, Self::Go, Self::Vm];
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Bpf,
+        Self::Lint,
+        Self::Net,
+        Self::Peers,
+        Self::L4,
+        Self::Deb,
+        Self::Go,
+        Self::Vm,
+        Self::Cluster,
+    ];
 }
 
 /// The subcommand: everything.

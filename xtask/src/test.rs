@@ -23,19 +23,26 @@ use crate::{
 /// The targets that load BPF programs or make namespaces.
 const PRIVILEGED: &[&str] = &["kernel", "cli", "store", "metrics", "docs", "outputs", "explain", "e2e"];
 
-/// The one of them that runs on other kernels too.
+/// The target that needs the cluster's programs, which take some ten minutes to build: only on demand.
+const CLUSTER: &str = "cluster";
+
+/// The one of the privileged that runs on other kernels too.
 const KERNEL: &str = "kernel";
 
-/// Runs all of it; the first step that fails ends it.
-pub(crate) fn run() -> Result<()> {
+/// Runs all of it, the cluster's own tests if told to; the first step that fails ends it.
+pub(crate) fn run(cluster: bool) -> Result<()> {
     let start = Instant::now();
     setup::ensure(&[Part::Bpf, Part::Lint, Part::Net, Part::Peers, Part::Go, Part::Vm])?;
+    if cluster {
+        setup::ensure(&[Part::Cluster])?;
+    }
     step("lint", lint::run)?;
     step("tidy", tidy::run)?;
     step("crds", || crds::run(true))?;
     let built = step("build", build)?;
+    let wanted = built.tests.iter().filter(|test| cluster || test.name != CLUSTER);
     let (privileged, plain): (Vec<_>, Vec<_>) =
-        built.tests.iter().partition(|test| PRIVILEGED.contains(&test.name.as_str()));
+        wanted.partition(|test| test.name == CLUSTER || PRIVILEGED.contains(&test.name.as_str()));
     for name in PRIVILEGED {
         if !privileged.iter().any(|test| test.name == *name) {
             bail!("there is no test target {name}, which xtask's list of privileged ones names");
@@ -49,6 +56,8 @@ pub(crate) fn run() -> Result<()> {
             let mut command = sh::as_root("env")?;
             command.arg(format!("SLUICE_BIN={}", built.sluice.display()));
             command.arg(format!("SLUICE_OTHER_LAYOUT={}", built.other_layout.display()));
+            // Root's own would be another.
+            command.arg(format!("SLUICE_CACHE={}", setup::cache()?.display()));
             // Where the tools are, which an ordinary user's path may lack.
             let path = std::env::var("PATH").unwrap_or_default();
             command.arg(format!("PATH={path}:/usr/sbin:/sbin"));

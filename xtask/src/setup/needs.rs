@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::{Part, bpf, go, kernels, peers, wheel, which};
+use super::{Part, bpf, cluster, go, kernels, peers, wheel, which};
 use crate::sh;
 
 /// One thing that some task needs.
@@ -58,6 +58,8 @@ pub(super) const NEEDS: &[Need] = &[
     package("strip", Part::Vm, || which("strip").is_some(), "binutils"),
     package("setpriv", Part::Vm, || which("setpriv").is_some(), "util-linux"),
     done("kernels 6.1 and 6.12", Part::Vm, kernels::has, kernels::get, &[]),
+    // After Go, which builds it.
+    done("cluster (some ten minutes, once)", Part::Cluster, cluster::has, cluster::get, &[]),
 ];
 
 const fn package(name: &'static str, part: Part, has: fn() -> bool, package: &'static str) -> Need {
