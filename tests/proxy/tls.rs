@@ -42,7 +42,7 @@ fn shake(gateway: &Gateway, v6: bool, config: &Arc<ClientConfig>, name: &str) ->
 
 /// The alert that a handshake ended with.
 fn alert(result: std::io::Result<Secured>) -> AlertDescription {
-    let error = result.err().expect("a handshake that fails");
+    let error = result.map(drop).unwrap_err();
     match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
         Some(Error::AlertReceived(alert)) => *alert,
         _ => panic!("{error:?}"),
