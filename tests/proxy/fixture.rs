@@ -61,6 +61,12 @@ impl Gateway {
         self.publish(yaml);
     }
 
+    /// Replaces the listeners by such of another protocol.
+    pub(crate) fn respeak(&mut self, protocol: &'static str, yaml: &str) {
+        self.protocol = protocol;
+        self.publish(yaml);
+    }
+
     fn start(config: Config, protocol: &'static str, listeners: &[(&str, &[&str])], yaml: &str) -> Self {
         let workers = config.workers;
         let proxy = Proxy::bind(config).unwrap();

@@ -42,7 +42,7 @@ fn shake(gateway: &Gateway, v6: bool, config: &Arc<ClientConfig>, name: &str) ->
 
 /// The alert that a handshake ended with.
 fn alert(result: std::io::Result<Secured>) -> AlertDescription {
-    let error = result.err().expect("a handshake that fails");
+    let error = result.map(drop).unwrap_err();
     match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
         Some(Error::AlertReceived(alert)) => *alert,
         _ => panic!("{error:?}"),
@@ -166,7 +166,12 @@ fn of_two_certificates_the_client_gets_the_one_that_it_can_check_and_that_fits()
             }
         }
     }
-    gateway.wait("failures", |t| failed(t, HandshakeFailure::Incompatible) == 2);
+    // HTTP/2 is not offered: a client that speaks nothing else is told so.
+    let mut config = trusting(&[&small, &large], &BOTH, &[]);
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let refused = alert(shake(&gateway, false, &Arc::new(config), "a.example"));
+    assert_eq!(refused, AlertDescription::NoApplicationProtocol);
+    gateway.wait("failures", |t| failed(t, HandshakeFailure::Incompatible) == 3);
 }
 
 #[test]
@@ -243,6 +248,25 @@ fn a_certificate_is_exchanged_under_traffic_without_a_failed_request() {
         ask(&mut old, GET).unwrap().0.starts_with("http/1.1 200"),
         "a connection outlives its certificate"
     );
+}
+
+#[test]
+fn a_connection_in_clear_does_not_get_what_is_served_in_tls_nor_the_other_way_round() {
+    let (own, backend) = (certified(&["a.example"]), Backend::echo(false, "one"));
+    let yaml = own.secret("a") + &web(&[backend.at]);
+    let mut gateway = Gateway::https(single(), &[("", &["a"])], &yaml);
+    let config = Arc::new(trusting(&[&own], &BOTH, &[]));
+    let mut secured = shake(&gateway, false, &config, "a.example").unwrap();
+    assert!(ask(&mut secured, GET).unwrap().0.starts_with("http/1.1 200"));
+    gateway.respeak("HTTP", &yaml);
+    assert!(ask(&mut secured, GET).unwrap().0.starts_with("http/1.1 404"));
+    let mut plain = Peer::connect(gateway.at(false));
+    assert_eq!(plain.get("/").status(), 200);
+    gateway.respeak("HTTPS", &yaml);
+    assert_eq!(plain.get("/").status(), 404);
+    assert!(plain.is_closed());
+    let mut again = shake(&gateway, false, &config, "a.example").unwrap();
+    assert!(ask(&mut again, GET).unwrap().0.starts_with("http/1.1 200"));
 }
 
 #[test]
@@ -339,6 +363,23 @@ fn the_end_is_said_and_a_cut_is_not_taken_for_it() {
     let drained = gateway.drain(PATIENCE);
     assert_eq!(idle.read(&mut [0]).unwrap(), 0, "in a drain");
     assert_eq!(drained.join().unwrap(), 0);
+}
+
+#[test]
+fn a_drain_waits_a_little_for_a_handshake_and_no_longer() {
+    let (own, backend) = (certified(&["a.example"]), Backend::echo(false, "one"));
+    let mut gateway = simple(single(), &own, &backend);
+    let (mut silent, late) = (connect(&gateway, false), connect(&gateway, true));
+    gateway.wait("two connections", |t| t.open == [2]);
+    let began = Instant::now();
+    let drained = gateway.drain(PATIENCE);
+    let config = Arc::new(trusting(&[&own], &BOTH, &[]));
+    let mut late = secure(late, &config, "a.example").unwrap();
+    let (head, _) = ask(&mut late, GET).unwrap();
+    assert!(head.starts_with("http/1.1 200") && head.contains("connection: close"), "{head}");
+    assert_eq!(silent.read(&mut [0]).unwrap_or(0), 0);
+    assert_eq!(drained.join().unwrap(), 0);
+    assert!(began.elapsed() < PATIENCE / 2, "{:?}", began.elapsed());
 }
 
 #[test]

@@ -37,8 +37,10 @@ pub(super) async fn answer(
     }
     let view = client.connection.worker.view();
     let mut record = Record::new(client.clone(), view.clone(), &parts);
-    let bound = view.bound(Transport::Tcp, client.connection.local).map(|bound| &bound.listeners.service);
-    let Some(BoundService::Http(table)) = bound else {
+    let bound = view.bound(Transport::Tcp, client.connection.local);
+    // What is served in TLS alone must not be had in clear, nor the other way round.
+    let bound = bound.filter(|bound| bound.tls.is_some() == client.version().is_some());
+    let Some(BoundService::Http(table)) = bound.map(|bound| &bound.listeners.service) else {
         // The listener has gone since the client connected.
         return Ok(closing(own(StatusCode::NOT_FOUND, "no listener is here any more", record)));
     };
