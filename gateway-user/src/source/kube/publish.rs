@@ -25,6 +25,8 @@ use crate::core::status::Condition;
 
 /// Writes that are under way at once.
 const AT_ONCE: usize = 16;
+/// So long a write may take.
+const LIMIT: Duration = Duration::from_secs(10);
 /// Until what failed is tried again.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -118,14 +120,15 @@ async fn send(client: &Client, shared: &Shared, write: Write) -> bool {
         Api::namespaced_with(client.clone(), &name.namespace, &resource)
     };
     let patch = json!({"metadata": {"resourceVersion": revision}, "status": status});
-    match api.patch_status(&name.name, &PatchParams::default(), &Patch::Merge(patch)).await {
+    let (parameters, patch) = (PatchParams::default(), Patch::Merge(patch));
+    match within(LIMIT, api.patch_status(&name.name, &parameters, &patch)).await {
         Ok(object) => {
             shared.writes.fetch_add(1, Ordering::Relaxed);
             shared.take(kind, Seen::Written(watch::json(object, &resource)));
             true
         }
         // Somebody was faster: what is there now comes by the watch. Or it is gone.
-        Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => {
+        Err(Failure::Kube(kube::Error::Api(answer))) if matches!(answer.code, 404 | 409) => {
             shared.conflicts.fetch_add(1, Ordering::Relaxed);
             true
         }
@@ -134,6 +137,25 @@ async fn send(client: &Client, shared: &Shared, write: Write) -> bool {
             warn!(kind = kind.name(), object = %name, %error, "a status cannot be written; it is tried again");
             false
         }
+    }
+}
+
+/// Why a write came to nothing.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    /// The API server or the way to it.
+    #[error(transparent)]
+    Kube(kube::Error),
+    /// There was no answer.
+    #[error("no answer within {} s", .0.as_secs())]
+    Silence(Duration),
+}
+
+/// A write, for as long as it may take.
+async fn within<T>(limit: Duration, write: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Failure> {
+    match tokio::time::timeout(limit, write).await {
+        Ok(result) => result.map_err(Failure::Kube),
+        Err(_elapsed) => Err(Failure::Silence(limit)),
     }
 }
 
@@ -198,9 +220,9 @@ impl Made {
         let result = match object {
             Some(object) => {
                 let parameters = PatchParams::apply(infrastructure::MANAGED_BY.1).force();
-                api.patch(&name.name, &parameters, &Patch::Apply(object)).await.map(Some)
+                within(LIMIT, api.patch(&name.name, &parameters, &Patch::Apply(object))).await.map(Some)
             }
-            None => api.delete(&name.name, &DeleteParams::default()).await.map(|_| None),
+            None => within(LIMIT, api.delete(&name.name, &DeleteParams::default())).await.map(|_| None),
         };
         match result {
             Ok(object) => {
@@ -211,7 +233,7 @@ impl Made {
                 true
             }
             // Its namespace or its Gateway goes.
-            Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => true,
+            Err(Failure::Kube(kube::Error::Api(answer))) if matches!(answer.code, 404 | 409) => true,
             Err(error) => {
                 warn!(kind, object = %name, %error, "what is made for a Gateway cannot be written; it is tried again");
                 false
