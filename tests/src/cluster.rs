@@ -185,15 +185,6 @@ impl Cluster {
         });
     }
 
-    /// Waits until no Kubernetes namespace is being terminated.
-    pub fn settle(&self) {
-        self.wait("namespaces to be gone", |cluster| {
-            let all = cluster.get(&["namespaces"]);
-            let ending = |item: &Value| item["status"]["phase"] == "Terminating";
-            !all["items"].as_array().is_some_and(|items| items.iter().any(ending))
-        });
-    }
-
     /// Starts a component that does not run.
     pub fn launch(&mut self, component: Component) {
         assert!(!self.running.iter().any(|(c, _)| *c == component), "{component:?} runs already");
@@ -283,6 +274,32 @@ impl Drop for Cluster {
         // All are told before one is waited for; what they hold is thrown away, so nobody has to end in order.
         self.running.iter_mut().for_each(|(_, process)| process.let_go());
         self.running.clear();
+    }
+}
+
+/// Waits until no namespace of the suite is being terminated in a cluster: the suite does not wait for its own cleanup.
+///
+/// # Errors
+/// If the API server does not answer, or they do not go.
+pub fn settle(ns: &NetNs, programs: &Programs, kubeconfig: &Path) -> Result<(), String> {
+    let start = Instant::now();
+    let args = ["get", "namespaces", "--output", "json"];
+    loop {
+        let text = kubectl::run(ns, &programs.kubectl, kubeconfig, &args, "")?;
+        let all: Value = serde_json::from_str(&text).map_err(|e| format!("kubectl get namespaces: {e}"))?;
+        let ending = |item: &Value| {
+            let name = item["metadata"]["name"].as_str().unwrap_or_default();
+            item["status"]["phase"] == "Terminating" && name.starts_with("gateway-")
+        };
+        if !all["items"].as_array().is_some_and(|items| items.iter().any(ending)) {
+            return Ok(());
+        }
+        if start.elapsed() > PATIENCE {
+            return Err(format!(
+                "namespaces of an earlier run are still being terminated after {PATIENCE:?}"
+            ));
+        }
+        thread::sleep(Duration::from_millis(200));
     }
 }
 

@@ -22,7 +22,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use gateway_tests::{
     agent::Agent,
-    cluster::{Channel, Cluster, Config, GATEWAYS4, Programs},
+    cluster::{self, Channel, Cluster, Config, GATEWAYS4, Programs},
     netns::NetNs,
 };
 use nix::sys::signal::{SigSet, Signal};
@@ -175,7 +175,7 @@ fn judge(args: &Args) -> Result<()> {
         );
     }
     let ground = Ground { client: &client, programs: &programs, kubeconfig: cluster.kubeconfig() };
-    let result = repeat(args, &plan, &ground, Some(&Own { cluster: &cluster, agent: agent.as_ref() }));
+    let result = repeat(args, &plan, &ground, Some(&Own { agent: agent.as_ref() }));
     if args.keep {
         keep(&cluster, &[("gateway", &gateway), ("client", &client), ("node", &cluster.node)]);
     }
@@ -191,7 +191,6 @@ struct Ground<'a> {
 
 /// What belongs to a run in the tests' own cluster.
 struct Own<'a> {
-    cluster: &'a Cluster,
     agent: Option<&'a Agent<'a>>,
 }
 
@@ -202,10 +201,7 @@ fn repeat(args: &Args, plan: &Plan, ground: &Ground<'_>, own: Option<&Own<'_>>) 
     let mut problems = Vec::new();
     let mut all: Option<Vec<Outcome>> = None;
     for round in 1..=args.repeat {
-        if let Some(own) = own {
-            // The suite does not wait for its own cleanup.
-            own.cluster.settle();
-        }
+        cluster::settle(ground.client, ground.programs, &ground.kubeconfig).map_err(anyhow::Error::msg)?;
         let name = file_name(args, round);
         let (outcomes, complaints) = once(args, plan, ground, own, &folder.join(&name))
             .with_context(|| format!("run {round} of {}", args.repeat))?;
