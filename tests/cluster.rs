@@ -29,7 +29,7 @@ spec:
     spec:
       containers:
       - name: echo
-        image: registry.k8s.io/gateway-api/echo-basic:v1.5.1
+        image: echo-basic:v1.5.1
         env:
         - { name: POD_NAME, valueFrom: { fieldRef: { fieldPath: metadata.name } } }
         - { name: NAMESPACE, valueFrom: { fieldRef: { fieldPath: metadata.namespace } } }

@@ -445,6 +445,7 @@ impl Agent<'_> {
         info!(why, deadline_s = deadline.as_secs(), "stopping: connections are drained");
         self.supervisor.stopping(deadline);
         self.board.stop();
+        self.source.leave().await;
         let forwarded = self.engine.forwarded();
         let (running, mut addresses) = self.engine.into_parts();
         let cut = tokio::select! {

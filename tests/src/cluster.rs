@@ -12,6 +12,7 @@ mod programs;
 mod tether;
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
@@ -298,6 +299,35 @@ pub fn settle(ns: &NetNs, programs: &Programs, kubeconfig: &Path) -> Result<(), 
             return Err(format!(
                 "namespaces of an earlier run are still being terminated after {PATIENCE:?}"
             ));
+        }
+        thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// The features that a GatewayClass claims, once it does.
+///
+/// # Errors
+/// If kubectl fails, or the class claims none for too long.
+pub fn claimed(
+    ns: &NetNs,
+    programs: &Programs,
+    kubeconfig: &Path,
+    class: &str,
+) -> Result<BTreeSet<String>, String> {
+    let start = Instant::now();
+    let args = ["get", "gatewayclass", class, "--output", "json"];
+    loop {
+        let text = kubectl::run(ns, &programs.kubectl, kubeconfig, &args, "")?;
+        let found: Value =
+            serde_json::from_str(&text).map_err(|e| format!("kubectl get gatewayclass: {e}"))?;
+        let features = found["status"]["supportedFeatures"].as_array().into_iter().flatten();
+        let names: BTreeSet<_> =
+            features.filter_map(|feature| Some(feature["name"].as_str()?.to_owned())).collect();
+        if !names.is_empty() {
+            return Ok(names);
+        }
+        if start.elapsed() > PATIENCE {
+            return Err(format!("GatewayClass {class} claims no feature after {PATIENCE:?}"));
         }
         thread::sleep(Duration::from_millis(200));
     }

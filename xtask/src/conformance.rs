@@ -40,7 +40,8 @@ use crate::{
 /// What the task was asked for.
 #[derive(clap::Args, Clone)]
 pub(crate) struct Args {
-    /// Only the tests that this profile counts; may be given more than once.
+    /// Only the tests that this profile counts; may be given more than once. Without any, all of the suite's tests are run
+    /// whose features the GatewayClass claims, for every profile whose core it claims
     #[arg(long = "profile", value_enum, value_name = "PROFILE")]
     profiles: Vec<Profile>,
     /// Only this test, whatever features it needs.
@@ -198,12 +199,13 @@ struct Own<'a> {
 fn repeat(args: &Args, plan: &Plan, ground: &Ground<'_>, own: Option<&Own<'_>>) -> Result<()> {
     let folder = sh::root().join("target/conformance");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let profiles = profiles(args, plan, ground)?;
     let mut problems = Vec::new();
     let mut all: Option<Vec<Outcome>> = None;
     for round in 1..=args.repeat {
         cluster::settle(ground.client, ground.programs, &ground.kubeconfig).map_err(anyhow::Error::msg)?;
         let name = file_name(args, round);
-        let (outcomes, complaints) = once(args, plan, ground, own, &folder.join(&name))
+        let (outcomes, complaints) = once(args, plan, ground, own, (&profiles, &folder.join(&name)))
             .with_context(|| format!("run {round} of {}", args.repeat))?;
         problems.extend(complaints.into_iter().map(|problem| match args.repeat {
             1 => problem,
@@ -231,9 +233,8 @@ fn once(
     plan: &Plan,
     ground: &Ground<'_>,
     own: Option<&Own<'_>>,
-    file: &Path,
+    (profiles, file): (&[&'static str], &Path),
 ) -> Result<(Vec<Outcome>, Vec<String>)> {
-    let profiles: Vec<_> = profiles(args).into_iter().map(Profile::name).collect();
     let (usable, unusable) = match own {
         Some(_) => (Some(USABLE), Some(UNUSABLE)),
         None => (args.usable_address.as_deref(), args.unusable_address.as_deref()),
@@ -241,7 +242,7 @@ fn once(
     let report = file.with_extension("yaml");
     let words = suite::Call {
         class: &args.gateway_class,
-        profiles: &profiles,
+        profiles,
         selected: !args.profiles.is_empty(),
         run_test: args.run_test.as_deref(),
         patience: args.patience,
@@ -260,7 +261,7 @@ fn once(
             forwarded.look(&agent.metrics());
         }
     })?;
-    let outcomes = plan.outcomes(&log.text, &profiles);
+    let outcomes = plan.outcomes(&log.text, profiles);
     let mut problems = Vec::new();
     if !log.status.success() {
         problems.push(format!("the suite failed ({}): {}", log.status, log.path.display()));
@@ -275,7 +276,7 @@ fn once(
                 .tests
                 .iter()
                 .zip(&outcomes)
-                .filter(|(test, outcome)| **outcome == Outcome::Failed && test.is_in(&profiles))
+                .filter(|(test, outcome)| **outcome == Outcome::Failed && test.is_in(profiles))
                 .map(|(test, _)| test.name.as_str())
                 .collect();
             if read.failed() != in_profiles {
@@ -300,8 +301,20 @@ fn once(
     Ok((outcomes, problems))
 }
 
-fn profiles(args: &Args) -> Vec<Profile> {
-    if args.profiles.is_empty() { Profile::value_variants().to_vec() } else { args.profiles.clone() }
+fn profiles(args: &Args, plan: &Plan, ground: &Ground<'_>) -> Result<Vec<&'static str>> {
+    if !args.profiles.is_empty() {
+        return Ok(args.profiles.iter().map(|profile| profile.name()).collect());
+    }
+    let all = Profile::value_variants().iter().map(|profile| profile.name());
+    if args.run_test.is_some() {
+        return Ok(all.collect());
+    }
+    let class = &args.gateway_class;
+    let features = cluster::claimed(ground.client, ground.programs, &ground.kubeconfig, class)
+        .map_err(anyhow::Error::msg)?;
+    let claimed: Vec<_> = all.filter(|profile| plan.is_claimed(profile, &features)).collect();
+    ensure!(!claimed.is_empty(), "GatewayClass {class} claims no profile's core features");
+    Ok(claimed)
 }
 
 /// The name of a run's files, after the one that the Gateway API wants of a report.
@@ -365,12 +378,6 @@ mod tests {
 
     fn args(line: &str) -> Result<Args, clap::Error> {
         Cli::try_parse_from(["x"].into_iter().chain(line.split_whitespace())).map(|cli| cli.args)
-    }
-
-    #[test]
-    fn all_profiles_are_run_unless_some_are_named() {
-        assert_eq!(profiles(&args("").unwrap()).len(), 5);
-        assert_eq!(profiles(&args("--profile tcp --profile udp").unwrap()), [Profile::Tcp, Profile::Udp]);
     }
 
     #[test]

@@ -23,8 +23,8 @@ use crate::{
 /// The targets that load BPF programs or make namespaces.
 const PRIVILEGED: &[&str] = &["kernel", "cli", "store", "metrics", "docs", "outputs", "explain", "e2e"];
 
-/// The target that needs the cluster's programs, which take some ten minutes to build: only on demand.
-const CLUSTER: &str = "cluster";
+/// The targets that need the cluster's programs, which take some ten minutes to build: only on demand.
+const CLUSTER: &[&str] = &["cluster", "kube"];
 
 /// The one of the privileged that runs on other kernels too.
 const KERNEL: &str = "kernel";
@@ -40,9 +40,9 @@ pub(crate) fn run(cluster: bool) -> Result<()> {
     step("tidy", tidy::run)?;
     step("crds", || crds::run(true))?;
     let built = step("build", build)?;
-    let wanted = built.tests.iter().filter(|test| cluster || test.name != CLUSTER);
-    let (privileged, plain): (Vec<_>, Vec<_>) =
-        wanted.partition(|test| test.name == CLUSTER || PRIVILEGED.contains(&test.name.as_str()));
+    let wanted = built.tests.iter().filter(|test| cluster || !CLUSTER.contains(&test.name.as_str()));
+    let (privileged, plain): (Vec<_>, Vec<_>) = wanted
+        .partition(|test| CLUSTER.contains(&test.name.as_str()) || PRIVILEGED.contains(&test.name.as_str()));
     for name in PRIVILEGED {
         if !privileged.iter().any(|test| test.name == *name) {
             bail!("there is no test target {name}, which xtask's list of privileged ones names");

@@ -18,7 +18,7 @@ use crate::source::{Cluster, Input, Source};
 /// The source of the configuration; a cluster's objects are known then.
 pub(super) async fn source(config: &Config, local: Option<Input>) -> Result<Source, Error> {
     let cluster = match (local, &config.cluster) {
-        (Some(input), _) => return Ok(Source::Local(input)),
+        (Some(input), _) => return Ok(Source::Local(Box::new(input))),
         (None, cluster) => Cluster::connect(&cluster.clone().unwrap_or_default()).await?,
     };
     info!(api_server = cluster.url(), "the cluster's objects are read");

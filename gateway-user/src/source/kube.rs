@@ -20,6 +20,7 @@ use std::time::Duration;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use tokio::sync::{Notify, watch as channel};
+use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use super::Loaded;
@@ -36,6 +37,8 @@ use crate::core::status::Report;
 const GATHER: Duration = Duration::from_millis(5);
 /// How often it is said what is waited for at the start.
 const SAY: Duration = Duration::from_secs(10);
+/// How long a stop waits for the API server.
+const LEAVE: Duration = Duration::from_secs(2);
 /// Name of the Lease that the leader holds.
 const LEASE: &str = "sluice-leader";
 
@@ -68,6 +71,8 @@ pub enum ClusterError {
 pub struct Cluster {
     shared: Arc<Shared>,
     url: String,
+    leaving: Arc<Notify>,
+    candidacy: JoinHandle<()>,
 }
 
 /// What the tasks share.
@@ -164,8 +169,11 @@ impl Cluster {
         let namespace = config.namespace.clone().unwrap_or(namespace);
         let me = format!("{}-{}", config.node, std::process::id());
         let (candidate, leads) = (Candidate::new(client, &namespace, LEASE, me), Arc::clone(&shared));
-        tokio::spawn(async move { candidate.take_part(|leader| leads.lead(leader)).await });
-        Ok(Self { shared, url })
+        let leaving = Arc::new(Notify::new());
+        let left = Arc::clone(&leaving);
+        let candidacy =
+            tokio::spawn(async move { candidate.take_part(|leader| leads.lead(leader), left).await });
+        Ok(Self { shared, url, leaving, candidacy })
     }
 
     /// The API server's address.
@@ -203,13 +211,21 @@ impl Cluster {
     /// Tells of changes from now on.
     #[must_use]
     pub fn watch(&self) -> ClusterWatch {
-        ClusterWatch(self.shared.changes.subscribe())
+        ClusterWatch::new(self.shared.changes.subscribe())
     }
 
     /// What came of the objects: it is written to them.
     pub fn publish(&self, report: Arc<Report>, model: Arc<Model>) {
         self.shared.with(|state| state.outcome = Some((report, model)));
         self.shared.status.notify_one();
+    }
+
+    /// Gives up what others may have now; waits a moment for it.
+    pub async fn leave(&mut self) {
+        self.leaving.notify_one();
+        if tokio::time::timeout(LEAVE, &mut self.candidacy).await.is_err() {
+            warn!("the leader's Lease is not given up: the API server does not answer");
+        }
     }
 
     /// What this agent is among the others.
@@ -227,16 +243,42 @@ impl Drop for Cluster {
 
 /// Waits for changes of a cluster's objects.
 #[derive(Debug)]
-pub struct ClusterWatch(channel::Receiver<u64>);
+pub struct ClusterWatch {
+    changes: channel::Receiver<u64>,
+    /// A change was seen that nobody was told of: who waited was called off while more of them were waited for.
+    untold: bool,
+}
 
 impl ClusterWatch {
-    /// Waits for the next change, and a moment for more of them.
+    fn new(changes: channel::Receiver<u64>) -> Self {
+        Self { changes, untold: false }
+    }
+
+    /// Waits for the next change, and a moment for more of them. To be called off loses none.
     pub async fn changed(&mut self) {
-        if self.0.changed().await.is_err() {
+        if !self.untold && self.changes.changed().await.is_err() {
             // Nobody watches any longer: the agent ends.
             std::future::pending::<()>().await;
         }
+        self.untold = true;
         tokio::time::sleep(GATHER).await;
-        self.0.mark_unchanged();
+        self.changes.mark_unchanged();
+        self.untold = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_is_told_to_who_was_called_off_meanwhile() {
+        let sender = channel::Sender::new(0);
+        let mut watch = ClusterWatch::new(sender.subscribe());
+        let short = GATHER / 2;
+        sender.send_modify(|changes| *changes += 1);
+        assert!(tokio::time::timeout(short, watch.changed()).await.is_err(), "more of them are waited for");
+        assert!(tokio::time::timeout(2 * GATHER, watch.changed()).await.is_ok());
+        assert!(tokio::time::timeout(2 * GATHER, watch.changed()).await.is_err(), "each is told once");
     }
 }

@@ -14,7 +14,7 @@ use crate::core::status::Report;
 #[derive(Debug)]
 pub enum Source {
     /// Files, and the store of what was applied.
-    Local(Input),
+    Local(Box<Input>),
     /// A cluster.
     Cluster(Cluster),
 }
@@ -47,6 +47,14 @@ impl Source {
         match self {
             Self::Local(_) => {}
             Self::Cluster(cluster) => cluster.publish(Arc::clone(report), Arc::clone(model)),
+        }
+    }
+
+    /// Gives up what other agents may have now.
+    pub async fn leave(&mut self) {
+        match self {
+            Self::Local(_) => {}
+            Self::Cluster(cluster) => cluster.leave().await,
         }
     }
 

@@ -76,7 +76,7 @@ impl Programs {
     }
 
     /// The folder of a channel's CRDs.
-    pub(super) fn crds(&self, channel: &str) -> PathBuf {
+    pub fn crds(&self, channel: &str) -> PathBuf {
         self.suite.with_file_name("crd").join(channel)
     }
 }

@@ -87,6 +87,11 @@ impl Plan {
         }
     }
 
+    /// Whether all of a profile's core features are among these.
+    pub(super) fn is_claimed(&self, profile: &str, features: &BTreeSet<String>) -> bool {
+        self.profiles.get(profile).is_some_and(|core| core.is_subset(features))
+    }
+
     /// What came of each test, in the order of [`Plan::tests`]; `profiles` are those that were run.
     pub(super) fn outcomes(&self, log: &str, profiles: &[&str]) -> Vec<Outcome> {
         let mut supported = claimed(log);
@@ -162,6 +167,15 @@ mod tests {
             {"name": "Bb", "features": ["TCPRoute"], "core": ["GATEWAY-TCP"], "extended": [], "mesh": false},
             {"name": "M", "features": ["Mesh"], "core": [], "extended": [], "mesh": true}
         ]}"#;
+
+    #[test]
+    fn a_profile_is_claimed_with_all_of_its_core() {
+        let plan = Plan::read(LIST).unwrap();
+        let features = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        assert!(plan.is_claimed("GATEWAY-HTTP", &features(&["Gateway", "HTTPRoute", "X"])));
+        assert!(!plan.is_claimed("GATEWAY-HTTP", &features(&["Gateway", "TCPRoute"])));
+        assert!(!plan.is_claimed("GATEWAY-UDP", &features(&["Gateway"])), "nobody knows it");
+    }
 
     #[test]
     fn the_end_of_a_test_is_read_and_that_of_a_part_of_it_is_not() {

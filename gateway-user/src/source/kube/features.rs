@@ -108,9 +108,9 @@ fn has(schema: &Value, field: &str) -> bool {
     }
     match value {
         None => schema.is_object(),
-        Some(value) => {
-            schema["enum"].as_array().is_some_and(|all| all.iter().any(|one| one.to_string() == value))
-        }
+        Some(value) => schema["enum"].as_array().is_some_and(|all| {
+            all.iter().any(|one| one.as_i64().is_some_and(|one| value.parse() == Ok(one)))
+        }),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Owns when it is taken, renewed and given up. Clocks of other nodes are not trusted: a Lease is old once it was seen
 //! unchanged for as long as it lasts, by this process's own clock. Must not know what a leader does.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -10,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::api::{Api, ObjectMeta, PostParams};
+use tokio::sync::Notify;
 use tracing::{info, warn};
 
 /// How long a Lease lasts that is not renewed.
@@ -69,8 +71,9 @@ impl Candidate {
         }
     }
 
-    /// Takes part, for as long as the process runs; tells each time whether it leads.
-    pub(super) async fn take_part(mut self, leads: impl Fn(bool)) {
+    /// Takes part until it is told to leave; tells each time whether it leads. A leader that leaves gives the Lease up, so
+    /// that another need not wait.
+    pub(super) async fn take_part(mut self, leads: impl Fn(bool), leaving: Arc<Notify>) {
         let mut leading = false;
         let mut failing = false;
         loop {
@@ -96,8 +99,28 @@ impl Candidate {
                 leading = now;
             }
             leads(leading);
-            tokio::time::sleep(LOOK).await;
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                () = leaving.notified() => break,
+            }
         }
+        if leading {
+            leads(false);
+            if let Err(error) = self.give_up().await {
+                warn!(lease = self.name, %error, "the leader's Lease cannot be given up; it runs out");
+            }
+        }
+    }
+
+    async fn give_up(&self) -> Result<(), kube::Error> {
+        let lease = self.api.get(&self.name).await?;
+        let spec = lease.spec.clone().unwrap_or_default();
+        if spec.holder_identity.as_deref() != Some(&self.me) {
+            return Ok(());
+        }
+        let spec = LeaseSpec { holder_identity: Some(String::new()), ..spec };
+        let lease = Lease { spec: Some(spec), ..lease };
+        self.api.replace(&self.name, &PostParams::default(), &lease).await.map(|_| ())
     }
 
     /// Looks at the Lease and does what is to be done. Whether it is ours.

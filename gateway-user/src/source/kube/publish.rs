@@ -152,7 +152,10 @@ enum Failure {
 }
 
 /// A write, for as long as it may take.
-async fn within<T>(limit: Duration, write: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Failure> {
+async fn within<T>(
+    limit: Duration,
+    write: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, Failure> {
     match tokio::time::timeout(limit, write).await {
         Ok(result) => result.map_err(Failure::Kube),
         Err(_elapsed) => Err(Failure::Silence(limit)),

@@ -1,0 +1,366 @@
+//! An agent on a real API server: what it may do, what it says, and what happens to traffic when the API server goes away.
+
+use std::{
+    fs,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    process::Command,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use gateway_tests::{
+    agent::Agent,
+    client,
+    cluster::{Cluster, Component, Config, GATEWAYS4},
+    netns::NetNs,
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// The suite's echo server, twice: which of them answers is in the answer.
+const ECHO: &str = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: { name: echo, namespace: shop }
+spec:
+  selector: { matchLabels: { app: echo } }
+  template:
+    metadata: { labels: { app: echo } }
+    spec:
+      containers:
+      - name: echo
+        image: echo-basic:v1.5.1
+        env:
+        - { name: POD_NAME, valueFrom: { fieldRef: { fieldPath: metadata.name } } }
+        - { name: NAMESPACE, valueFrom: { fieldRef: { fieldPath: metadata.namespace } } }
+---
+apiVersion: v1
+kind: Service
+metadata: { name: echo, namespace: shop }
+spec:
+  selector: { app: echo }
+  ports: [{ port: 80, targetPort: 3000 }]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: { name: web, namespace: shop }
+spec:
+  gatewayClassName: sluice
+  infrastructure: { labels: { team: shop }, annotations: { example.com/note: kept } }
+  listeners: [{ name: http, protocol: HTTP, port: 80 }, { name: raw, protocol: TCP, port: 9000 }]
+";
+
+/// The API's own kinds, one that is not ours: nothing of it may be touched.
+const FOREIGN: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: { name: other }
+spec: { controllerName: example.com/other }
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: { name: other, namespace: shop }
+spec:
+  gatewayClassName: other
+  listeners: [{ name: http, protocol: HTTP, port: 80 }]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: { name: other, namespace: shop }
+spec:
+  parentRefs: [{ name: other }]
+  rules: [{ backendRefs: [{ name: echo, port: 80 }] }]
+";
+
+fn http_route(name: &str, path: &str) -> String {
+    format!(
+        "
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{ name: {name}, namespace: shop }}
+spec:
+  parentRefs: [{{ name: web, sectionName: http }}]
+  rules: [{{ matches: [{{ path: {{ value: {path} }} }}], backendRefs: [{{ name: echo, port: 80 }}] }}]
+"
+    )
+}
+
+const TCP_ROUTE: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: TCPRoute
+metadata: { name: raw, namespace: shop }
+spec:
+  parentRefs: [{ name: web, sectionName: raw }]
+  rules: [{ backendRefs: [{ name: echo, port: 80 }] }]
+";
+
+fn manifest(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/kubernetes").join(name);
+    fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// A cluster with our manifests, a client on its LAN, and what is to be served.
+struct Bed {
+    cluster: Cluster,
+    client: NetNs,
+    dir: TempDir,
+}
+
+impl Bed {
+    fn new(name: &str) -> Self {
+        let cluster = Cluster::start(name, &Config::default());
+        for name in ["crd-sluiceparameters.yaml", "rbac.yaml", "daemonset.yaml"] {
+            cluster.apply(&manifest(name));
+        }
+        cluster.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "--all", "crd"]);
+        // As in the manifest, with addresses that this network has.
+        let class = manifest("gatewayclass.yaml");
+        assert!(class.contains("192.0.2.0/24"));
+        cluster.apply(&class.replace("192.0.2.0/24", GATEWAYS4));
+        cluster.namespace("shop");
+        cluster.apply(ECHO);
+        let client = cluster.site("client", 250);
+        Self { cluster, client, dir: tempfile::tempdir().expect("a folder can be made") }
+    }
+
+    /// A kubeconfig with the agents' ServiceAccount, and nothing more.
+    fn account(&self) -> PathBuf {
+        let token = self.cluster.kubectl(&["create", "token", "sluice", "--namespace", "sluice-system"]);
+        let text = self.cluster.kubectl(&["config", "view", "--raw", "--flatten", "--output", "json"]);
+        let mut config: Value = serde_json::from_str(&text).expect("a kubeconfig as JSON");
+        config["users"][0]["user"] = json!({ "token": token.trim() });
+        let path = self.dir.path().join("account.json");
+        fs::write(&path, config.to_string()).expect("a file can be written");
+        path
+    }
+
+    fn agent<'ns>(&self, ns: &'ns NetNs, node: &str) -> Agent<'ns> {
+        let kubeconfig = self.account();
+        let kubeconfig = kubeconfig.to_str().expect("a path is text");
+        let args =
+            ["--kube", "--kubeconfig", kubeconfig, "--kube-namespace", "sluice-system", "--node", node];
+        Agent::prepare(ns, "", &args).without_file().tethered(&self.cluster.programs().podrunner)
+    }
+
+    /// The status of an object in `shop`.
+    fn status(&self, kind: &str, name: &str) -> Value {
+        self.cluster.get(&[kind, name, "--namespace", "shop"])["status"].take()
+    }
+
+    /// Waits until the Gateway is programmed, and returns its address.
+    fn address(&self) -> IpAddr {
+        self.cluster.wait("the Gateway to be programmed", |_| {
+            condition(&self.status("gateway", "web")["conditions"], "Programmed").as_deref() == Some("True")
+        });
+        let address = self.status("gateway", "web")["addresses"][0]["value"].take();
+        address.as_str().expect("an address").parse().expect("an IP address")
+    }
+
+    fn answer(&self, at: IpAddr, path: &str) -> Option<u16> {
+        client::get(&self.client, SocketAddr::new(at, 80), "shop.example", path).ok().map(|a| a.status)
+    }
+
+    fn wait_for(&self, at: IpAddr, path: &str, status: u16) {
+        let what = format!("{status} for {path}");
+        self.cluster.wait(&what, |_| self.answer(at, path) == Some(status));
+    }
+}
+
+/// The status of a condition.
+fn condition(conditions: &Value, kind: &str) -> Option<String> {
+    let found = conditions.as_array()?.iter().find(|condition| condition["type"] == kind)?;
+    found["status"].as_str().map(str::to_owned)
+}
+
+fn parent(status: &Value, kind: &str) -> Option<String> {
+    condition(&status["parents"][0]["conditions"], kind)
+}
+
+#[test]
+fn the_manifests_are_enough_for_an_agent_that_serves_and_touches_nothing_of_others() {
+    let bed = Bed::new("manifests");
+    bed.cluster.apply(FOREIGN);
+    let foreign = || {
+        let of = |what: &[&str]| bed.cluster.get(what).to_string();
+        let shop = ["--namespace", "shop"];
+        [
+            of(&["gatewayclass", "other"]),
+            of(&[&["gateway", "other"], &shop[..]].concat()),
+            of(&[&["httproute", "other"], &shop[..]].concat()),
+        ]
+    };
+    let before = foreign();
+    let ns = bed.cluster.site("gateway", 2);
+    let mut agent = bed.agent(&ns, "one");
+    agent.launch();
+    agent.wait_ready();
+    let address = bed.address();
+    bed.cluster.apply(&http_route("all", "/"));
+    bed.cluster.apply(TCP_ROUTE);
+    bed.wait_for(address, "/", 200);
+    let accepted = |kind: &str, name: &str| parent(&bed.status(kind, name), "Accepted");
+    bed.cluster.wait("statuses", |_| {
+        accepted("httproute", "all").as_deref() == Some("True")
+            && accepted("tcproute", "raw").as_deref() == Some("True")
+    });
+
+    let service = bed.cluster.get(&["service", "sluice-web", "--namespace", "shop"]);
+    assert_eq!(service["spec"]["clusterIP"], "None");
+    let labels = &service["metadata"]["labels"];
+    assert_eq!(
+        (&labels["team"], &labels["gateway.networking.k8s.io/gateway-name"]),
+        (&json!("shop"), &json!("web"))
+    );
+    assert_eq!(service["metadata"]["annotations"]["example.com/note"], "kept");
+    let slice = bed.cluster.get(&["endpointslice", "sluice-web-ipv4", "--namespace", "shop"]);
+    assert_eq!(slice["endpoints"][0]["addresses"][0], address.to_string());
+
+    let class = bed.cluster.get(&["gatewayclass", "sluice"])["status"].take();
+    assert_eq!(condition(&class["conditions"], "SupportedVersion").as_deref(), Some("True"));
+    assert_eq!(foreign(), before, "byte for byte");
+
+    // A restart moves no address.
+    agent.stop();
+    agent.launch();
+    agent.wait_ready();
+    bed.wait_for(address, "/", 200);
+    assert_eq!(bed.address(), address);
+    // What is made for a Gateway goes with it.
+    bed.cluster.kubectl(&["delete", "gateway", "web", "--namespace", "shop"]);
+    bed.cluster.wait("the Service to go", |cluster| {
+        cluster.try_kubectl(&["get", "service", "sluice-web", "--namespace", "shop"]).is_err()
+    });
+}
+
+#[test]
+fn an_api_server_that_goes_away_takes_nothing_and_what_changed_meanwhile_is_obeyed() {
+    let mut bed = Bed::new("outage");
+    let ns = bed.cluster.site("gateway", 2);
+    let mut agent = bed.agent(&ns, "one");
+    agent.launch();
+    agent.wait_ready();
+    let address = bed.address();
+    bed.cluster.apply(&http_route("all", "/"));
+    bed.wait_for(address, "/", 200);
+
+    let stop = AtomicBool::new(false);
+    let (served, failed) = thread::scope(|scope| {
+        let requests = scope.spawn(|| {
+            let (mut served, mut failed) = (0, Vec::new());
+            while !stop.load(Ordering::Relaxed) {
+                match client::get(&bed.client, SocketAddr::new(address, 80), "shop.example", "/") {
+                    Ok(answer) if answer.status == 200 => served += 1,
+                    Ok(answer) => failed.push(answer.status.to_string()),
+                    Err(error) => failed.push(error.to_string()),
+                }
+            }
+            (served, failed)
+        });
+        let cluster = &mut bed.cluster;
+        for _ in 0..2 {
+            cluster.kill(Component::ApiServer);
+            thread::sleep(Duration::from_secs(3));
+            cluster.launch(Component::ApiServer);
+            cluster.wait_ready();
+            thread::sleep(Duration::from_secs(1));
+        }
+        stop.store(true, Ordering::Relaxed);
+        requests.join().expect("the requests do not panic")
+    });
+    assert_eq!(failed, Vec::<String>::new(), "of {served} requests");
+    assert!(served > 100, "only {served} requests");
+    bed.cluster.apply(&http_route("more", "/more"));
+    bed.cluster.wait("a route of after the outage", |_| {
+        parent(&bed.status("httproute", "more"), "Accepted").as_deref() == Some("True")
+    });
+    // All are gone: an empty list is obeyed, too.
+    bed.cluster.kubectl(&["delete", "httproute", "--all", "--namespace", "shop"]);
+    bed.wait_for(address, "/", 404);
+}
+
+#[test]
+fn a_crd_that_comes_late_is_served_and_one_that_goes_is_not() {
+    let bed = Bed::new("late");
+    bed.cluster.kubectl(&["delete", "crd", "tcproutes.gateway.networking.k8s.io"]);
+    let ns = bed.cluster.site("gateway", 2);
+    let mut agent = bed.agent(&ns, "one");
+    agent.launch();
+    agent.wait_ready();
+    bed.address();
+    let claims = |feature: &str| {
+        let class = bed.cluster.get(&["gatewayclass", "sluice"]);
+        let features = class["status"]["supportedFeatures"].as_array().cloned().unwrap_or_default();
+        features.iter().any(|f| f["name"] == feature)
+    };
+    bed.cluster.wait("features", |_| claims("UDPRoute"));
+    assert!(!claims("TCPRoute"), "its CRD is not installed");
+    let crds = bed.cluster.programs().crds("experimental").join("gateway.networking.k8s.io_tcproutes.yaml");
+    bed.cluster.kubectl(&["apply", "--server-side", "--filename", crds.to_str().expect("a path is text")]);
+    bed.cluster.wait("TCPRoute to be claimed", |_| claims("TCPRoute"));
+    bed.cluster.apply(TCP_ROUTE);
+    bed.cluster.wait("the TCPRoute to be accepted", |_| {
+        parent(&bed.status("tcproute", "raw"), "Accepted").as_deref() == Some("True")
+    });
+    bed.cluster.kubectl(&["delete", "crd", "tcproutes.gateway.networking.k8s.io"]);
+    bed.cluster.wait("TCPRoute not to be claimed", |_| !claims("TCPRoute"));
+}
+
+#[test]
+fn another_agent_leads_when_the_leader_is_killed() {
+    let bed = Bed::new("leader");
+    let (one, two) = (bed.cluster.site("one", 2), bed.cluster.site("two", 3));
+    let mut first = bed.agent(&one, "one");
+    first.launch();
+    first.wait_ready();
+    let holder = || {
+        let lease = bed.cluster.get(&["lease", "sluice-leader", "--namespace", "sluice-system"]);
+        lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned()
+    };
+    bed.address();
+    assert!(holder().starts_with("one-"), "{}", holder());
+    let mut second = bed.agent(&two, "two");
+    second.launch();
+    second.wait_ready();
+    first.kill();
+    let start = Instant::now();
+    bed.cluster.wait("the other to lead", |_| holder().starts_with("two-"));
+    assert!(start.elapsed() < Duration::from_secs(40), "{:?}", start.elapsed());
+    bed.cluster.apply(&http_route("all", "/"));
+    bed.cluster.wait("its statuses", |_| {
+        parent(&bed.status("httproute", "all"), "Accepted").as_deref() == Some("True")
+    });
+    // A leader that is stopped gives the Lease up at once.
+    second.stop();
+    assert_eq!(holder(), "");
+}
+
+#[test]
+fn a_missing_right_is_said_and_the_rest_works() {
+    let bed = Bed::new("rights");
+    let rights = manifest("rbac.yaml");
+    let fewer = rights.replacen("  - tcproutes\n", "", 1);
+    assert_ne!(rights, fewer);
+    bed.cluster.apply(&fewer);
+    let ns = bed.cluster.site("gateway", 2);
+    let mut agent = bed.agent(&ns, "one");
+    agent.launch();
+    agent.wait_ready();
+    let address = bed.address();
+    bed.cluster.apply(&http_route("all", "/"));
+    bed.wait_for(address, "/", 200);
+    let sluice = Command::new(gateway_tests::agent::binary())
+        .args(["status", "--admin-socket"])
+        .arg(agent.state_dir().with_file_name("admin.sock"))
+        .output()
+        .expect("sluice can be started");
+    let said = String::from_utf8_lossy(&sluice.stdout);
+    assert!(said.contains("TCPRoute") && said.contains("tcproutes") && said.contains("forbidden"), "{said}");
+    // It is given, and obeyed.
+    bed.cluster.apply(&rights);
+    bed.cluster.apply(TCP_ROUTE);
+    bed.cluster.wait("the TCPRoute to be accepted", |_| {
+        parent(&bed.status("tcproute", "raw"), "Accepted").as_deref() == Some("True")
+    });
+}
