@@ -235,7 +235,8 @@ pub fn run(config: &Config) -> Result<(), Error> {
 
         let leaving = Leaving::new(config.reset_removed_after);
         let (asks, asked) = mpsc::channel(16);
-        let board = Arc::new(Board::new(config, workers, sockets, dataplane.reader(), running.counters()));
+        let counted = (dataplane.reader(), running.counters());
+        let board = Arc::new(Board::new(config, workers, sockets, counted, source.figures()));
         let _ends = flows(&mut dataplane, &memory, &board, access_log.clone())?;
         outputs::serve(&socket, metrics, &board, asks).map_err(start("the outputs"))?;
         let events = Events::new(watch, asked).map_err(start("the signal handlers"))?;

@@ -60,10 +60,21 @@ pub struct Facts {
     pub access_log_dropped: u64,
     /// The configuration.
     pub configuration: Configuration,
+    /// The cluster whose objects are served, if it is one's.
+    pub cluster: Option<Cluster>,
     /// Whether programs are attached and a snapshot is applied.
     pub ready: bool,
     /// When the agent started, seconds since the epoch.
     pub started: f64,
+}
+
+/// What is counted of a cluster.
+#[derive(Clone, Debug, Default)]
+pub struct Cluster {
+    /// Whether this agent writes statuses.
+    pub leads: bool,
+    /// Statuses that were to be written, by what came of it.
+    pub writes: Vec<(&'static str, u64)>,
 }
 
 /// TLS handshakes.

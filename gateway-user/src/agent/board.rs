@@ -29,6 +29,7 @@ use crate::core::steer::Workers;
 use crate::dataplane::Reader;
 use crate::metrics;
 use crate::proxy::Counters;
+use crate::source::ClusterFigures;
 
 /// The loop is stuck if it did not come round for so long.
 const STUCK: Duration = Duration::from_secs(30);
@@ -49,6 +50,8 @@ pub(super) struct Board {
     pub(super) configuration: ArcSwap<metrics::Configuration>,
     pub(super) reader: Reader,
     flows: OnceLock<Arc<Flows>>,
+    /// What is counted of the cluster that is served, if it is one.
+    pub(super) cluster: Option<ClusterFigures>,
     pub(super) counters: Counters,
     /// Seconds since the epoch.
     pub(super) started: f64,
@@ -75,8 +78,8 @@ impl Board {
         config: &Config,
         workers: u32,
         sockets: BTreeSet<(u32, bool, u8)>,
-        reader: Reader,
-        counters: Counters,
+        (reader, counters): (Reader, Counters),
+        cluster: Option<ClusterFigures>,
     ) -> Self {
         let agent = AgentView {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -99,6 +102,7 @@ impl Board {
             configuration: ArcSwap::default(),
             reader,
             flows: OnceLock::new(),
+            cluster,
             counters,
             started: epoch_seconds(),
             begin: Instant::now(),

@@ -16,8 +16,8 @@ use crate::core::snapshot::Snapshot;
 use crate::core::transport::Transport;
 use crate::dataplane::{self, Counts};
 use crate::metrics::{
-    BindingLabels, Facts, Flows, Forward, Forwarded, Handshakes, HttpLabels, Kernel, RelayLabels, Relayed,
-    Requests,
+    BindingLabels, Cluster, Facts, Flows, Forward, Forwarded, Handshakes, HttpLabels, Kernel, RelayLabels,
+    Relayed, Requests,
 };
 use crate::proxy::{BindingLabel, LATENCY_BOUNDS, RelayKey, RelayTotals, Totals};
 
@@ -86,6 +86,10 @@ pub(super) fn facts(board: &Board) -> Facts {
         forward: flows.as_ref().map(forward),
         latency_bounds: LATENCY_BOUNDS.iter().map(|micros| *micros as f64 * MICROS).collect(),
         configuration: **board.configuration.load(),
+        cluster: board
+            .cluster
+            .as_ref()
+            .map(|cluster| Cluster { leads: cluster.leads(), writes: cluster.writes().to_vec() }),
         ready: board.not_ready().is_none(),
         started: board.started,
         ..workers(totals)

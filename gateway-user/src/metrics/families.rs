@@ -265,6 +265,18 @@ impl Out<'_> {
     }
 
     fn agent(&mut self, facts: &Facts) -> Result<(), Error> {
+        if let Some(cluster) = &facts.cluster {
+            self.gauge(
+                "kube_leader",
+                "Whether this agent is the one that writes statuses",
+                [(vec![], yes(cluster.leads))],
+            )?;
+            self.counter(
+                "kube_status_writes",
+                "Statuses that were to be written, by what came of it",
+                cluster.writes.iter().map(|(result, count)| (vec![("result", *result)], *count)),
+            )?;
+        }
         let configuration = &facts.configuration;
         self.counter(
             "config_errors",

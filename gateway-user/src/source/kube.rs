@@ -13,7 +13,7 @@ mod status;
 mod watch;
 
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -208,6 +208,12 @@ impl Cluster {
         self.shared.with(|state| state.index.load())
     }
 
+    /// What is counted.
+    #[must_use]
+    pub fn figures(&self) -> ClusterFigures {
+        ClusterFigures(Arc::clone(&self.shared))
+    }
+
     /// Tells of changes from now on.
     #[must_use]
     pub fn watch(&self) -> ClusterWatch {
@@ -238,6 +244,26 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         info!(api_server = self.url, "the cluster is no longer watched");
+    }
+}
+
+/// What is counted of a cluster.
+#[derive(Clone, Debug)]
+pub struct ClusterFigures(Arc<Shared>);
+
+impl ClusterFigures {
+    /// Whether this agent writes statuses.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.0.with(|state| state.leader)
+    }
+
+    /// Statuses that were to be written, by what came of it.
+    #[must_use]
+    pub fn writes(&self) -> [(&'static str, u64); 3] {
+        let Shared { writes, conflicts, failures, .. } = &*self.0;
+        [("written", writes), ("conflict", conflicts), ("failed", failures)]
+            .map(|(name, count)| (name, count.load(Ordering::Relaxed)))
     }
 }
 

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::kube::ClusterWatch;
-use super::{Cluster, Diagnostic, Error, Input, Loaded, Watch};
+use super::{Cluster, ClusterFigures, Diagnostic, Error, Input, Loaded, Watch};
 use crate::core::host::Role;
 use crate::core::model::Model;
 use crate::core::status::Report;
@@ -47,6 +47,15 @@ impl Source {
         match self {
             Self::Local(_) => {}
             Self::Cluster(cluster) => cluster.publish(Arc::clone(report), Arc::clone(model)),
+        }
+    }
+
+    /// What is counted of a cluster, if this is one.
+    #[must_use]
+    pub fn figures(&self) -> Option<ClusterFigures> {
+        match self {
+            Self::Local(_) => None,
+            Self::Cluster(cluster) => Some(cluster.figures()),
         }
     }
 

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use super::gateways::{Gateways, Place};
-use crate::core::host::Host;
+use crate::core::host::{Host, Role};
 use crate::core::model::ObjectName;
 use crate::core::status::ExternalName;
 
@@ -48,6 +48,14 @@ impl<'m> Guard<'m> {
                 let network = if ip.is_ipv4() { 32 } else { 128 };
                 let why = format!(
                     "it is {what}, which Service {service} may not lead to (`sluice run --allow-external-name {ip}/{network}` permits it)"
+                );
+                external.left_out.push((ip, why));
+                external.refused = true;
+            } else if self.host.role != Role::Alone {
+                // Upstream's advice for clusters: whoever may write a Service is not who runs the gateway.
+                let network = if ip.is_ipv4() { 32 } else { 128 };
+                let why = format!(
+                    "in a cluster a Service of type ExternalName leads nowhere, since it could name anything (`sluice run --allow-external-name {ip}/{network}` permits it)"
                 );
                 external.left_out.push((ip, why));
                 external.refused = true;

@@ -26,7 +26,13 @@ use crate::core::model::ObjectName;
 /// Watches everything, for as long as the process runs.
 pub(super) async fn follow_all(client: Client, shared: Arc<Shared>) {
     for kind in Kind::ALL.iter().copied().filter(|kind| !kind.custom()) {
-        tokio::spawn(follow(client.clone(), Arc::clone(&shared), kind, core_resource(kind)));
+        match kind {
+            // Nothing that is built refers to one.
+            Kind::ConfigMap => shared.take(kind, Seen::Absent),
+            _ => {
+                tokio::spawn(follow(client.clone(), Arc::clone(&shared), kind, core_resource(kind)));
+            }
+        }
     }
     follow_crds(client, shared).await;
 }
@@ -58,7 +64,12 @@ pub(super) fn json(object: DynamicObject, resource: &ApiResource) -> Box<Value> 
 /// Watches the objects of a kind.
 async fn follow(client: Client, shared: Arc<Shared>, kind: Kind, resource: ApiResource) {
     let api: Api<DynamicObject> = Api::all_with(client, &resource);
-    let stream = watcher(api, watcher::Config::default()).backoff(DefaultBackoff::default());
+    let config = match kind {
+        // Others hold no certificate, and are nobody's business.
+        Kind::Secret => watcher::Config::default().fields("type=kubernetes.io/tls"),
+        _ => watcher::Config::default(),
+    };
+    let stream = watcher(api, config).backoff(DefaultBackoff::default());
     pin_mut!(stream);
     let mut failing = false;
     while let Some(event) = stream.next().await {

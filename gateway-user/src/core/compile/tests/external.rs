@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::{compile, host, targets_of};
-use crate::core::host::Host;
+use crate::core::host::{Host, Role};
 use crate::core::names::{Names, Resolution};
 use crate::core::snapshot::{Ids, Snapshot};
 use crate::core::testing::model;
@@ -58,6 +58,20 @@ fn a_name_leads_to_its_addresses_at_the_references_port() {
         ("db.example.org", 3, 0)
     );
     assert_eq!(external.problem, None);
+}
+
+#[test]
+fn in_a_cluster_a_name_leads_nowhere_unless_it_is_permitted() {
+    for (role, allowed, want) in [
+        (Role::Alone, &[][..], 1),
+        (Role::Leader, &[], 0),
+        (Role::Follower, &[], 0),
+        (Role::Leader, &["203.0.113.0/24"], 1),
+    ] {
+        let snapshot = snapshot(OBJECTS, &Host { role, ..resolving(&["203.0.113.2"], "", allowed) });
+        let external = snapshot.report.external.values().next().unwrap();
+        assert_eq!((external.addresses.len(), external.refused), (want, want == 0), "{role:?} {allowed:?}");
+    }
 }
 
 #[test]
