@@ -281,6 +281,34 @@ fn an_api_server_that_goes_away_takes_nothing_and_what_changed_meanwhile_is_obey
 }
 
 #[test]
+fn an_agent_that_starts_while_the_api_server_is_away_serves_what_was_known() {
+    let mut bed = Bed::new("restart");
+    let ns = bed.cluster.site("gateway", 2);
+    let mut agent = bed.agent(&ns, "one");
+    agent.launch();
+    agent.wait_ready();
+    let address = bed.address();
+    bed.cluster.apply(&http_route("all", "/"));
+    bed.cluster.apply(&http_route("more", "/more"));
+    bed.wait_for(address, "/", 200);
+    // It is remembered within a second.
+    thread::sleep(Duration::from_secs(3));
+    bed.cluster.kill(Component::ApiServer);
+    agent.kill();
+    let start = Instant::now();
+    agent.launch();
+    bed.wait_for(address, "/", 200);
+    println!("served {:?} after the start", start.elapsed());
+    assert!(agent.log().contains("what was known of the cluster serves"), "{}", agent.log());
+    bed.cluster.launch(Component::ApiServer);
+    bed.cluster.wait_ready();
+    bed.cluster.kubectl(&["delete", "httproute", "all", "--namespace", "shop"]);
+    bed.wait_for(address, "/", 404);
+    bed.wait_for(address, "/more", 200);
+    assert_eq!(bed.address(), address);
+}
+
+#[test]
 fn a_crd_that_comes_late_is_served_and_one_that_goes_is_not() {
     let bed = Bed::new("late");
     bed.cluster.kubectl(&["delete", "crd", "tcproutes.gateway.networking.k8s.io"]);

@@ -269,6 +269,9 @@ async fn changed(networks: &mut Option<Networks>) {
     }
 }
 
+/// The folder in which a cluster's objects are remembered.
+pub const CLUSTER: &str = "cluster";
+
 /// Where the objects are kept that were applied.
 fn store_folder(state_dir: &Path) -> PathBuf {
     state_dir.join("objects")
@@ -292,6 +295,11 @@ pub fn forget(state_dir: &Path, objects: bool) -> io::Result<Vec<PathBuf>> {
     if folder.is_dir() && (objects || source::stores_nothing(&folder)) {
         std::fs::remove_dir_all(&folder)?;
         removed.push(folder);
+    }
+    let cluster = state_dir.join(CLUSTER);
+    if cluster.is_dir() {
+        std::fs::remove_dir_all(&cluster)?;
+        removed.push(cluster);
     }
     removed.extend(memory::remove(state_dir)?);
     Ok(removed)

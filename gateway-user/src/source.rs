@@ -31,7 +31,7 @@ mod tests;
 mod translate;
 mod yaml;
 
-pub use self::kube::{Cluster, ClusterConfig, ClusterError, ClusterFigures};
+pub use self::kube::{Cluster, ClusterConfig, ClusterError, ClusterFigures, Folders};
 pub use diagnostic::Diagnostic;
 pub use document::Outcome;
 pub use endpoint::{EndpointFlag, EndpointFlagError};

@@ -15,7 +15,7 @@ use super::log::{self, Format, Level};
 use super::{Exit, PlaceArgs};
 use crate::agent;
 use crate::dataplane::{Forwarding, LogLevel};
-use crate::source::{ClusterConfig, EndpointFlag};
+use crate::source::{ClusterConfig, EndpointFlag, Folders};
 
 /// Run the agent: serve the input, and follow its changes, until SIGTERM or SIGINT.
 ///
@@ -145,6 +145,10 @@ pub(super) fn run(args: Args) -> Result<Exit> {
         kubeconfig: args.kubeconfig,
         namespace: args.kube_namespace,
         node: args.node.unwrap_or_else(host_name),
+        memory: Some(Folders {
+            objects: args.places.state_dir.join(agent::CLUSTER),
+            secrets: args.places.socket.admin_socket.with_file_name(agent::CLUSTER),
+        }),
     });
     agent::run(&agent::Config {
         files: args.files,

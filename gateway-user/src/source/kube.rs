@@ -7,11 +7,15 @@ mod catalog;
 mod features;
 mod index;
 mod infrastructure;
+mod keep;
 mod lease;
 mod publish;
 mod status;
 mod watch;
 
+pub use keep::Folders;
+
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,8 +29,10 @@ use tracing::{info, warn};
 
 use super::Loaded;
 use super::kind::Kind;
+use super::store::{Key, StoreError};
 use catalog::{Catalog, Crd};
 use index::{Index, Seen};
+use keep::Kept;
 use lease::Candidate;
 
 use crate::core::host::Role;
@@ -37,6 +43,8 @@ use crate::core::status::Report;
 const GATHER: Duration = Duration::from_millis(5);
 /// How often it is said what is waited for at the start.
 const SAY: Duration = Duration::from_secs(10);
+/// How often what has changed is remembered.
+const REMEMBER: Duration = Duration::from_secs(1);
 /// How long a stop waits for the API server.
 const LEAVE: Duration = Duration::from_secs(2);
 /// Name of the Lease that the leader holds.
@@ -51,6 +59,8 @@ pub struct ClusterConfig {
     pub namespace: Option<String>,
     /// What this agent is called among the agents.
     pub node: String,
+    /// Where objects are remembered over restarts; `None`: they are not.
+    pub memory: Option<Folders>,
 }
 
 /// Why a cluster cannot be used at all.
@@ -61,6 +71,9 @@ pub enum ClusterError {
         "no way to a cluster is known: {0} (run in a pod with a ServiceAccount, or give --kubeconfig FILE)"
     )]
     Config(String),
+    /// What is remembered cannot be read.
+    #[error(transparent)]
+    Memory(#[from] StoreError),
     /// The client cannot be made.
     #[error("the cluster's client cannot be made: {0}")]
     Client(#[source] kube::Error),
@@ -164,6 +177,15 @@ impl Cluster {
             conflicts: AtomicU64::new(0),
             failures: AtomicU64::new(0),
         });
+        if let Some(folders) = &config.memory {
+            let (kept, remembered) = Kept::open(folders)?;
+            if !remembered.objects.is_empty() {
+                let (objects, age_s) = (remembered.objects.len(), remembered.age.as_secs());
+                info!(objects, age_s, "what was known of the cluster serves until the API server answers");
+                shared.with(|state| state.index.remember(remembered.objects));
+            }
+            tokio::spawn(remember(kept, Arc::clone(&shared)));
+        }
         tokio::spawn(watch::follow_all(client.clone(), Arc::clone(&shared)));
         tokio::spawn(publish::publish(client.clone(), Arc::clone(&shared)));
         let namespace = config.namespace.clone().unwrap_or(namespace);
@@ -244,6 +266,37 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         info!(api_server = self.url, "the cluster is no longer watched");
+    }
+}
+
+/// Remembers what changes, for as long as the process runs.
+async fn remember(mut kept: Kept, shared: Arc<Shared>) {
+    let mut unwritten: BTreeMap<Key, Option<String>> = BTreeMap::new();
+    let mut failing = false;
+    loop {
+        tokio::time::sleep(REMEMBER).await;
+        unwritten.extend(shared.with(|state| state.index.unremembered()));
+        if unwritten.is_empty() {
+            continue;
+        }
+        let changes: Vec<_> = unwritten.iter().map(|(key, text)| (key.clone(), text.clone())).collect();
+        let written = tokio::task::spawn_blocking(move || {
+            let result = kept.keep(&changes);
+            (kept, result)
+        });
+        let Ok((back, result)) = written.await else { return };
+        kept = back;
+        match result {
+            Ok(()) => {
+                unwritten.clear();
+                failing = false;
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut failing, true) {
+                    warn!(%error, "what is known of the cluster cannot be remembered; it is tried again");
+                }
+            }
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! complete one is obeyed, empty or not. Synchronous, so that it is tested without a server. Must not know how the events
 //! come, nor what the objects are used for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::super::assemble::{Generations, Origin, Part, assemble};
 use super::super::kind::Kind;
 use super::super::object::{self, Read};
+use super::super::store::Key;
 use super::super::{Diagnostic, Loaded};
 use super::infrastructure::MANAGED_BY;
 use crate::core::model::ObjectName;
@@ -47,6 +48,8 @@ pub(super) struct Entry {
     pub(super) revision: String,
     /// Its status, of kinds whose status is written.
     pub(super) status: Value,
+    /// Itself, until it is remembered.
+    text: Option<String>,
 }
 
 /// The objects of a kind.
@@ -65,13 +68,42 @@ struct List {
 pub(super) struct Index {
     kinds: BTreeMap<Kind, List>,
     generations: Generations,
+    /// Objects that are gone and were not forgotten yet.
+    gone: BTreeSet<Key>,
 }
 
 impl Index {
     /// Nothing is known of these kinds.
     pub(super) fn new(kinds: &[Kind]) -> Self {
         let kinds = kinds.iter().map(|kind| (*kind, List::default())).collect();
-        Self { kinds, generations: Generations::default() }
+        Self { kinds, generations: Generations::default(), gone: BTreeSet::new() }
+    }
+
+    /// What was remembered counts until it is known better: for every kind, since it is of a moment when all were known.
+    pub(super) fn remember(&mut self, objects: Vec<(Kind, Value)>) {
+        for list in self.kinds.values_mut() {
+            list.known.get_or_insert_default();
+        }
+        for (kind, value) in objects {
+            let Some((name, entry)) = Entry::new(kind, value) else { continue };
+            let known = self.kinds.entry(kind).or_default().known.get_or_insert_default();
+            known.insert(name, Entry { text: None, ..entry });
+        }
+    }
+
+    /// What is to be remembered, or forgotten; nothing as long as something is awaited.
+    pub(super) fn unremembered(&mut self) -> Vec<(Key, Option<String>)> {
+        if self.kinds.values().any(|list| list.known.is_none()) {
+            return Vec::new();
+        }
+        let mut changes: Vec<_> = std::mem::take(&mut self.gone).into_iter().map(|key| (key, None)).collect();
+        for (kind, list) in &mut self.kinds {
+            for (name, entry) in list.known.iter_mut().flatten() {
+                let text = entry.text.take();
+                changes.extend(text.map(|text| ((*kind, name.clone()), Some(text))));
+            }
+        }
+        changes
     }
 
     /// Takes in what was seen. True if what counts may be another than before.
@@ -90,13 +122,20 @@ impl Index {
             }
             Seen::Complete => {
                 list.denied = None;
-                let Some(complete) = list.coming.take() else { return false };
+                let Some(mut complete) = list.coming.take() else { return false };
                 let same = list.known.as_ref().is_some_and(|known| same(known, &complete));
+                for (name, before) in list.known.iter().flatten() {
+                    match complete.get_mut(name) {
+                        Some(now) => now.follows(before),
+                        None => _ = self.gone.insert((kind, name.clone())),
+                    }
+                }
+                self.gone.retain(|(of, name)| *of != kind || !complete.contains_key(name));
                 list.known = Some(complete);
                 !same
             }
             Seen::Applied(value) => {
-                let Some((name, entry)) = Entry::new(kind, *value) else { return false };
+                let Some((name, mut entry)) = Entry::new(kind, *value) else { return false };
                 let known = list.known.get_or_insert_default();
                 // What a write of ours has brought already.
                 if known.get(&name).is_some_and(|known| known.is_newer(&entry)) {
@@ -104,11 +143,15 @@ impl Index {
                 }
                 // A status of our own comes back, too: then the spec is the one of before.
                 let same = known.get(&name).is_some_and(|known| known.same_spec(&entry));
+                if let Some(before) = known.get(&name) {
+                    entry.follows(before);
+                }
+                self.gone.remove(&(kind, name.clone()));
                 known.insert(name, entry);
                 !same
             }
             Seen::Written(value) => {
-                let Some((name, entry)) = Entry::new(kind, *value) else { return false };
+                let Some((name, mut entry)) = Entry::new(kind, *value) else { return false };
                 // It may have gone meanwhile.
                 let Some(known) = list.known.as_mut().and_then(|known| known.get_mut(&name)) else {
                     return false;
@@ -117,11 +160,19 @@ impl Index {
                     return false;
                 }
                 let same = known.same_spec(&entry);
+                entry.follows(known);
                 *known = entry;
                 !same
             }
-            Seen::Deleted(name) => list.known.as_mut().is_some_and(|known| known.remove(&name).is_some()),
+            Seen::Deleted(name) => {
+                let was_there = list.known.as_mut().is_some_and(|known| known.remove(&name).is_some());
+                if was_there {
+                    self.gone.insert((kind, name));
+                }
+                was_there
+            }
             Seen::Absent => {
+                self.gone.extend(list.known.iter().flatten().map(|(name, _)| (kind, name.clone())));
                 *list = List { known: Some(BTreeMap::new()), ..List::default() };
                 true
             }
@@ -216,8 +267,21 @@ impl Entry {
         let generation = metadata.get("generation").and_then(Value::as_i64).unwrap_or(1);
         let (uid, revision) = (text("uid"), text("resourceVersion"));
         let status = if kind.has_status() { status } else { Value::Null };
+        let mut text = value.clone();
+        if kind == Kind::Gateway {
+            // Which addresses it has.
+            text["status"] = status.clone();
+        }
+        let text = Some(text.to_string());
         let read = Arc::new(object::read_json(value));
-        Some((name, Self { read, generation, uid, revision, status }))
+        Some((name, Self { read, generation, uid, revision, status, text }))
+    }
+
+    /// Comes after what was known of the object before: nothing new need be remembered if it says the same.
+    fn follows(&mut self, before: &Self) {
+        if before.text.is_none() && self.same_spec(before) && self.addresses() == before.addresses() {
+            self.text = None;
+        }
     }
 
     /// The addresses that the status names.
@@ -378,6 +442,50 @@ mod tests {
         index.take(Kind::HttpRoute, Seen::Deleted(name.clone()));
         assert!(!index.take(Kind::HttpRoute, Seen::Written(at("101", "ours"))));
         assert_eq!(status(&index), None);
+    }
+
+    #[test]
+    fn what_is_remembered_is_what_counts() {
+        let mut index = Index::new(BOTH);
+        let key = |kind, name: &str| (kind, ObjectName::new("shop", name));
+        let keys = |changes: Vec<(Key, Option<String>)>| {
+            let told = changes
+                .into_iter()
+                .map(|((kind, name), text)| format!("{} {} {}", kind.name(), name.name, text.is_some()));
+            told.collect::<Vec<_>>()
+        };
+        index.take(Kind::Service, Seen::Applied(service("a", 80)));
+        assert_eq!(keys(index.unremembered()), Vec::<String>::new(), "HTTPRoutes are not known yet");
+        index.take(Kind::HttpRoute, Seen::Begin);
+        index.take(Kind::HttpRoute, Seen::Listed(route("r", 1, "x")));
+        index.take(Kind::HttpRoute, Seen::Complete);
+        let first = index.unremembered();
+        assert_eq!(keys(first.clone()), ["HTTPRoute r true", "Service a true"]);
+        assert_eq!(keys(index.unremembered()), Vec::<String>::new(), "once");
+        index.take(Kind::HttpRoute, Seen::Applied(route("r", 1, "y")));
+        assert_eq!(keys(index.unremembered()), Vec::<String>::new(), "a status need not be remembered");
+        index.take(Kind::HttpRoute, Seen::Begin);
+        index.take(Kind::HttpRoute, Seen::Listed(route("s", 1, "y")));
+        index.take(Kind::HttpRoute, Seen::Complete);
+        index.take(Kind::Service, Seen::Deleted(key(Kind::Service, "a").1));
+        index.take(Kind::Service, Seen::Applied(service("a", 81)));
+        assert_eq!(keys(index.unremembered()), ["HTTPRoute r false", "HTTPRoute s true", "Service a true"]);
+
+        let mut again = Index::new(BOTH);
+        let objects =
+            first.into_iter().map(|((kind, _), text)| (kind, serde_json::from_str(&text.unwrap()).unwrap()));
+        again.remember(objects.collect());
+        assert_eq!(again.awaited(), []);
+        let loaded = again.load();
+        assert_eq!((loaded.model.services.len(), loaded.model.http_routes.len()), (1, 1));
+        assert_eq!(keys(again.unremembered()), Vec::<String>::new());
+        again.take(Kind::Service, Seen::Begin);
+        again.take(Kind::Service, Seen::Complete);
+        assert_eq!(
+            keys(again.unremembered()),
+            ["Service a false"],
+            "what the API server has not is forgotten"
+        );
     }
 
     #[test]
