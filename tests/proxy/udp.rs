@@ -252,7 +252,9 @@ fn a_client_that_has_gone_is_counted_and_ends_nothing() {
 #[test]
 fn a_drain_waits_for_an_answer_but_not_for_a_flow_to_be_quiet() {
     let socket = UdpSocket::bind(loopback(false)).unwrap();
-    let mut gateway = Gateway::udp(single(), &udp(&[socket.local_addr().unwrap()]));
+    // However slow this test is, the answer is waited for.
+    let patient = Config { udp_last_answers: PATIENCE, ..single() };
+    let mut gateway = Gateway::udp(patient, &udp(&[socket.local_addr().unwrap()]));
     let (answered, asking) = (client(&gateway, false), client(&gateway, false));
     let mut from = Vec::new();
     for client in [&answered, &asking] {

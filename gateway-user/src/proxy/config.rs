@@ -32,6 +32,8 @@ pub struct Config {
     pub tcp_idle: Duration,
     /// A UDP flow without a datagram in either direction ends. Default 60 s.
     pub udp_idle: Duration,
+    /// How long UDP flows under way may wait for an answer when the workers stop. Default 1 s.
+    pub udp_last_answers: Duration,
     /// How long relayed connections and flows go on whose listener or endpoint has left the configuration; `None`: for as
     /// long as they like. Default `None`.
     pub reset_removed_after: Option<Duration>,
@@ -60,6 +62,7 @@ impl Default for Config {
             upstream_keep_alive: Duration::from_secs(30),
             tcp_idle: Duration::from_secs(3600),
             udp_idle: Duration::from_secs(60),
+            udp_last_answers: Duration::from_secs(1),
             reset_removed_after: None,
             max_flows: 4_096,
             access_log: None,

@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::net::UdpSocket;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use gateway_ebpf::abi::{BindingKey, REJECT_BACKEND};
 use tokio::io::Interest;
@@ -35,8 +35,6 @@ mod table;
 const LARGEST: usize = 65_536;
 /// Datagrams at a worker's socket before others have their turn.
 const TURNS: usize = 64;
-/// How long the flows under way may wait for an answer when the workers stop.
-const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 thread_local! {
     /// Where a worker's datagrams are read to.
@@ -151,14 +149,12 @@ fn make(
 }
 
 /// Ends the flows that have to end by now.
-pub(super) fn sweep(worker: &Worker, draining_since: Option<u64>, tick: Duration) {
-    let last_answers = LAST_ANSWERS.as_nanos().div_ceil(tick.as_nanos().max(1));
-    let last_answers = u64::try_from(last_answers).unwrap_or(1);
+pub(super) fn sweep(worker: &Worker, draining_since: Option<u64>) {
     let view = worker.view();
     let binds = |key: &BindingKey| view.binds(key);
     worker.flows.borrow_mut().sweep(&Sweep {
         now: worker.tick(),
-        draining: draining_since.map(|since| (since, last_answers)),
+        draining: draining_since.map(|since| (since, worker.ticks.last_answers)),
         binds: &binds,
         leaving: worker.leaving(&view),
     });

@@ -57,6 +57,7 @@ pub(super) struct Ticks {
     pub(super) body: u64,
     tcp: u64,
     udp: u64,
+    pub(super) last_answers: u64,
     removed: Option<u64>,
     upstream: u64,
     tick: Duration,
@@ -77,7 +78,8 @@ impl Ticks {
         let tick = (shortest / 8).clamp(Duration::from_millis(10), Duration::from_secs(1));
         let [header, keep_alive, body, tcp, upstream, udp] = limits.map(|limit| in_ticks(limit, tick));
         let removed = config.reset_removed_after.map(|limit| in_ticks(limit, tick));
-        (tick, Self { header, keep_alive, body, tcp, udp, removed, upstream, tick })
+        let last_answers = in_ticks(config.udp_last_answers, tick);
+        (tick, Self { header, keep_alive, body, tcp, udp, last_answers, removed, upstream, tick })
     }
 
     /// How long a connection or flow of a service may be idle: never shorter than the service says, at most two ticks
@@ -181,9 +183,9 @@ impl Worker {
     }
 
     /// Ends the UDP flows that wait for no answer; the others get a moment.
-    fn drain_flows(&self, tick: Duration) {
+    fn drain_flows(&self) {
         self.flows_drain.set(Some(self.tick()));
-        udp::sweep(self, self.flows_drain.get(), tick);
+        udp::sweep(self, self.flows_drain.get());
     }
 
     /// A UDP flow has gone.
@@ -272,7 +274,7 @@ async fn serve(
     for connection in all {
         connection.drain();
     }
-    worker.drain_flows(tick);
+    worker.drain_flows();
     let left = async {
         loop {
             let ended = worker.ended.notified();
@@ -308,7 +310,7 @@ async fn sweep(worker: Rc<Worker>, tick: Duration) {
             watched.sweep(now, leaving.as_ref());
         }
         worker.pool.sweep(now);
-        udp::sweep(&worker, worker.flows_drain.get(), tick);
+        udp::sweep(&worker, worker.flows_drain.get());
         (last, before) = (worker.load().settle(before), last);
     }
 }
