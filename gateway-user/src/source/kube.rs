@@ -4,6 +4,7 @@
 //! (`kube/index.rs`); an API server that cannot be reached takes nothing away. Must not know what the objects are used for.
 
 mod catalog;
+mod entry;
 mod features;
 mod index;
 mod infrastructure;

@@ -17,7 +17,8 @@ use serde_json::{Value, json};
 use tracing::{debug, warn};
 
 use super::super::kind::Kind;
-use super::index::{Entry, Seen};
+use super::entry::Entry;
+use super::index::Seen;
 use super::watch::{self, resource_of};
 use super::{Shared, State, infrastructure, now, status};
 use crate::core::model::ObjectName;

@@ -1,0 +1,98 @@
+//! An object of a cluster, as far as it is needed: read, with what the API server says of its identity.
+//!
+//! Owns what is kept of an object, and when two are the same. Must not know the others.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::super::assemble::{Origin, Part};
+use super::super::kind::Kind;
+use super::super::object::{self, Read};
+use super::infrastructure::MANAGED_BY;
+use crate::core::model::ObjectName;
+
+/// An object of a cluster.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) read: Arc<Read>,
+    generation: i64,
+    pub(super) uid: String,
+    pub(super) revision: String,
+    /// Its status, of kinds whose status is written.
+    pub(super) status: Value,
+    /// Itself, until it is remembered.
+    pub(super) text: Option<String>,
+}
+
+/// What no object of ours needs, and what makes up most of an object.
+const UNUSED: [&str; 2] = ["managedFields", "ownerReferences"];
+
+impl Entry {
+    /// Reads an object; `None` if it has no name.
+    pub(super) fn new(kind: Kind, mut value: Value) -> Option<(ObjectName, Self)> {
+        let status = value.get_mut("status").map(Value::take).unwrap_or_default();
+        let metadata = value.get_mut("metadata")?.as_object_mut()?;
+        for name in UNUSED {
+            metadata.remove(name);
+        }
+        let text = |name: &str| metadata.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let name = ObjectName::new(&text("namespace"), &text("name"));
+        let generation = metadata.get("generation").and_then(Value::as_i64).unwrap_or(1);
+        let (uid, revision) = (text("uid"), text("resourceVersion"));
+        let status = if kind.has_status() { status } else { Value::Null };
+        let mut text = value.clone();
+        if kind == Kind::Gateway {
+            // Which addresses it has.
+            text["status"] = status.clone();
+        }
+        let text = Some(text.to_string());
+        let read = Arc::new(object::read_json(value));
+        Some((name, Self { read, generation, uid, revision, status, text }))
+    }
+
+    /// Comes after what was known of the object before: nothing new need be remembered if it says the same.
+    pub(super) fn follows(&mut self, before: &Self) {
+        if before.text.is_none() && self.same_spec(before) && self.addresses() == before.addresses() {
+            self.text = None;
+        }
+    }
+
+    /// The addresses that the status names.
+    pub(super) fn addresses(&self) -> Vec<IpAddr> {
+        let list = self.status.get("addresses").and_then(Value::as_array).into_iter().flatten();
+        list.filter_map(|address| address["value"].as_str()?.parse().ok()).collect()
+    }
+
+    /// Whether it was made for a Gateway by us.
+    pub(super) fn is_ours(&self) -> bool {
+        let (name, value) = MANAGED_BY;
+        self.read.objects.iter().any(|object| object.labels.get(name).is_some_and(|it| it == value))
+    }
+
+    pub(super) fn part(&self) -> Part {
+        Part {
+            file: THE_CLUSTER.into(),
+            lines_before: 0,
+            read: Arc::clone(&self.read),
+            origin: Origin::Store(self.generation),
+        }
+    }
+
+    /// Whether this is a later revision of the same object. Revisions are compared only then: a server that was restored
+    /// begins with older ones, and with a list.
+    pub(super) fn is_newer(&self, other: &Self) -> bool {
+        let number = |entry: &Self| entry.revision.parse::<u64>().ok();
+        self.uid == other.uid && number(self) > number(other)
+    }
+
+    pub(super) fn same_spec(&self, other: &Self) -> bool {
+        let spec =
+            |entry: &Self| entry.read.objects.first().map(|object| (object.spec, object.labels.clone()));
+        self.uid == other.uid && self.generation == other.generation && spec(self) == spec(other)
+    }
+}
+
+/// What the cluster is called where a file would be named.
+const THE_CLUSTER: &str = "the cluster";
