@@ -12,36 +12,10 @@ use std::{
 
 use gateway_tests::{
     client,
-    cluster::{Cluster, Component, Config},
+    cluster::{self, Cluster, Component, Config},
     netns::NetNs,
 };
 use serde_json::Value;
-
-/// A Deployment of the suite's echo server and its Service.
-const ECHO: &str = "
-apiVersion: apps/v1
-kind: Deployment
-metadata: { name: echo, namespace: test }
-spec:
-  selector: { matchLabels: { app: echo } }
-  template:
-    metadata: { labels: { app: echo } }
-    spec:
-      containers:
-      - name: echo
-        image: echo-basic:v1.5.1
-        env:
-        - { name: POD_NAME, valueFrom: { fieldRef: { fieldPath: metadata.name } } }
-        - { name: NAMESPACE, valueFrom: { fieldRef: { fieldPath: metadata.namespace } } }
----
-apiVersion: v1
-kind: Service
-metadata: { name: echo, namespace: test }
-spec:
-  ipFamilyPolicy: RequireDualStack
-  selector: { app: echo }
-  ports: [{ port: 80, targetPort: 3000 }]
-";
 
 /// The addresses of the Service's endpoints, by family.
 fn endpoints(cluster: &Cluster) -> Vec<IpAddr> {
@@ -62,7 +36,7 @@ fn endpoints(cluster: &Cluster) -> Vec<IpAddr> {
 fn bed(name: &str) -> (Cluster, NetNs) {
     let cluster = Cluster::start(name, &Config::default());
     cluster.namespace("test");
-    cluster.apply(ECHO);
+    cluster.apply(&cluster::echo("test"));
     cluster.wait("an endpoint of each family", |cluster| endpoints(cluster).len() == 2);
     let client = cluster.site("client", 250);
     (cluster, client)

@@ -13,36 +13,14 @@ use std::{
 use gateway_tests::{
     agent::Agent,
     client,
-    cluster::{Cluster, Component, Config, GATEWAYS4},
+    cluster::{self, Cluster, Component, Config, GATEWAYS4},
     netns::NetNs,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// The suite's echo server, twice: which of them answers is in the answer.
-const ECHO: &str = "
-apiVersion: apps/v1
-kind: Deployment
-metadata: { name: echo, namespace: shop }
-spec:
-  selector: { matchLabels: { app: echo } }
-  template:
-    metadata: { labels: { app: echo } }
-    spec:
-      containers:
-      - name: echo
-        image: echo-basic:v1.5.1
-        env:
-        - { name: POD_NAME, valueFrom: { fieldRef: { fieldPath: metadata.name } } }
-        - { name: NAMESPACE, valueFrom: { fieldRef: { fieldPath: metadata.namespace } } }
----
-apiVersion: v1
-kind: Service
-metadata: { name: echo, namespace: shop }
-spec:
-  selector: { app: echo }
-  ports: [{ port: 80, targetPort: 3000 }]
----
+/// What is served.
+const GATEWAY: &str = "
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
 metadata: { name: web, namespace: shop }
@@ -120,7 +98,8 @@ impl Bed {
         assert!(class.contains("192.0.2.0/24"));
         cluster.apply(&class.replace("192.0.2.0/24", GATEWAYS4));
         cluster.namespace("shop");
-        cluster.apply(ECHO);
+        cluster.apply(&cluster::echo("shop"));
+        cluster.apply(GATEWAY);
         let client = cluster.site("client", 250);
         Self { cluster, client, dir: tempfile::tempdir().expect("a folder can be made") }
     }
@@ -136,12 +115,17 @@ impl Bed {
         path
     }
 
+    /// Starts an agent, and waits until it is ready.
     fn agent<'ns>(&self, ns: &'ns NetNs, node: &str) -> Agent<'ns> {
         let kubeconfig = self.account();
         let kubeconfig = kubeconfig.to_str().expect("a path is text");
         let args =
             ["--kube", "--kubeconfig", kubeconfig, "--kube-namespace", "sluice-system", "--node", node];
-        Agent::prepare(ns, "", &args).without_file().tethered(&self.cluster.programs().podrunner)
+        let mut agent =
+            Agent::prepare(ns, "", &args).without_file().tethered(&self.cluster.programs().podrunner);
+        agent.launch();
+        agent.wait_ready();
+        agent
     }
 
     /// The status of an object in `shop`.
@@ -194,8 +178,6 @@ fn the_manifests_are_enough_for_an_agent_that_serves_and_touches_nothing_of_othe
     let before = foreign();
     let ns = bed.cluster.site("gateway", 2);
     let mut agent = bed.agent(&ns, "one");
-    agent.launch();
-    agent.wait_ready();
     let address = bed.address();
     bed.cluster.apply(&http_route("all", "/"));
     bed.cluster.apply(TCP_ROUTE);
@@ -238,9 +220,7 @@ fn the_manifests_are_enough_for_an_agent_that_serves_and_touches_nothing_of_othe
 fn an_api_server_that_goes_away_takes_nothing_and_what_changed_meanwhile_is_obeyed() {
     let mut bed = Bed::new("outage");
     let ns = bed.cluster.site("gateway", 2);
-    let mut agent = bed.agent(&ns, "one");
-    agent.launch();
-    agent.wait_ready();
+    let _agent = bed.agent(&ns, "one");
     let address = bed.address();
     bed.cluster.apply(&http_route("all", "/"));
     bed.wait_for(address, "/", 200);
@@ -285,8 +265,6 @@ fn an_agent_that_starts_while_the_api_server_is_away_serves_what_was_known() {
     let mut bed = Bed::new("restart");
     let ns = bed.cluster.site("gateway", 2);
     let mut agent = bed.agent(&ns, "one");
-    agent.launch();
-    agent.wait_ready();
     let address = bed.address();
     bed.cluster.apply(&http_route("all", "/"));
     bed.cluster.apply(&http_route("more", "/more"));
@@ -313,9 +291,7 @@ fn a_crd_that_comes_late_is_served_and_one_that_goes_is_not() {
     let bed = Bed::new("late");
     bed.cluster.kubectl(&["delete", "crd", "tcproutes.gateway.networking.k8s.io"]);
     let ns = bed.cluster.site("gateway", 2);
-    let mut agent = bed.agent(&ns, "one");
-    agent.launch();
-    agent.wait_ready();
+    let _agent = bed.agent(&ns, "one");
     bed.address();
     let claims = |feature: &str| {
         let class = bed.cluster.get(&["gatewayclass", "sluice"]);
@@ -340,8 +316,6 @@ fn another_agent_leads_when_the_leader_is_killed() {
     let bed = Bed::new("leader");
     let (one, two) = (bed.cluster.site("one", 2), bed.cluster.site("two", 3));
     let mut first = bed.agent(&one, "one");
-    first.launch();
-    first.wait_ready();
     let holder = || {
         let lease = bed.cluster.get(&["lease", "sluice-leader", "--namespace", "sluice-system"]);
         lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned()
@@ -349,8 +323,6 @@ fn another_agent_leads_when_the_leader_is_killed() {
     bed.address();
     assert!(holder().starts_with("one-"), "{}", holder());
     let mut second = bed.agent(&two, "two");
-    second.launch();
-    second.wait_ready();
     first.kill();
     let start = Instant::now();
     bed.cluster.wait("the other to lead", |_| holder().starts_with("two-"));
@@ -372,9 +344,7 @@ fn a_missing_right_is_said_and_the_rest_works() {
     assert_ne!(rights, fewer);
     bed.cluster.apply(&fewer);
     let ns = bed.cluster.site("gateway", 2);
-    let mut agent = bed.agent(&ns, "one");
-    agent.launch();
-    agent.wait_ready();
+    let agent = bed.agent(&ns, "one");
     let address = bed.address();
     bed.cluster.apply(&http_route("all", "/"));
     bed.wait_for(address, "/", 200);

@@ -50,7 +50,7 @@ use crate::core::transport::Transport;
 use crate::dataplane::{self, Addresses, Dataplane, Forwarding, LogLevel, Networks};
 use crate::proxy::{self, Proxy};
 use crate::source::{
-    ClusterConfig, ClusterError, Diagnostic, EndpointFlag, Input, Loaded, Resolver, Source, StoreError,
+    ClusterConfig, ClusterError, Diagnostic, EndpointFlag, Folders, Loaded, Resolver, Source, StoreError,
 };
 use crate::{admin, source};
 
@@ -177,14 +177,6 @@ fn join(diagnostics: &[Diagnostic]) -> String {
 /// Whatever keeps it from starting; once it runs, it goes on.
 pub fn run(config: &Config) -> Result<(), Error> {
     let memory = Memory::open(&config.state_dir)?;
-    let local = match &config.cluster {
-        Some(_) => None,
-        None => Some(Input::open(
-            config.files.clone(),
-            config.endpoints.clone(),
-            &store_folder(&config.state_dir),
-        )?),
-    };
     // While there is one thread: the socket's mode is set by umask.
     let socket = admin::Socket::bind(&config.admin_socket)?;
     let metrics_error = |source| Error::Metrics { address: config.metrics, source };
@@ -198,7 +190,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
         .build()
         .map_err(start("the control plane's threads"))?;
     runtime.block_on(async {
-        let mut source = source(config, local).await?;
+        let mut source = source(config).await?;
         let loaded = source.load().map_err(Error::Input)?;
         let mut resolver = Resolver::new(config.resolver);
         resolver.want(&wanted(&loaded.model));
@@ -269,9 +261,6 @@ async fn changed(networks: &mut Option<Networks>) {
     }
 }
 
-/// The folder in which a cluster's objects are remembered.
-pub const CLUSTER: &str = "cluster";
-
 /// Where the objects are kept that were applied.
 fn store_folder(state_dir: &Path) -> PathBuf {
     state_dir.join("objects")
@@ -284,23 +273,19 @@ fn workers(asked: Option<u32>) -> u32 {
     asked.unwrap_or_else(cpus).clamp(1, gateway_ebpf::names::MAX_WORKERS)
 }
 
-/// Removes what an agent kept in its state directory, with the applied objects only if `objects`, and the directory if
+/// Removes what an agent kept in its state directory, and of a cluster, with the applied objects only if `objects`, and the directory if
 /// nothing else is in it. Returns what was removed. No agent may run on it.
 ///
 /// # Errors
 /// The system refuses.
-pub fn forget(state_dir: &Path, objects: bool) -> io::Result<Vec<PathBuf>> {
+pub fn forget(state_dir: &Path, cluster: &Folders, objects: bool) -> io::Result<Vec<PathBuf>> {
     let folder = store_folder(state_dir);
     let mut removed = Vec::new();
     if folder.is_dir() && (objects || source::stores_nothing(&folder)) {
         std::fs::remove_dir_all(&folder)?;
         removed.push(folder);
     }
-    let cluster = state_dir.join(CLUSTER);
-    if cluster.is_dir() {
-        std::fs::remove_dir_all(&cluster)?;
-        removed.push(cluster);
-    }
+    removed.extend(cluster.remove()?);
     removed.extend(memory::remove(state_dir)?);
     Ok(removed)
 }

@@ -333,6 +333,36 @@ pub fn claimed(
     }
 }
 
+/// A Deployment `echo` of the suite's echo server and its Service, port 80, in a Kubernetes namespace.
+pub fn echo(namespace: &str) -> String {
+    format!(
+        "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{ name: echo, namespace: {namespace} }}
+spec:
+  selector: {{ matchLabels: {{ app: echo }} }}
+  template:
+    metadata: {{ labels: {{ app: echo }} }}
+    spec:
+      containers:
+      - name: echo
+        image: echo-basic:v1.5.1
+        env:
+        - {{ name: POD_NAME, valueFrom: {{ fieldRef: {{ fieldPath: metadata.name }} }} }}
+        - {{ name: NAMESPACE, valueFrom: {{ fieldRef: {{ fieldPath: metadata.namespace }} }} }}
+---
+apiVersion: v1
+kind: Service
+metadata: {{ name: echo, namespace: {namespace} }}
+spec:
+  ipFamilyPolicy: RequireDualStack
+  selector: {{ app: echo }}
+  ports: [{{ port: 80, targetPort: 3000 }}]
+"
+    )
+}
+
 /// The last lines of a file.
 fn tail(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap_or_default();

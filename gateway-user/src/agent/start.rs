@@ -11,16 +11,18 @@ use super::board::Board;
 use super::flows::{EventThread, Flows};
 use super::forward::Forwarder;
 use super::memory::Memory;
-use super::{Config, Error, words};
+use super::{Config, Error, store_folder, words};
 use crate::dataplane::{self, Dataplane, Forwarding, Networks};
 use crate::source::{Cluster, Input, Source};
 
 /// The source of the configuration; a cluster's objects are known then.
-pub(super) async fn source(config: &Config, local: Option<Input>) -> Result<Source, Error> {
-    let cluster = match (local, &config.cluster) {
-        (Some(input), _) => return Ok(Source::Local(Box::new(input))),
-        (None, cluster) => Cluster::connect(&cluster.clone().unwrap_or_default()).await?,
+pub(super) async fn source(config: &Config) -> Result<Source, Error> {
+    let Some(cluster) = &config.cluster else {
+        let store = store_folder(&config.state_dir);
+        let input = Input::open(config.files.clone(), config.endpoints.clone(), &store)?;
+        return Ok(Source::Local(Box::new(input)));
     };
+    let cluster = Cluster::connect(cluster).await?;
     info!(api_server = cluster.url(), "the cluster's objects are read");
     cluster.complete().await;
     Ok(Source::Cluster(cluster))

@@ -145,10 +145,7 @@ pub(super) fn run(args: Args) -> Result<Exit> {
         kubeconfig: args.kubeconfig,
         namespace: args.kube_namespace,
         node: args.node.unwrap_or_else(host_name),
-        memory: Some(Folders {
-            objects: args.places.state_dir.join(agent::CLUSTER),
-            secrets: args.places.socket.admin_socket.with_file_name(agent::CLUSTER),
-        }),
+        memory: Folders::of(&args.places.state_dir, &args.places.socket.admin_socket),
     });
     agent::run(&agent::Config {
         files: args.files,

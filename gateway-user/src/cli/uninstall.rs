@@ -15,6 +15,7 @@ use crate::admin::client::{self, Error};
 use crate::admin::view::StatusView;
 use crate::agent;
 use crate::dataplane::{self, Dataplane, LogLevel};
+use crate::source::Folders;
 
 /// Remove everything that agents leave: programs, links, maps, addresses, routes, state.
 ///
@@ -65,8 +66,8 @@ pub(super) fn uninstall(env: &mut Env<'_>, args: &Args) -> Result<Exit> {
         removed.push(socket.display().to_string());
     }
     let state = &args.places.state_dir;
-    let kept =
-        agent::forget(state, args.objects).with_context(|| format!("cannot remove {}", state.display()))?;
+    let kept = agent::forget(state, &Folders::of(state, socket), args.objects)
+        .with_context(|| format!("cannot remove {}", state.display()))?;
     removed.extend(kept.iter().map(|path| path.display().to_string()));
     for what in &removed {
         writeln!(env.stdout, "removed {what}")?;

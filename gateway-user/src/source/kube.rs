@@ -28,9 +28,9 @@ use tokio::sync::{Notify, watch as channel};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
-use super::Loaded;
 use super::kind::Kind;
-use super::store::{Key, StoreError};
+use super::store::Key;
+use super::{Diagnostic, Loaded};
 use catalog::{Catalog, Crd};
 use index::{Index, Seen};
 use keep::Kept;
@@ -52,7 +52,7 @@ const LEAVE: Duration = Duration::from_secs(2);
 const LEASE: &str = "sluice-leader";
 
 /// How a cluster is reached.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct ClusterConfig {
     /// A kubeconfig; `None`: the usual places, then the pod's ServiceAccount.
     pub kubeconfig: Option<PathBuf>,
@@ -60,8 +60,8 @@ pub struct ClusterConfig {
     pub namespace: Option<String>,
     /// What this agent is called among the agents.
     pub node: String,
-    /// Where objects are remembered over restarts; `None`: they are not.
-    pub memory: Option<Folders>,
+    /// Where objects are remembered over restarts.
+    pub memory: Folders,
 }
 
 /// Why a cluster cannot be used at all.
@@ -72,9 +72,6 @@ pub enum ClusterError {
         "no way to a cluster is known: {0} (run in a pod with a ServiceAccount, or give --kubeconfig FILE)"
     )]
     Config(String),
-    /// What is remembered cannot be read.
-    #[error(transparent)]
-    Memory(#[from] StoreError),
     /// The client cannot be made.
     #[error("the cluster's client cannot be made: {0}")]
     Client(#[source] kube::Error),
@@ -131,8 +128,8 @@ impl Shared {
     }
 
     /// Whether it is known already that there are no objects of a kind.
-    fn is_absent(&self, kind: Kind) -> bool {
-        self.with(|state| !state.index.awaited().contains(&kind))
+    fn has_none(&self, kind: Kind) -> bool {
+        self.with(|state| state.index.has_none(kind))
     }
 
     fn lead(&self, leader: bool) {
@@ -178,14 +175,19 @@ impl Cluster {
             conflicts: AtomicU64::new(0),
             failures: AtomicU64::new(0),
         });
-        if let Some(folders) = &config.memory {
-            let (kept, remembered) = Kept::open(folders)?;
-            if !remembered.objects.is_empty() {
-                let (objects, age_s) = (remembered.objects.len(), remembered.age.as_secs());
-                info!(objects, age_s, "what was known of the cluster serves until the API server answers");
-                shared.with(|state| state.index.remember(remembered.objects));
+        match Kept::open(&config.memory) {
+            Ok((kept, remembered)) => {
+                if !remembered.objects.is_empty() {
+                    let (objects, age_s) = (remembered.objects.len(), remembered.age.as_secs());
+                    info!(
+                        objects,
+                        age_s, "what was known of the cluster serves until the API server answers"
+                    );
+                    shared.with(|state| state.index.remember(remembered.objects));
+                }
+                tokio::spawn(remember(kept, Arc::clone(&shared)));
             }
-            tokio::spawn(remember(kept, Arc::clone(&shared)));
+            Err(error) => warn!(%error, "what is known of the cluster is not remembered"),
         }
         tokio::spawn(watch::follow_all(client.clone(), Arc::clone(&shared)));
         tokio::spawn(publish::publish(client.clone(), Arc::clone(&shared)));
@@ -225,9 +227,11 @@ impl Cluster {
         }
     }
 
-    /// What counts now.
-    #[must_use]
-    pub fn load(&self) -> Loaded {
+    /// What counts now. What cannot be used is left out.
+    ///
+    /// # Errors
+    /// If the objects contradict each other: then what served before shall go on.
+    pub fn load(&self) -> Result<Loaded, Vec<Diagnostic>> {
         self.shared.with(|state| state.index.load())
     }
 
@@ -264,12 +268,6 @@ impl Cluster {
     }
 }
 
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        info!(api_server = self.url, "the cluster is no longer watched");
-    }
-}
-
 /// Remembers what changes, for as long as the process runs.
 async fn remember(mut kept: Kept, shared: Arc<Shared>) {
     let mut unwritten: BTreeMap<Key, Option<String>> = BTreeMap::new();
@@ -280,9 +278,9 @@ async fn remember(mut kept: Kept, shared: Arc<Shared>) {
         if unwritten.is_empty() {
             continue;
         }
-        let changes: Vec<_> = unwritten.iter().map(|(key, text)| (key.clone(), text.clone())).collect();
+        let changes = unwritten.clone();
         let written = tokio::task::spawn_blocking(move || {
-            let result = kept.keep(&changes);
+            let result = kept.keep(changes);
             (kept, result)
         });
         let Ok((back, result)) = written.await else { return };

@@ -23,11 +23,11 @@ impl Source {
     /// Everything that is to be served.
     ///
     /// # Errors
-    /// Everything that is wrong with files: then nothing of them may be used. A cluster's objects are left out one by one.
+    /// Everything that is wrong: then nothing of it may be used. Of a cluster an object that is wrong is left out instead.
     pub fn load(&mut self) -> Result<Loaded, Vec<Diagnostic>> {
         match self {
             Self::Local(input) => input.load(),
-            Self::Cluster(cluster) => Ok(cluster.load()),
+            Self::Cluster(cluster) => cluster.load(),
         }
     }
 

@@ -42,12 +42,11 @@ impl Entry {
         let generation = metadata.get("generation").and_then(Value::as_i64).unwrap_or(1);
         let (uid, revision) = (text("uid"), text("resourceVersion"));
         let status = if kind.has_status() { status } else { Value::Null };
-        let mut text = value.clone();
         if kind == Kind::Gateway {
-            // Which addresses it has.
-            text["status"] = status.clone();
+            // Which addresses it has is remembered, too.
+            value["status"] = status.clone();
         }
-        let text = Some(text.to_string());
+        let text = Some(value.to_string());
         let read = Arc::new(object::read_json(value));
         Some((name, Self { read, generation, uid, revision, status, text }))
     }
@@ -71,9 +70,10 @@ impl Entry {
         self.read.objects.iter().any(|object| object.labels.get(name).is_some_and(|it| it == value))
     }
 
-    pub(super) fn part(&self) -> Part {
+    /// The object as a part of the input, under the name of a file.
+    pub(super) fn part(&self, file: &Arc<str>) -> Part {
         Part {
-            file: THE_CLUSTER.into(),
+            file: Arc::clone(file),
             lines_before: 0,
             read: Arc::clone(&self.read),
             origin: Origin::Store(self.generation),
@@ -87,12 +87,11 @@ impl Entry {
         self.uid == other.uid && number(self) > number(other)
     }
 
+    /// Whether the two say the same, but for their status.
     pub(super) fn same_spec(&self, other: &Self) -> bool {
-        let spec =
-            |entry: &Self| entry.read.objects.first().map(|object| (object.spec, object.labels.clone()));
-        self.uid == other.uid && self.generation == other.generation && spec(self) == spec(other)
+        let (spec, before) = (self.read.objects.first(), other.read.objects.first());
+        let same = spec.map(|object| (object.spec, &object.labels))
+            == before.map(|object| (object.spec, &object.labels));
+        self.uid == other.uid && self.generation == other.generation && same
     }
 }
-
-/// What the cluster is called where a file would be named.
-const THE_CLUSTER: &str = "the cluster";

@@ -36,6 +36,9 @@ pub(super) enum Seen {
     Denied(String),
 }
 
+/// What the cluster is called where a file would be named.
+const THE_CLUSTER: &str = "the cluster";
+
 /// The objects of a kind.
 #[derive(Debug, Default)]
 struct List {
@@ -78,7 +81,7 @@ impl Index {
 
     /// What is to be remembered, or forgotten; nothing as long as something is awaited.
     pub(super) fn unremembered(&mut self) -> Vec<(Key, Option<String>)> {
-        if self.kinds.values().any(|list| list.known.is_none()) {
+        if !self.awaited().is_empty() {
             return Vec::new();
         }
         let mut changes: Vec<_> = std::mem::take(&mut self.gone).into_iter().map(|key| (key, None)).collect();
@@ -121,7 +124,8 @@ impl Index {
             }
             Seen::Applied(value) => {
                 let Some((name, mut entry)) = Entry::new(kind, *value) else { return false };
-                let known = list.known.get_or_insert_default();
+                // One object is no list.
+                let Some(known) = &mut list.known else { return false };
                 // What a write of ours has brought already.
                 if known.get(&name).is_some_and(|known| known.is_newer(&entry)) {
                     return false;
@@ -168,6 +172,11 @@ impl Index {
         }
     }
 
+    /// Whether it is known that there are no objects of a kind.
+    pub(super) fn has_none(&self, kind: Kind) -> bool {
+        self.kinds.get(&kind).is_some_and(|list| list.known.as_ref().is_some_and(BTreeMap::is_empty))
+    }
+
     /// Kinds of which nothing was ever known, and nothing says that nothing can be.
     pub(super) fn awaited(&self) -> Vec<Kind> {
         let awaited = self.kinds.iter().filter(|(_, list)| list.known.is_none() && list.denied.is_none());
@@ -175,7 +184,11 @@ impl Index {
     }
 
     /// What counts now. What cannot be used is left out, and said.
-    pub(super) fn load(&mut self) -> Loaded {
+    ///
+    /// # Errors
+    /// If the objects contradict each other, which an API server does not let them.
+    pub(super) fn load(&mut self) -> Result<Loaded, Vec<Diagnostic>> {
+        let file = THE_CLUSTER.into();
         let mut parts = Vec::new();
         let mut warnings = Vec::new();
         for (kind, list) in &self.kinds {
@@ -195,25 +208,18 @@ impl Index {
                 if entry.is_ours() {
                     // A Gateway's own Service is no backend.
                 } else if entry.read.errors.is_empty() {
-                    parts.push(entry.part());
+                    parts.push(entry.part(&file));
                 } else {
                     warnings.extend(entry.read.errors.iter().map(left_out));
                 }
             }
         }
-        match assemble(&parts, &[], &mut self.generations) {
-            Ok(mut loaded) => {
-                for (name, gateway) in &mut loaded.model.gateways {
-                    gateway.had = self.get(Kind::Gateway, name).map(Entry::addresses).unwrap_or_default();
-                }
-                Loaded { model: loaded.model, warnings }
-            }
-            Err(errors) => {
-                // Names are unique in a cluster, so nothing is there that could be wrong.
-                warnings.extend(errors);
-                Loaded { model: crate::core::model::Model::default(), warnings }
-            }
+        let mut loaded = assemble(&parts, &[], &mut self.generations)?;
+        for (name, gateway) in &mut loaded.model.gateways {
+            gateway.had = self.get(Kind::Gateway, name).map(Entry::addresses).unwrap_or_default();
         }
+        // Warnings of the objects themselves are for who writes files: the API server has taken these.
+        Ok(Loaded { model: loaded.model, warnings })
     }
 
     /// An object, if it is known.
@@ -264,8 +270,18 @@ mod tests {
 
     const BOTH: &[Kind] = &[Kind::HttpRoute, Kind::Service];
 
+    /// An index of which every list is complete, and empty.
+    fn empty() -> Index {
+        let mut index = Index::new(BOTH);
+        for kind in BOTH {
+            index.take(*kind, Seen::Begin);
+            index.take(*kind, Seen::Complete);
+        }
+        index
+    }
+
     fn services(index: &mut Index) -> Vec<String> {
-        let loaded = index.load();
+        let loaded = index.load().unwrap();
         assert_eq!(loaded.warnings, []);
         loaded.model.services.keys().map(ToString::to_string).collect()
     }
@@ -303,7 +319,7 @@ mod tests {
         index.take(Kind::HttpRoute, Seen::Absent);
         assert!(index.take(Kind::Service, Seen::Denied("services is forbidden".to_owned())));
         assert_eq!(index.awaited(), []);
-        let told = index.load().warnings;
+        let told = index.load().unwrap().warnings;
         assert_eq!(told.len(), 1);
         assert_eq!(told[0].message, "its objects cannot be read: services is forbidden");
         assert_eq!(told[0].remedy, "the rest works without them");
@@ -313,20 +329,20 @@ mod tests {
         assert_eq!(services(&mut index), ["shop/a"]);
         assert!(index.take(Kind::Service, Seen::Denied("again".to_owned())));
         assert!(!index.take(Kind::Service, Seen::Denied("again".to_owned())), "it is said once");
-        let loaded = index.load();
+        let loaded = index.load().unwrap();
         assert_eq!(loaded.model.services.len(), 1);
         assert_eq!(loaded.warnings[0].remedy, "what was known of them goes on serving");
     }
 
     #[test]
     fn a_status_alone_changes_nothing() {
-        let mut index = Index::new(BOTH);
+        let mut index = empty();
         let name = ObjectName::new("shop", "r");
         assert!(index.take(Kind::HttpRoute, Seen::Applied(route("r", 1, "x"))));
         assert!(!index.take(Kind::HttpRoute, Seen::Applied(route("r", 1, "y"))));
         assert_eq!(index.get(Kind::HttpRoute, &name).unwrap().status["parents"][0]["controllerName"], "y");
         assert!(index.take(Kind::HttpRoute, Seen::Applied(route("r", 2, "y"))));
-        let loaded = index.load();
+        let loaded = index.load().unwrap();
         let route = &loaded.model.http_routes[&name];
         assert_eq!((route.meta.generation, route.rules[0].backends[0].port), (2, Some(82)));
         assert!(route.meta.created.is_some());
@@ -336,7 +352,7 @@ mod tests {
 
     #[test]
     fn a_write_of_ours_is_not_undone_and_brings_nothing_back() {
-        let mut index = Index::new(BOTH);
+        let mut index = empty();
         let name = ObjectName::new("shop", "r");
         let at = |revision: &str, status: &str| {
             let mut route = route("r", 1, status);
@@ -368,6 +384,9 @@ mod tests {
                 .map(|((kind, name), text)| format!("{} {} {}", kind.name(), name.name, text.is_some()));
             told.collect::<Vec<_>>()
         };
+        assert!(!index.take(Kind::Service, Seen::Applied(service("b", 80))), "one object is no list");
+        index.take(Kind::Service, Seen::Begin);
+        index.take(Kind::Service, Seen::Complete);
         index.take(Kind::Service, Seen::Applied(service("a", 80)));
         assert_eq!(keys(index.unremembered()), Vec::<String>::new(), "HTTPRoutes are not known yet");
         index.take(Kind::HttpRoute, Seen::Begin);
@@ -390,7 +409,7 @@ mod tests {
             first.into_iter().map(|((kind, _), text)| (kind, serde_json::from_str(&text.unwrap()).unwrap()));
         again.remember(objects.collect());
         assert_eq!(again.awaited(), []);
-        let loaded = again.load();
+        let loaded = again.load().unwrap();
         assert_eq!((loaded.model.services.len(), loaded.model.http_routes.len()), (1, 1));
         assert_eq!(keys(again.unremembered()), Vec::<String>::new());
         again.take(Kind::Service, Seen::Begin);
@@ -404,12 +423,12 @@ mod tests {
 
     #[test]
     fn an_object_that_cannot_be_used_is_left_out_alone() {
-        let mut index = Index::new(BOTH);
+        let mut index = empty();
         let mut bad = route("bad", 1, "x");
         bad["spec"]["rules"][0]["matches"] = json!([{"path": {"type": "Sideways", "value": "/"}}]);
         index.take(Kind::HttpRoute, Seen::Applied(bad));
         index.take(Kind::HttpRoute, Seen::Applied(route("good", 1, "x")));
-        let loaded = index.load();
+        let loaded = index.load().unwrap();
         assert_eq!(loaded.model.http_routes.len(), 1);
         assert_eq!(loaded.warnings.len(), 1);
         assert_eq!(loaded.warnings[0].object, "HTTPRoute shop/bad");

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
+use super::super::kind::Kind;
 use crate::core::model::{GATEWAY_GROUP, Gateway, Protocol};
 
 /// Label of whatever is made for a Gateway (GEP-1762).
@@ -19,7 +20,7 @@ pub(super) const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "sl
 const LONGEST: usize = 63;
 
 /// What is made for a Gateway: kind, name and object, as they are applied.
-pub(super) fn of(gateway: &Gateway, uid: &str, addresses: &[IpAddr]) -> Vec<(&'static str, String, Value)> {
+pub(super) fn of(gateway: &Gateway, uid: &str, addresses: &[IpAddr]) -> Vec<(Kind, String, Value)> {
     let name = service_name(&gateway.meta.name.name);
     let mut labels: BTreeMap<&str, &str> = BTreeMap::new();
     labels.extend(gateway.infrastructure.labels.iter().map(|(key, value)| (&**key, &**value)));
@@ -45,7 +46,7 @@ pub(super) fn of(gateway: &Gateway, uid: &str, addresses: &[IpAddr]) -> Vec<(&'s
         "metadata": metadata(&name, &[]),
         "spec": {"clusterIP": "None", "ports": ports(gateway)},
     });
-    let mut made = vec![("Service", name.clone(), service)];
+    let mut made = vec![(Kind::Service, name.clone(), service)];
     for (slice, (family, v6)) in
         slices(&gateway.meta.name.name).into_iter().zip([("IPv4", false), ("IPv6", true)])
     {
@@ -67,7 +68,7 @@ pub(super) fn of(gateway: &Gateway, uid: &str, addresses: &[IpAddr]) -> Vec<(&'s
             "endpoints": endpoints,
             "ports": ports(gateway),
         });
-        made.push(("EndpointSlice", slice, object));
+        made.push((Kind::EndpointSlice, slice, object));
     }
     made
 }

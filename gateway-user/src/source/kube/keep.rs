@@ -3,6 +3,7 @@
 //! Owns where: objects in the state directory, and keys in memory only: on a tmpfs, mode 0600, gone with the machine's power.
 //! What is kept is always of a moment at which every list was complete. Must not know what the objects are used for.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,6 +24,23 @@ pub struct Folders {
     pub secrets: PathBuf,
 }
 
+impl Folders {
+    /// Those of an agent with this state directory and admin socket.
+    #[must_use]
+    pub fn of(state_dir: &Path, admin_socket: &Path) -> Self {
+        Self { objects: state_dir.join("cluster"), secrets: admin_socket.with_file_name("cluster") }
+    }
+
+    /// Removes them, and returns those that there were.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn remove(&self) -> io::Result<Vec<PathBuf>> {
+        let there = [&self.objects, &self.secrets].into_iter().filter(|folder| folder.is_dir());
+        there.map(|folder| std::fs::remove_dir_all(folder).map(|()| folder.clone())).collect()
+    }
+}
+
 /// What is remembered.
 #[derive(Debug)]
 pub(super) struct Kept {
@@ -40,12 +58,13 @@ pub(super) struct Remembered {
 }
 
 impl Kept {
-    /// Opens the folders. Returns what was in them, too.
+    /// Opens the folders. Returns what was in them, too. What is damaged is begun anew: it is a copy of what the API server
+    /// has.
     pub(super) fn open(folders: &Folders) -> Result<(Self, Remembered), StoreError> {
         let age = age(&folders.objects).unwrap_or_default();
-        let (objects, mut texts) = Store::open(Real, &folders.objects)?;
+        let (objects, mut texts) = open(&folders.objects)?;
         let secrets = if forgets(&folders.secrets) {
-            let (secrets, more) = Store::open(Real, &folders.secrets)?;
+            let (secrets, more) = open(&folders.secrets)?;
             texts.extend(more);
             Some(secrets)
         } else {
@@ -61,13 +80,25 @@ impl Kept {
     }
 
     /// Writes what has changed: objects as JSON, `None` for what is gone. Blocks.
-    pub(super) fn keep(&mut self, changes: &[(Key, Option<String>)]) -> Result<(), StoreError> {
+    pub(super) fn keep(&mut self, changes: BTreeMap<Key, Option<String>>) -> Result<(), StoreError> {
         let (secret, open): (Vec<_>, Vec<_>) =
-            changes.iter().cloned().partition(|((kind, _), _)| *kind == Kind::Secret);
+            changes.into_iter().partition(|((kind, _), _)| *kind == Kind::Secret);
         if let (Some(secrets), false) = (&mut self.secrets, secret.is_empty()) {
             secrets.commit(&secret)?;
         }
         if open.is_empty() { Ok(()) } else { self.objects.commit(&open) }
+    }
+}
+
+fn open(folder: &Path) -> Result<(Store<Real>, BTreeMap<Key, String>), StoreError> {
+    match Store::open(Real, folder) {
+        Err(error @ (StoreError::Damaged { .. } | StoreError::Newer { .. })) => {
+            warn!(%error, "what was known of the cluster cannot be used; it is begun anew");
+            let io = |source| StoreError::Io { action: "remove", path: folder.to_owned(), source };
+            std::fs::remove_dir_all(folder).map_err(io)?;
+            Store::open(Real, folder)
+        }
+        other => other,
     }
 }
 
@@ -98,13 +129,13 @@ mod tests {
         let (mut kept, before) = Kept::open(&folders).unwrap();
         assert!(before.objects.is_empty());
         let (route, secret) = (json!({"kind": "HTTPRoute"}), json!({"kind": "Secret", "data": "hush"}));
-        kept.keep(&[
+        let all = [
             (key(Kind::HttpRoute, "a"), Some(route.to_string())),
             (key(Kind::HttpRoute, "b"), Some(route.to_string())),
             (key(Kind::Secret, "s"), Some(secret.to_string())),
-        ])
-        .unwrap();
-        kept.keep(&[(key(Kind::HttpRoute, "b"), None)]).unwrap();
+        ];
+        kept.keep(all.into()).unwrap();
+        kept.keep([(key(Kind::HttpRoute, "b"), None)].into()).unwrap();
         drop(kept);
         let (kept, remembered) = Kept::open(&folders).unwrap();
         assert_eq!(remembered.objects, [(Kind::HttpRoute, route.clone()), (Kind::Secret, secret)]);
@@ -117,11 +148,19 @@ mod tests {
             files.collect::<String>()
         };
         assert!(!on_disk(&folders.objects).contains("hush") && on_disk(&folders.secrets).contains("hush"));
+        // A copy that is damaged hinders no start.
+        for file in std::fs::read_dir(&folders.objects).unwrap() {
+            std::fs::write(file.unwrap().path(), "?").unwrap();
+        }
+        let (_, remembered) = Kept::open(&folders).unwrap();
+        assert_eq!(remembered.objects.len(), 1, "the Secret's copy is another one");
+        assert_eq!(folders.remove().unwrap(), [folders.objects.clone(), folders.secrets.clone()]);
+        assert_eq!(folders.remove().unwrap(), Vec::<PathBuf>::new());
         // Where keys would last, none are kept.
         if !forgets(disk.path()) {
             let folders = Folders { objects: disk.path().join("more"), secrets: disk.path().join("keys") };
             let (mut kept, _) = Kept::open(&folders).unwrap();
-            kept.keep(&[(key(Kind::Secret, "s"), Some("{}".to_owned()))]).unwrap();
+            kept.keep([(key(Kind::Secret, "s"), Some("{}".to_owned()))].into()).unwrap();
             assert!(!folders.secrets.exists());
         }
     }

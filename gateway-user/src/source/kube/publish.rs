@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use tracing::{debug, warn};
 
 use super::super::kind::Kind;
+use super::super::store::Key;
 use super::entry::Entry;
 use super::index::Seen;
 use super::watch::{self, resource_of};
@@ -61,11 +62,11 @@ pub(super) async fn publish(client: Client, shared: Arc<Shared>) {
         for make in makes {
             unmade += usize::from(!made.make(&client, &shared, make).await);
         }
+        // What was written comes back, and who was faster is heard of: each tells by itself.
         if failed + unmade > 0 {
             tokio::time::sleep(PAUSE).await;
+            shared.status.notify_one();
         }
-        // What was written may have changed meanwhile.
-        shared.status.notify_one();
     }
 }
 
@@ -165,12 +166,12 @@ async fn within<T>(
 
 /// What was made for Gateways, as far as it need not be made again.
 #[derive(Debug, Default)]
-struct Made(BTreeMap<(&'static str, ObjectName), u32>);
+struct Made(BTreeMap<Key, u32>);
 
 /// An object to be made, or to be brought to what it shall be.
 #[derive(Debug)]
 struct Make {
-    kind: &'static str,
+    kind: Kind,
     name: ObjectName,
     /// `None`: it goes.
     object: Option<Value>,
@@ -179,7 +180,7 @@ struct Make {
 
 impl Made {
     /// What is not there as it shall be.
-    fn due(&mut self, state: &State) -> Vec<Make> {
+    fn due(&self, state: &State) -> Vec<Make> {
         let Some((report, model)) = state.outcome.as_ref().filter(|_| state.leader) else {
             return Vec::new();
         };
@@ -196,13 +197,13 @@ impl Made {
             let stale = slices.filter(|name| !wanted.iter().any(|(_, wanted, _)| wanted == name));
             for name in stale.map(|name| ObjectName::new(namespace, &name)) {
                 if state.index.get(Kind::EndpointSlice, &name).is_some_and(Entry::is_ours) {
-                    makes.push(Make { kind: "EndpointSlice", name, object: None, hash: 0 });
+                    makes.push(Make { kind: Kind::EndpointSlice, name, object: None, hash: 0 });
                 }
             }
             for (kind, name, object) in wanted {
                 let hash = crc32fast::hash(object.to_string().as_bytes());
                 let name = ObjectName::new(namespace, &name);
-                let there = Kind::named(kind).and_then(|kind| state.index.get(kind, &name));
+                let there = state.index.get(kind, &name);
                 if there.is_some_and(|there| !there.is_ours()) {
                     // It is somebody else's, who was first.
                     continue;
@@ -218,8 +219,7 @@ impl Made {
     /// Makes an object, or removes it. False: it is to be tried again.
     async fn make(&mut self, client: &Client, shared: &Shared, make: Make) -> bool {
         let Make { kind, name, object, hash } = make;
-        let Some(kind_of_it) = Kind::named(kind) else { return true };
-        let resource = watch::core_resource(kind_of_it);
+        let resource = watch::core_resource(kind);
         let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &name.namespace, &resource);
         let result = match object {
             Some(object) => {
@@ -232,14 +232,14 @@ impl Made {
             Ok(object) => {
                 self.0.insert((kind, name), hash);
                 if let Some(object) = object {
-                    shared.take(kind_of_it, Seen::Applied(watch::json(object, &resource)));
+                    shared.take(kind, Seen::Applied(watch::json(object, &resource)));
                 }
                 true
             }
             // Its namespace or its Gateway goes.
             Err(Failure::Kube(kube::Error::Api(answer))) if matches!(answer.code, 404 | 409) => true,
             Err(error) => {
-                warn!(kind, object = %name, %error, "what is made for a Gateway cannot be written; it is tried again");
+                warn!(kind = kind.name(), object = %name, %error, "what is made for a Gateway cannot be written; it is tried again");
                 false
             }
         }

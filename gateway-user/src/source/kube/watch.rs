@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use futures_util::{StreamExt as _, TryStreamExt as _, pin_mut};
+use futures_util::{StreamExt as _, pin_mut};
 use kube::api::{Api, ApiResource, DynamicObject};
 use kube::core::GroupVersionKind;
 use kube::runtime::watcher::{self, Event, watcher};
@@ -122,8 +122,6 @@ async fn follow_crds(client: Client, shared: Arc<Shared>) {
     let resource = ApiResource::from_gvk_with_plural(&group, "customresourcedefinitions");
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
     let stream = watcher(api, watcher::Config::default()).backoff(DefaultBackoff::default());
-    let stream =
-        stream.inspect_err(|error| warn!(%error, "the installed CRDs cannot be watched; it is tried again"));
     pin_mut!(stream);
     let mut installed = Installed { client, shared, tasks: BTreeMap::new() };
     let mut listed: Option<Vec<Kind>> = None;
@@ -150,7 +148,12 @@ async fn follow_crds(client: Client, shared: Arc<Shared>) {
                     installed.set(kind, None);
                 }
             }
-            Err(_told) => {}
+            Err(error) => {
+                warn!(%error, "the installed CRDs cannot be watched; it is tried again");
+                if let Some(why) = denied(&error) {
+                    installed.unknown(&why);
+                }
+            }
         }
     }
 }
@@ -163,11 +166,18 @@ struct Installed {
 }
 
 impl Installed {
+    /// What is installed is not to be found out: what is not watched yet is not waited for.
+    fn unknown(&self, why: &str) {
+        for kind in Kind::ALL.iter().copied().filter(|kind| kind.custom() && !self.tasks.contains_key(kind)) {
+            self.shared.take(kind, Seen::Denied(why.to_owned()));
+        }
+    }
+
     fn set(&mut self, kind: Kind, crd: Option<Crd>) {
         let resource = crd.as_ref().map(resource_of);
         self.shared.installed(kind, crd);
         if resource.as_ref() == self.tasks.get(&kind).map(|(resource, _)| resource)
-            && (resource.is_some() || self.shared.is_absent(kind))
+            && (resource.is_some() || self.shared.has_none(kind))
         {
             return;
         }
