@@ -194,7 +194,7 @@ fn offload(ns: &gateway_tests::netns::NetNs, device: &str, what: &str, on: bool)
 #[test]
 fn ends_hear_that_nobody_listens() {
     for (local, v6) in [(true, false), (false, false), (true, true), (false, true)] {
-        let line = Line::new("refused", local, 1500);
+        let line = Line::hooked("refused", local, 1500);
         let asking = datagrams(&line.client, client(v6), asked(v6));
         asking.send(b"is anybody there?").unwrap();
         let refused = uninterrupted(|| asking.recv(&mut [0; 9])).unwrap_err();
@@ -216,7 +216,7 @@ fn an_answer_is_valid_whoever_computes_the_checksum() {
     for v6 in [false, true] {
         // Whether what is quoted comes with a checksum that is still to be completed.
         for partial in [true, false] {
-            let line = Line::new("partial", true, 1500);
+            let line = Line::hooked("partial", true, 1500);
             offload(&line.client, "eth0", "tx", partial);
             // Completes what is left to be done.
             offload(&line.gateway, "front", "tx", false);
@@ -255,7 +255,7 @@ fn transfer(mut from: TcpStream, mut to: TcpStream, length: usize) {
 fn senders_learn_of_a_narrow_way() {
     for (local, v6) in [(true, false), (false, false), (true, true), (false, true)] {
         for offloads in [true, false] {
-            let line = Line::new("narrow", local, 1300);
+            let line = Line::hooked("narrow", local, 1300);
             for (ns, device) in [
                 (&line.client, "eth0"),
                 (&line.endpoint, "eth0"),

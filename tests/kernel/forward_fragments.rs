@@ -65,7 +65,7 @@ fn fragments_follow_their_first() {
 #[test]
 fn large_datagrams_arrive_both_ways() {
     for (local, v6) in [(true, false), (false, false), (true, true), (false, true)] {
-        let line = Line::new("large", local, 1500);
+        let line = Line::hooked("large", local, 1500);
         let server = line.endpoint.enter(|| std::net::UdpSocket::bind(endpoint(v6)).unwrap());
         server.set_read_timeout(Some(crate::bed::WAIT)).unwrap();
         let asking = datagrams(&line.client, client(v6), asked(v6));

@@ -73,6 +73,9 @@ pub(crate) const fn mac(at: u8) -> [u8; 6] {
 
 impl Line {
     /// `local`: the endpoint sees the client's own address. `mtu`: what the way to it takes.
+    ///
+    /// Its interfaces are not hooked: on Linux 6.1 a packet that comes in may interrupt a test run, and the two
+    /// would share the memory of their CPU.
     pub(crate) fn new(name: &str, local: bool, mtu: u32) -> Self {
         let space = |who: &str| NetNs::new(&format!("line-{name}-{who}"));
         let (gateway, client, endpoint_ns) = (space("gateway"), space("client"), space("endpoint"));
@@ -108,32 +111,17 @@ impl Line {
         let local = image.ways.local.iter().map(|ip| Op::PutLocal(*ip)).collect::<Vec<_>>();
         dataplane.apply(&[ops(&image), local].concat()).unwrap();
         let flows = dataplane.flow_table().unwrap();
-        let mut line = Self {
-            dataplane,
-            flows,
-            _sockets: sockets,
-            fs,
-            gateway,
-            client,
-            endpoint: endpoint_ns,
-            front,
-            back,
-        };
-        line.hook(&[("front", Stub::Ethernet), ("back", Stub::Ethernet)]);
-        line
+        Self { dataplane, flows, _sockets: sockets, fs, gateway, client, endpoint: endpoint_ns, front, back }
     }
 
-    /// Hooks these interfaces of the gateway.
-    fn hook(&mut self, interfaces: &[(&str, Stub)]) {
-        let dataplane = &mut self.dataplane;
-        let hooked = self.gateway.enter(|| {
-            let wanted = interfaces.iter().map(|(name, stub)| {
-                let index = nix::net::if_::if_nametoindex(*name).unwrap();
-                (index, Wanted { name: (*name).to_owned(), stub: *stub })
-            });
-            dataplane.hook(&wanted.collect()).unwrap()
-        });
+    /// One whose interfaces are hooked, for packets that are really sent.
+    pub(crate) fn hooked(name: &str, local: bool, mtu: u32) -> Self {
+        let mut line = Self::new(name, local, mtu);
+        let wanted = [("front", line.front), ("back", line.back)]
+            .map(|(name, index)| (index, Wanted { name: name.to_owned(), stub: Stub::Ethernet }));
+        let hooked = line.gateway.enter(|| line.dataplane.hook(&wanted.into()).unwrap());
         assert!(hooked.values().all(Result::is_ok), "{hooked:?}");
+        line
     }
 
     /// What a packet becomes that comes in at the front, or at the back.

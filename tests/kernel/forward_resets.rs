@@ -16,7 +16,7 @@ const TCP_RST: usize = 13;
 #[test]
 fn both_sides_of_a_withdrawn_connection_are_reset() {
     for (local, v6) in [(true, false), (false, false), (true, true), (false, true)] {
-        let line = Line::new("resets", local, 1500);
+        let line = Line::hooked("resets", local, 1500);
         // Complete what is left to be done, for the captures.
         for device in ["front", "back"] {
             line.gateway.run(&format!("ethtool -K {device} tx off"));
