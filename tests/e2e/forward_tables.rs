@@ -72,7 +72,7 @@ fn no_connection_fails_when_flows_are_laid_out_anew() {
 }
 
 #[test]
-fn no_connection_fails_when_tables_grow_and_shrink_and_each_has_its_line() {
+fn no_connection_fails_when_tables_grow_and_shrink_and_each_has_its_line_or_is_counted() {
     let bed = Bed::new("capacity");
     let folder = tempfile::tempdir().expect("a folder");
     let log = folder.path().join("access.log");
@@ -86,9 +86,11 @@ fn no_connection_fails_when_tables_grow_and_shrink_and_each_has_its_line() {
         agent.set_args(&[WORKERS, &tables, &logging].concat());
         true
     });
+    // While no agent runs, the buffer holds so many ends: each beyond them is counted.
+    let lost = || agent.metric_with("sluice_forward_notes_total", &["reason=\"event_lost\""]) as u64;
     let lines = || std::fs::read_to_string(&log).unwrap_or_default().lines().count() as u64;
-    agent.wait("every line", || lines() >= made);
-    assert_eq!(lines(), made);
+    agent.wait("every line", || lines() + lost() >= made);
+    assert_eq!(lines() + lost(), made);
 }
 
 #[test]
