@@ -3,7 +3,7 @@
 //!
 //! Each page has a host of its own: a network namespace, with the places of a default installation, in which servers
 //! listen on ports 9000 and 9001 (HTTP, `web` and `web-v2`) and 9002 (TCP, `db`). The quick start, which installs the
-//! package, is run by `cargo xtask deb --try`.
+//! package, is run by `cargo xtask deb --try`, and what needs a cluster by `tests/kube/page.rs`.
 
 use std::{env, fs, net::SocketAddr, path::Path, process::Command};
 
@@ -182,7 +182,9 @@ fn every_reason_of_a_failed_handshake_is_explained() {
 /// A page that no test runs would not stay true.
 #[test]
 fn every_page_is_run() {
-    let code = fs::read_to_string(Path::new(ROOT).join("tests/docs.rs")).expect("this file");
+    let code = ["docs.rs", "kube/page.rs"]
+        .map(|name| fs::read_to_string(Path::new(ROOT).join("tests").join(name)).expect("code"))
+        .concat();
     for entry in fs::read_dir(format!("{ROOT}/docs")).expect("docs/") {
         let name = entry.expect("an entry").file_name().into_string().expect("a name");
         let run = code.contains(&format!("runs(\"{name}\")")) || name == "quick-start.md";

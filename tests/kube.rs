@@ -1,5 +1,10 @@
 //! An agent on a real API server: what it may do, what it says, and what happens to traffic when the API server goes away.
 
+#[path = "kube/agents.rs"]
+mod agents;
+#[path = "kube/page.rs"]
+mod page;
+
 use std::{
     fs,
     net::{IpAddr, SocketAddr},
@@ -104,20 +109,9 @@ impl Bed {
         Self { cluster, client, dir: tempfile::tempdir().expect("a folder can be made") }
     }
 
-    /// A kubeconfig with the agents' ServiceAccount, and nothing more.
-    fn account(&self) -> PathBuf {
-        let token = self.cluster.kubectl(&["create", "token", "sluice", "--namespace", "sluice-system"]);
-        let text = self.cluster.kubectl(&["config", "view", "--raw", "--flatten", "--output", "json"]);
-        let mut config: Value = serde_json::from_str(&text).expect("a kubeconfig as JSON");
-        config["users"][0]["user"] = json!({ "token": token.trim() });
-        let path = self.dir.path().join("account.json");
-        fs::write(&path, config.to_string()).expect("a file can be written");
-        path
-    }
-
     /// Starts an agent, and waits until it is ready.
     fn agent<'ns>(&self, ns: &'ns NetNs, node: &str) -> Agent<'ns> {
-        let kubeconfig = self.account();
+        let kubeconfig = account(&self.cluster, self.dir.path());
         let kubeconfig = kubeconfig.to_str().expect("a path is text");
         let args =
             ["--kube", "--kubeconfig", kubeconfig, "--kube-namespace", "sluice-system", "--node", node];
@@ -150,6 +144,17 @@ impl Bed {
         let what = format!("{status} for {path}");
         self.cluster.wait(&what, |_| self.answer(at, path) == Some(status));
     }
+}
+
+/// A kubeconfig with the agents' ServiceAccount, and nothing more.
+fn account(cluster: &Cluster, folder: &Path) -> PathBuf {
+    let token = cluster.kubectl(&["create", "token", "sluice", "--namespace", "sluice-system"]);
+    let text = cluster.kubectl(&["config", "view", "--raw", "--flatten", "--output", "json"]);
+    let mut config: Value = serde_json::from_str(&text).expect("a kubeconfig as JSON");
+    config["users"][0]["user"] = json!({ "token": token.trim() });
+    let path = folder.join("account.json");
+    fs::write(&path, config.to_string()).expect("a file can be written");
+    path
 }
 
 /// The status of a condition.

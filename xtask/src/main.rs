@@ -51,11 +51,11 @@ enum Task {
     Lint,
     /// Hold the sources against the house rules.
     Tidy,
-    /// Lint, tidy and run every test.
+    /// Lint, tidy and run every test, the conformance suite among them.
     Test {
-        /// Also the tests of the cluster that `conformance` runs in; its programs take some ten minutes to build, once.
+        /// Leave out what needs a Kubernetes cluster, whose programs take ten minutes or more to build, once.
         #[arg(long)]
-        cluster: bool,
+        no_cluster: bool,
     },
     /// Do the same in a fresh clone of HEAD.
     Ci,
@@ -74,7 +74,7 @@ fn main() -> ExitCode {
         Task::Demo => demo::run(),
         Task::Lint => lint::run(),
         Task::Tidy => tidy::run(),
-        Task::Test { cluster } => test::run(cluster),
+        Task::Test { no_cluster } => test::run(!no_cluster),
         Task::Ci => ci::run(),
         Task::Vm(args) => vm::run(&args),
     };

@@ -4,7 +4,7 @@
 //! while everything else stays the user's.
 
 use std::{
-    fs,
+    env, fs,
     io::{BufRead, BufReader},
     path::PathBuf,
     process::{Command, Stdio},
@@ -23,13 +23,13 @@ use crate::{
 /// The targets that load BPF programs or make namespaces.
 const PRIVILEGED: &[&str] = &["kernel", "cli", "store", "metrics", "docs", "outputs", "explain", "e2e"];
 
-/// The targets that need the cluster's programs, which take some ten minutes to build: only on demand.
+/// The targets that need the cluster's programs, which take ten minutes or more to build, once.
 const CLUSTER: &[&str] = &["cluster", "kube"];
 
 /// The one of the privileged that runs on other kernels too.
 const KERNEL: &str = "kernel";
 
-/// Runs all of it, the cluster's own tests if told to; the first step that fails ends it.
+/// Runs all of it, what needs a cluster unless told not to; the first step that fails ends it.
 pub(crate) fn run(cluster: bool) -> Result<()> {
     let start = Instant::now();
     setup::ensure(&[Part::Bpf, Part::Lint, Part::Net, Part::Peers, Part::Go, Part::Vm])?;
@@ -52,23 +52,30 @@ pub(crate) fn run(cluster: bool) -> Result<()> {
         step(&test.name, || sh::run(Command::new(&test.program).current_dir(&test.folder)))?;
     }
     for test in privileged {
-        step(&test.name, || {
-            let mut command = sh::as_root("env")?;
-            command.arg(format!("SLUICE_BIN={}", built.sluice.display()));
-            command.arg(format!("SLUICE_OTHER_LAYOUT={}", built.other_layout.display()));
-            // Root's own would be another.
-            command.arg(format!("SLUICE_CACHE={}", setup::cache()?.display()));
-            // Where the tools are, which an ordinary user's path may lack.
-            let path = std::env::var("PATH").unwrap_or_default();
-            command.arg(format!("PATH={path}:/usr/sbin:/sbin"));
-            sh::run(command.arg(&test.program).current_dir(&test.folder))
-        })?;
+        step(&test.name, || sh::run(with_programs(&built)?.arg(&test.program).current_dir(&test.folder)))?;
         if test.name == KERNEL {
             step("vm", || vm::all(&test.program, &built.sluice))?;
         }
     }
+    if cluster {
+        let this = env::current_exe().context("this program has a path")?;
+        step("conformance", || sh::run(with_programs(&built)?.arg(this).arg("conformance")))?;
+    }
     println!("test: all is well after {:.0} s", start.elapsed().as_secs_f64());
     Ok(())
+}
+
+/// A command of root's that knows what was built, and where the tools are.
+fn with_programs(built: &Built) -> Result<Command> {
+    let mut command = sh::as_root("env")?;
+    command.arg(format!("SLUICE_BIN={}", built.sluice.display()));
+    command.arg(format!("SLUICE_OTHER_LAYOUT={}", built.other_layout.display()));
+    // Root's own would be another.
+    command.arg(format!("SLUICE_CACHE={}", setup::cache()?.display()));
+    // An ordinary user's path may lack some.
+    let path = env::var("PATH").unwrap_or_default();
+    command.arg(format!("PATH={path}:/usr/sbin:/sbin"));
+    Ok(command)
 }
 
 /// Builds the agent and nothing else, and returns where it is.

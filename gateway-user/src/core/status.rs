@@ -61,6 +61,8 @@ pub struct ExternalName {
 pub struct GatewayStatus {
     /// Addresses, at most 16.
     pub addresses: Vec<IpAddr>,
+    /// Whether they are the host's own: on another host it has others.
+    pub of_host: bool,
     /// Conditions.
     pub conditions: Vec<Condition>,
     /// Listeners, in the order of the spec.
@@ -140,7 +142,7 @@ pub fn finish(report: &Report, outcome: &Outcome) -> Report {
 }
 
 /// Turns Programmed=True into False; what is False already has its reason.
-pub(super) fn unprogram(conditions: &mut [Condition], reason: &'static str, message: &str) {
+pub(crate) fn unprogram(conditions: &mut [Condition], reason: &'static str, message: &str) {
     if let Some(programmed) = conditions.iter_mut().find(|c| c.kind == "Programmed" && c.status) {
         programmed.status = false;
         programmed.reason = reason;

@@ -3,13 +3,16 @@
 //! Owns the connection, what is known of the cluster, and who writes statuses. A list counts once it is complete
 //! (`kube/index.rs`); an API server that cannot be reached takes nothing away. Must not know what the objects are used for.
 
+mod agents;
 mod catalog;
 mod entry;
+mod events;
 mod features;
 mod index;
 mod infrastructure;
 mod keep;
 mod lease;
+mod presence;
 mod publish;
 mod status;
 mod watch;
@@ -31,10 +34,12 @@ use tracing::{info, warn};
 use super::kind::Kind;
 use super::store::Key;
 use super::{Diagnostic, Loaded};
+use agents::Agents;
 use catalog::{Catalog, Crd};
 use index::{Index, Seen};
 use keep::Kept;
 use lease::Candidate;
+use presence::Presence;
 
 use crate::core::host::Role;
 use crate::core::model::Model;
@@ -82,8 +87,9 @@ pub enum ClusterError {
 pub struct Cluster {
     shared: Arc<Shared>,
     url: String,
-    leaving: Arc<Notify>,
-    candidacy: JoinHandle<()>,
+    leaving: channel::Sender<bool>,
+    /// What others wait for until it has ended.
+    parts: [JoinHandle<()>; 2],
 }
 
 /// What the tasks share.
@@ -94,6 +100,8 @@ struct Shared {
     changes: channel::Sender<u64>,
     /// A status may have to be written.
     status: Notify,
+    /// Something else may be served.
+    served: Notify,
     writes: AtomicU64,
     conflicts: AtomicU64,
     failures: AtomicU64,
@@ -106,6 +114,8 @@ struct State {
     /// What came of the objects, and those that it is about.
     outcome: Option<(Arc<Report>, Arc<Model>)>,
     leader: bool,
+    /// The others, while this agent leads.
+    agents: Agents,
 }
 
 impl Shared {
@@ -165,12 +175,18 @@ impl Cluster {
         };
         let (url, namespace) = (way.cluster_url.to_string(), way.default_namespace.clone());
         let client = Client::try_from(way).map_err(ClusterError::Client)?;
-        let state =
-            State { index: Index::new(Kind::ALL), catalog: Catalog::default(), outcome: None, leader: false };
+        let state = State {
+            index: Index::new(Kind::ALL),
+            catalog: Catalog::default(),
+            outcome: None,
+            leader: false,
+            agents: Agents::default(),
+        };
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
             changes: channel::Sender::new(0),
             status: Notify::new(),
+            served: Notify::new(),
             writes: AtomicU64::new(0),
             conflicts: AtomicU64::new(0),
             failures: AtomicU64::new(0),
@@ -190,15 +206,19 @@ impl Cluster {
             Err(error) => warn!(%error, "what is known of the cluster is not remembered"),
         }
         tokio::spawn(watch::follow_all(client.clone(), Arc::clone(&shared)));
-        tokio::spawn(publish::publish(client.clone(), Arc::clone(&shared)));
+        let node = config.node.clone();
         let namespace = config.namespace.clone().unwrap_or(namespace);
-        let me = format!("{}-{}", config.node, std::process::id());
+        tokio::spawn(publish::publish(client.clone(), node.clone(), Arc::clone(&shared)));
+        tokio::spawn(presence::follow(client.clone(), namespace.clone(), node.clone(), Arc::clone(&shared)));
+        let leaving = channel::Sender::new(false);
+        let presence = Presence::new(client.clone(), &namespace, &node);
+        let presence = tokio::spawn(presence.keep(Arc::clone(&shared), leaving.subscribe()));
+        let me = format!("{node}-{}", std::process::id());
         let (candidate, leads) = (Candidate::new(client, &namespace, LEASE, me), Arc::clone(&shared));
-        let leaving = Arc::new(Notify::new());
-        let left = Arc::clone(&leaving);
+        let left = leaving.subscribe();
         let candidacy =
             tokio::spawn(async move { candidate.take_part(|leader| leads.lead(leader), left).await });
-        Ok(Self { shared, url, leaving, candidacy })
+        Ok(Self { shared, url, leaving, parts: [presence, candidacy] })
     }
 
     /// The API server's address.
@@ -251,13 +271,15 @@ impl Cluster {
     pub fn publish(&self, report: Arc<Report>, model: Arc<Model>) {
         self.shared.with(|state| state.outcome = Some((report, model)));
         self.shared.status.notify_one();
+        self.shared.served.notify_one();
     }
 
-    /// Gives up what others may have now; waits a moment for it.
+    /// Gives up what others may have now, and says that nobody need wait for this agent; waits a moment for it.
     pub async fn leave(&mut self) {
-        self.leaving.notify_one();
-        if tokio::time::timeout(LEAVE, &mut self.candidacy).await.is_err() {
-            warn!("the leader's Lease is not given up: the API server does not answer");
+        self.leaving.send_replace(true);
+        let parts = futures_util::future::join_all(&mut self.parts);
+        if tokio::time::timeout(LEAVE, parts).await.is_err() {
+            warn!("Leases are not given up: the API server does not answer");
         }
     }
 

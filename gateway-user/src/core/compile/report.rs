@@ -116,7 +116,12 @@ fn gateway(work: &GatewayWork<'_>, addresses: Vec<IpAddr>) -> GatewayStatus {
         generation,
     );
     let listeners = work.listeners.iter().map(|l| listener(work, l, generation)).collect();
-    GatewayStatus { addresses, conditions: vec![accepted, programmed], listeners }
+    GatewayStatus {
+        addresses,
+        of_host: matches!(work.place, Place::Any),
+        conditions: vec![accepted, programmed],
+        listeners,
+    }
 }
 
 fn listener(gateway: &GatewayWork<'_>, work: &ListenerWork<'_>, generation: i64) -> ListenerStatus {

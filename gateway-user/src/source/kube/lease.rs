@@ -3,7 +3,6 @@
 //! Owns when it is taken, renewed and given up. Clocks of other nodes are not trusted: a Lease is old once it was seen
 //! unchanged for as long as it lasts, by this process's own clock. Must not know what a leader does.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -11,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::api::{Api, ObjectMeta, PostParams};
-use tokio::sync::Notify;
+use tokio::sync::watch as channel;
 use tracing::{info, warn};
 
 /// How long a Lease lasts that is not renewed.
@@ -73,7 +72,7 @@ impl Candidate {
 
     /// Takes part until it is told to leave; tells each time whether it leads. A leader that leaves gives the Lease up, so
     /// that another need not wait.
-    pub(super) async fn take_part(mut self, leads: impl Fn(bool), leaving: Arc<Notify>) {
+    pub(super) async fn take_part(mut self, leads: impl Fn(bool), mut leaving: channel::Receiver<bool>) {
         let mut leading = false;
         let mut failing = false;
         loop {
@@ -101,7 +100,7 @@ impl Candidate {
             leads(leading);
             tokio::select! {
                 () = tokio::time::sleep(LOOK) => {}
-                () = leaving.notified() => break,
+                _ = leaving.wait_for(|leaving| *leaving) => break,
             }
         }
         if leading {

@@ -7,10 +7,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
@@ -19,11 +20,12 @@ use tracing::{debug, warn};
 use super::super::kind::Kind;
 use super::super::store::Key;
 use super::entry::Entry;
+use super::events::{Events, News, news};
 use super::index::Seen;
 use super::watch::{self, resource_of};
 use super::{Shared, State, infrastructure, now, status};
-use crate::core::model::ObjectName;
-use crate::core::status::Condition;
+use crate::core::model::{Model, ObjectName};
+use crate::core::status::{Condition, GatewayStatus, Report};
 
 /// Writes that are under way at once.
 const AT_ONCE: usize = 16;
@@ -40,20 +42,27 @@ struct Write {
     resource: ApiResource,
     revision: String,
     status: Value,
+    /// What is told of it once it is written.
+    news: Vec<News>,
+    uid: String,
 }
 
 /// Writes statuses, for as long as the process runs.
-pub(super) async fn publish(client: Client, shared: Arc<Shared>) {
+pub(super) async fn publish(client: Client, node: String, shared: Arc<Shared>) {
+    let events = Events::start(client.clone(), node.clone());
     let mut made = Made::default();
     loop {
         shared.status.notified().await;
-        let (writes, makes) = shared.with(|state| (due(state, &now()), made.due(state)));
+        let (writes, makes) = shared.with(|state| match state.said(&node) {
+            Some(said) => (due(state, &said, &now()), made.due(state, &said)),
+            None => Default::default(),
+        });
         if writes.is_empty() && makes.is_empty() {
             continue;
         }
         debug!(statuses = writes.len(), objects = makes.len(), "written to the API server");
         let failed = stream::iter(writes)
-            .map(|write| send(&client, &shared, write))
+            .map(|write| send(&client, &shared, &events, write))
             .buffer_unordered(AT_ONCE)
             .filter(|good| std::future::ready(!good))
             .count()
@@ -70,14 +79,38 @@ pub(super) async fn publish(client: Client, shared: Arc<Shared>) {
     }
 }
 
+/// What the leader says.
+struct Saying<'s> {
+    report: &'s Report,
+    model: &'s Model,
+    /// Of Gateways what all agents say.
+    gateways: BTreeMap<ObjectName, GatewayStatus>,
+}
+
+impl State {
+    /// What is to be said, if it is by this agent, which is that of a node.
+    fn said(&self, node: &str) -> Option<Saying<'_>> {
+        let (report, model) = self.outcome.as_ref().filter(|_| self.leader)?;
+        let gateways = self.agents.together(node, &report.gateways, Instant::now())?;
+        Some(Saying { report, model, gateways })
+    }
+}
+
 /// All statuses that differ from what is there.
-fn due(state: &State, now: &str) -> Vec<Write> {
-    let Some((report, _)) = state.outcome.as_ref().filter(|_| state.leader) else { return Vec::new() };
+fn due(state: &State, said: &Saying<'_>, now: &str) -> Vec<Write> {
+    let Saying { report, gateways, .. } = said;
     let mut writes = Vec::new();
     let mut write = |kind: Kind, name: &ObjectName, entry: &Entry, status: Option<Value>| {
         if let (Some(status), Some(crd)) = (status, state.catalog.get(kind)) {
-            let revision = entry.revision.clone();
-            writes.push(Write { kind, name: name.clone(), resource: resource_of(crd), revision, status });
+            writes.push(Write {
+                kind,
+                name: name.clone(),
+                resource: resource_of(crd),
+                revision: entry.revision.clone(),
+                news: news(&entry.status, &status),
+                uid: entry.uid.clone(),
+                status,
+            });
         }
     };
     let features = state.catalog.features();
@@ -95,7 +128,7 @@ fn due(state: &State, now: &str) -> Vec<Write> {
         });
         write(Kind::GatewayClass, &name, entry, status::class(&entry.status, &conditions, &features, now));
     }
-    for (name, want) in &report.gateways {
+    for (name, want) in gateways {
         let Some(entry) = state.index.get(Kind::Gateway, name) else { continue };
         write(Kind::Gateway, name, entry, status::gateway(&entry.status, want, now));
     }
@@ -114,8 +147,8 @@ fn due(state: &State, now: &str) -> Vec<Write> {
 }
 
 /// Writes a status. False: it is to be tried again, after a pause.
-async fn send(client: &Client, shared: &Shared, write: Write) -> bool {
-    let Write { kind, name, resource, revision, status } = write;
+async fn send(client: &Client, shared: &Shared, events: &Events, write: Write) -> bool {
+    let Write { kind, name, resource, revision, status, news, uid } = write;
     let api: Api<DynamicObject> = if name.namespace.is_empty() {
         Api::all_with(client.clone(), &resource)
     } else {
@@ -126,6 +159,16 @@ async fn send(client: &Client, shared: &Shared, write: Write) -> bool {
     match within(LIMIT, api.patch_status(&name.name, &parameters, &patch)).await {
         Ok(object) => {
             shared.writes.fetch_add(1, Ordering::Relaxed);
+            let namespace = Some(name.namespace.to_string()).filter(|namespace| !namespace.is_empty());
+            let object_reference = ObjectReference {
+                api_version: Some(resource.api_version.clone()),
+                kind: Some(kind.name().to_owned()),
+                name: Some(name.name.to_string()),
+                namespace,
+                uid: Some(uid),
+                ..ObjectReference::default()
+            };
+            events.tell(&object_reference, news);
             shared.take(kind, Seen::Written(watch::json(object, &resource)));
             true
         }
@@ -180,14 +223,11 @@ struct Make {
 
 impl Made {
     /// What is not there as it shall be.
-    fn due(&self, state: &State) -> Vec<Make> {
-        let Some((report, model)) = state.outcome.as_ref().filter(|_| state.leader) else {
-            return Vec::new();
-        };
+    fn due(&self, state: &State, said: &Saying<'_>) -> Vec<Make> {
         let mut makes = Vec::new();
-        for (gateway, status) in &report.gateways {
+        for (gateway, status) in &said.gateways {
             let (Some(gateway), Some(entry)) =
-                (model.gateways.get(gateway), state.index.get(Kind::Gateway, gateway))
+                (said.model.gateways.get(gateway), state.index.get(Kind::Gateway, gateway))
             else {
                 continue;
             };

@@ -232,6 +232,7 @@ mod tests {
     fn a_gateway_s_status_is_written_whole_and_once() {
         let want = GatewayStatus {
             addresses: vec!["192.0.2.7".parse().unwrap(), "2001:db8::7".parse().unwrap()],
+            of_host: false,
             conditions: vec![condition("Accepted", true, 1)],
             listeners: vec![ListenerStatus {
                 name: "http".into(),

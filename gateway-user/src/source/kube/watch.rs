@@ -105,7 +105,7 @@ fn name(object: &DynamicObject) -> ObjectName {
 }
 
 /// Why the API server refuses a list or a watch, if it does for good: for want of a right.
-fn denied(error: &watcher::Error) -> Option<String> {
+pub(super) fn denied(error: &watcher::Error) -> Option<String> {
     let (watcher::Error::InitialListFailed(kube::Error::Api(status))
     | watcher::Error::WatchStartFailed(kube::Error::Api(status))
     | watcher::Error::WatchFailed(kube::Error::Api(status))
