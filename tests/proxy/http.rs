@@ -206,3 +206,36 @@ fn an_early_answer_does_not_wait_for_the_request() {
     let answer = client.ask("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\npart");
     assert_eq!((answer.status(), answer.text().as_str()), (413, "big"));
 }
+
+#[test]
+fn a_trusted_proxy_s_word_about_its_client_counts_and_nobody_elses() {
+    let class = |trusted: &str| {
+        format!(
+            "---\napiVersion: gateway.networking.k8s.io/v1\nkind: GatewayClass\nmetadata: {{name: sluice}}\nspec:\n  \
+             controllerName: sluice-gateway.dev/controller\n  parametersRef: {{group: sluice-gateway.dev, \
+             kind: SluiceParameters, name: edge, namespace: default}}\n---\napiVersion: sluice-gateway.dev/v1\n\
+             kind: SluiceParameters\nmetadata: {{name: edge}}\nspec: {{trustedProxies: [{trusted}]}}\n"
+        )
+    };
+    for v6 in FAMILIES {
+        let backend = Backend::echo(v6, "one");
+        let (client, node) = if v6 { ("::1", "\"[::1]\"") } else { ("127.0.0.1", "127.0.0.1") };
+        let own = format!(
+            "x-forwarded-for: {client}\r\nx-forwarded-proto: http\r\nforwarded: for={node};proto=http\r\n"
+        );
+        let told = format!(
+            "x-forwarded-for: 6.6.6.6, {client}\r\nx-forwarded-proto: https\r\n\
+             forwarded: for=6.6.6.6, for={node};proto=http\r\nx-forwarded-host: shop.example\r\n"
+        );
+        for (trusted, want) in
+            [("192.0.2.0/24, '2001:db8::/64'", &own), ("192.0.2.0/24, 127.0.0.0/8, '::1'", &told)]
+        {
+            let gateway = Gateway::http(single(), &(web(&[backend.at]) + &class(trusted)));
+            let answer = Peer::connect(gateway.at(v6)).ask(
+                "GET / HTTP/1.1\r\nhost: a\r\nx-forwarded-for: 6.6.6.6\r\nx-forwarded-proto: https\r\n\
+                 x-forwarded-host: shop.example\r\nforwarded: for=6.6.6.6\r\n\r\n",
+            );
+            assert_eq!(answer.text(), format!("one\nGET / HTTP/1.1\r\nhost: a\r\n{want}"), "{trusted}");
+        }
+    }
+}

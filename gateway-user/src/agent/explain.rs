@@ -198,7 +198,7 @@ fn http(
     }
     let first = rule.backends.iter().find(|b| b.weight > 0 && b.target.endpoints().is_ok());
     let changes = first.and_then(|backend| backend.headers.as_deref()).map(|headers| &headers.request);
-    let head = preview.head(client, bound.tls.is_some(), changes);
+    let head = preview.head(client, bound.tls.is_some(), rule.trusts(client), changes);
     answer.forwarded =
         String::from_utf8_lossy(&head).lines().filter(|l| !l.is_empty()).map(str::to_owned).collect();
     let mut pickable = answer.backends.iter().filter(|backend| backend.weight > Some(0));

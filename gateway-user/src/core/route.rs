@@ -13,9 +13,11 @@ mod tests;
 mod trace;
 mod unserved;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 use self::path::PathIndex;
 use self::trace::Tracer;
@@ -75,6 +77,8 @@ pub struct RuleEntry {
     pub request_timeout: Option<Duration>,
     /// timeouts.backendRequest; `None`: no limit of the route's own.
     pub backend_timeout: Option<Duration>,
+    /// Networks of proxies whose word about the client counts; `None`: nobody's does.
+    pub trusted: Option<Arc<[IpNet]>>,
     /// Index into `Snapshot::series` for an answer that no backend gave.
     pub series: u32,
 }
@@ -106,6 +110,13 @@ pub enum Target {
 }
 
 impl RuleEntry {
+    /// Whether what a peer says about its client counts.
+    #[must_use]
+    pub fn trusts(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        self.trusted.iter().flat_map(|networks| networks.iter()).any(|network| network.contains(&peer))
+    }
+
     /// The backend for the request with this number: weights are met as evenly as a low-discrepancy sequence can, so
     /// count requests up by one (any start). `None`: nothing can be chosen, 500.
     #[must_use]

@@ -180,6 +180,7 @@ impl Builder {
                         _ => AddressMode::Pool,
                     }),
                     pools: Pools::new(&ranges).unwrap().map(Arc::new),
+                    trusted: None,
                     refusals: words.refusals(),
                     meta,
                 };

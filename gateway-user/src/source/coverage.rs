@@ -114,11 +114,7 @@ pub(super) const TABLE: &[Row] = &[
             "interfaces for some Gateways alone are not built; remove it (`sluice run --interface` is for all)",
         ),
     ),
-    (
-        &[Kind::Parameters],
-        "spec.trustedProxies",
-        refused(Level::Parameters, "trusted proxies are not built; remove it"),
-    ),
+    (&[Kind::Parameters], "spec.trustedProxies", Cover::Works),
     (&[Kind::Parameters], "spec.limits", refused(Level::Parameters, "limits are not built; remove it")),
     (ROUTES, "spec.parentRefs", Cover::Works),
     (

@@ -94,7 +94,8 @@ impl<'b> Tables<'b> {
         outcome.all_refused = rules.iter().all(|rule| rule.refused) && !outcome.refused.is_empty();
         let name: Arc<str> = route.meta.name.to_string().into();
         for &(g, l) in listeners {
-            let work = &gateways.list[g].listeners[l];
+            let gateway = &gateways.list[g];
+            let work = &gateway.listeners[l];
             let Some((table, _)) = self.by_listener.get_mut(&(g, l)) else { continue };
             let first = self.series.len();
             for rule in &rules {
@@ -121,6 +122,7 @@ impl<'b> Tables<'b> {
                     headers: rule.rule.headers.clone().filter(|_| !rule.refused),
                     request_timeout: rule.rule.request_timeout.filter(|t| !t.is_zero()),
                     backend_timeout: rule.rule.backend_timeout.filter(|t| !t.is_zero()),
+                    trusted: gateway.parameters.trusted.cloned(),
                     series,
                 });
                 for (at, path, conditions) in &rule.matches {

@@ -4,6 +4,9 @@
 //! know what follows from them.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use ipnet::IpNet;
 
 use super::condition::{Problem, problem};
 use super::gateways::refusals;
@@ -19,16 +22,22 @@ pub(super) struct Effective<'m> {
     pub(super) mode: Option<AddressMode>,
     /// The pools, and the SluiceParameters that have them.
     pub(super) pools: Option<(&'m Pools, &'m ObjectName)>,
+    /// Networks of proxies whose word about the client counts.
+    pub(super) trusted: Option<&'m Arc<[IpNet]>>,
 }
 
 impl<'m> Effective<'m> {
     fn of(parameters: &'m Parameters) -> Self {
         let pools = parameters.pools.as_deref().map(|pools| (pools, &parameters.meta.name));
-        Self { mode: parameters.mode, pools }
+        Self { mode: parameters.mode, pools, trusted: parameters.trusted.as_ref() }
     }
 
     fn over(self, other: Self) -> Self {
-        Self { mode: self.mode.or(other.mode), pools: self.pools.or(other.pools) }
+        Self {
+            mode: self.mode.or(other.mode),
+            pools: self.pools.or(other.pools),
+            trusted: self.trusted.or(other.trusted),
+        }
     }
 }
 

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use super::{GroupKind, Meta, Refusal};
 use crate::core::pool::Pools;
 
@@ -51,6 +53,8 @@ pub struct Parameters {
     pub mode: Option<AddressMode>,
     /// spec.addressPools.
     pub pools: Option<Arc<Pools>>,
+    /// spec.trustedProxies.
+    pub trusted: Option<Arc<[IpNet]>>,
     /// What it asks for that is not built, or cannot be: whoever refers to it is not accepted.
     pub refusals: Vec<Refusal>,
 }

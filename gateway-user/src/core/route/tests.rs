@@ -356,6 +356,7 @@ fn choice_meets_the_weights_evenly() {
         headers: None,
         request_timeout: None,
         backend_timeout: None,
+        trusted: None,
         series: 0,
     };
     for (weights, start) in

@@ -75,7 +75,8 @@ pub(super) async fn answer(
                     Ok(endpoints) => {
                         let host = host.from_target.then(|| host.authority.to_owned());
                         let (series, filters) = (backend.series, backend.headers.as_ref());
-                        let call = forward::Call { rule, endpoints, series, host, filters };
+                        let trusted = rule.trusts(client.connection.peer.ip());
+                        let call = forward::Call { rule, endpoints, series, host, filters, trusted };
                         forward::forward(call, parts, body, record).await
                     }
                 };

@@ -22,7 +22,7 @@ use super::body::{AnswerBody, Streaming};
 use super::record::Record;
 use crate::core::headers::HeaderFilters;
 use crate::core::route::RuleEntry;
-use crate::proxy::upstream::encode::{RequestFraming, write_head};
+use crate::proxy::upstream::encode::{RequestFraming, about_proxied, write_head};
 use crate::proxy::upstream::{Answer, Exchange, Failure, Upstream, dial};
 
 /// Where a request is to go.
@@ -36,6 +36,8 @@ pub(super) struct Call<'a> {
     pub(super) host: Option<String>,
     /// What becomes of header fields.
     pub(super) filters: Option<&'a Arc<HeaderFilters>>,
+    /// What the peer says about its client counts.
+    pub(super) trusted: bool,
 }
 
 /// No endpoint took the connection.
@@ -82,7 +84,9 @@ pub(super) async fn forward(
             None => {
                 let host = call.host.as_deref();
                 let changes = call.filters.map(|filters| &filters.request);
-                write_head(&mut upstream.out, &parts, host, changes, framing, &client.about);
+                let proxied = call.trusted.then(|| about_proxied(&client.about, &parts.headers));
+                let about = proxied.as_ref().unwrap_or(&client.about);
+                write_head(&mut upstream.out, &parts, host, changes, framing, about);
                 // The memory of the request's fields serves for the answer's.
                 headers = std::mem::take(&mut parts.headers);
                 headers.clear();

@@ -23,7 +23,7 @@ use super::watch::Watch;
 use crate::core::headers::HeaderChanges;
 use crate::core::route::RequestView;
 use crate::proxy::Config;
-use crate::proxy::upstream::encode::{RequestFraming, about_client, write_head};
+use crate::proxy::upstream::encode::{RequestFraming, about_client, about_proxied, write_head};
 
 /// A request that may be routed.
 #[derive(Debug)]
@@ -88,12 +88,17 @@ impl Preview {
         answer::view_of(&self.parts, check(&self.parts).map_or("", |host| host.name))
     }
 
-    /// Its header as an endpoint gets it, for a client at this address, in clear or in TLS, after these changes.
+    /// Its header as an endpoint gets it, for a client at this address, in clear or in TLS, after these changes. `trusted`:
+    /// what it says about a client of its own counts.
     #[must_use]
-    pub fn head(&self, client: IpAddr, tls: bool, changes: Option<&HeaderChanges>) -> Vec<u8> {
+    pub fn head(&self, client: IpAddr, tls: bool, trusted: bool, changes: Option<&HeaderChanges>) -> Vec<u8> {
+        let mut about = about_client(client, tls);
+        if trusted {
+            about = about_proxied(&about, &self.parts.headers);
+        }
         let replaced = check(&self.parts).ok().filter(|host| host.from_target).map(|host| host.authority);
         let mut head = Vec::new();
-        write_head(&mut head, &self.parts, replaced, changes, self.framing, &about_client(client, tls));
+        write_head(&mut head, &self.parts, replaced, changes, self.framing, &about);
         head
     }
 }
@@ -156,13 +161,15 @@ mod tests {
             ("A.example", "/a%2Fb", Some("q=1"), "PUT")
         );
         assert_eq!(
-            String::from_utf8(preview.head("10.0.0.1".parse().unwrap(), false, None)).unwrap(),
+            String::from_utf8(preview.head("10.0.0.1".parse().unwrap(), false, false, None)).unwrap(),
             "PUT /a%2Fb?q=1 HTTP/1.1\r\nhost: A.example:80\r\ny: 2\r\ncontent-length: 3\r\n\
              x-forwarded-for: 10.0.0.1\r\nx-forwarded-proto: http\r\nforwarded: for=10.0.0.1;proto=http\r\n\r\n"
         );
         let chunked = ask("PUT / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n").unwrap();
         assert!(
-            String::from_utf8(chunked.head("::1".parse().unwrap(), false, None)).unwrap().contains("chunked")
+            String::from_utf8(chunked.head("::1".parse().unwrap(), false, false, None))
+                .unwrap()
+                .contains("chunked")
         );
     }
 }

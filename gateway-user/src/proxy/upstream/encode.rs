@@ -38,6 +38,45 @@ pub(in crate::proxy) fn about_client(client: IpAddr, tls: bool) -> Vec<u8> {
     about
 }
 
+/// The fields about the client of a request that a trusted proxy sent: what it says about its own client, and then what
+/// we say about the proxy, if it is a list (RFC 7239, 4; RFC 9110, 5.3); of the rest what it says, if anything.
+pub(in crate::proxy) fn about_proxied(about: &[u8], headers: &HeaderMap) -> Vec<u8> {
+    let mut all = Vec::with_capacity(2 * about.len());
+    let said = |all: &mut Vec<u8>, name: &str| {
+        let before = all.len();
+        for value in headers.get_all(name) {
+            let between: &[u8] = if all.len() == before { b"" } else { b", " };
+            all.extend_from_slice(between);
+            all.extend_from_slice(value.as_bytes());
+        }
+        all.len() > before
+    };
+    for line in about.split_inclusive(|b| *b == b'\n') {
+        let text = str::from_utf8(line).unwrap_or_default();
+        let Some((name, ours)) = text.split_once(": ") else { continue };
+        all.extend_from_slice(name.as_bytes());
+        all.extend_from_slice(b": ");
+        let any = said(&mut all, name);
+        let list = name != "x-forwarded-proto";
+        if any && list {
+            all.extend_from_slice(b", ");
+        }
+        all.extend_from_slice(if any && !list { b"\r\n" } else { ours.as_bytes() });
+    }
+    for name in ["x-forwarded-host", "x-forwarded-port"] {
+        let before = all.len();
+        all.extend_from_slice(name.as_bytes());
+        all.extend_from_slice(b": ");
+        if said(&mut all, name) {
+            all.extend_from_slice(b"\r\n");
+        } else {
+            all.truncate(before);
+        }
+    }
+    all.extend_from_slice(b"\r\n");
+    all
+}
+
 /// Writes the header. `host` replaces the Host field (absolute-form, RFC 9112, 3.2.2), `about` comes last and ends
 /// the header. `changes` are made to all that is passed on, and to what is said about the client: no option of the
 /// client's Connection field takes away what they add.
@@ -268,6 +307,38 @@ mod tests {
                 "GET /x HTTP/1.1\r\nhost: b.example:81\r\nx: 1\r\n\r\n"
             );
         }
+    }
+
+    #[test]
+    fn a_trusted_proxy_s_word_is_passed_on_with_ours_behind_it() {
+        let about = about_client("10.0.0.1".parse().unwrap(), false);
+        let proxied = |request: http::request::Builder| {
+            let (parts, ()) = request.header("host", "a").body(()).unwrap().into_parts();
+            let mut out = Vec::new();
+            let about = about_proxied(&about, &parts.headers);
+            write_head(&mut out, &parts, None, None, RequestFraming::None, &about);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(
+            proxied(
+                http::Request::builder()
+                    .header("connection", "x-forwarded-for")
+                    .header("x-forwarded-for", "6.6.6.6, 7.7.7.7")
+                    .header("x-forwarded-for", "8.8.8.8")
+                    .header("x-forwarded-proto", "https")
+                    .header("x-forwarded-host", "shop.example")
+                    .header("forwarded", "for=6.6.6.6;proto=https")
+            ),
+            "GET / HTTP/1.1\r\nhost: a\r\nx-forwarded-for: 6.6.6.6, 7.7.7.7, 8.8.8.8, 10.0.0.1\r\n\
+             x-forwarded-proto: https\r\nforwarded: for=6.6.6.6;proto=https, for=10.0.0.1;proto=http\r\n\
+             x-forwarded-host: shop.example\r\n\r\n",
+            "nobody takes it away by a Connection field"
+        );
+        let silent = proxied(http::Request::builder());
+        assert_eq!(
+            silent,
+            format!("GET / HTTP/1.1\r\nhost: a\r\n{}", String::from_utf8(about.clone()).unwrap())
+        );
     }
 
     #[test]

@@ -100,6 +100,13 @@ fn what_is_wrong_with_a_pool_is_told() {
              \"a\", addresses: [\"10.0.0.1\"]}, {name: \"a\", addresses: [\"10.0.0.2\"]}])\n",
         ),
         (
+            "{trustedProxies: [10.0.0.0/8, 10.0.0.5/24, proxy, '2001:db8::1']}",
+            "test.yaml:4:37: SluiceParameters default/p: spec.trustedProxies[1]: is no network: it has bits set behind the \
+             prefix (got \"10.0.0.5/24\"); write 10.0.0.0/24 for the network, or 10.0.0.5 for this address alone\n\
+             test.yaml:4:50: SluiceParameters default/p: spec.trustedProxies[2]: is neither a network nor an address \
+             (got \"proxy\"); write a network such as 192.0.2.0/24 or 2001:db8::/64, or an address\n",
+        ),
+        (
             "{addressPool: []}",
             "test.yaml:4:8: SluiceParameters default/p: spec.addressPool: unknown field (got []); did you mean `addressPools`?\n",
         ),
@@ -120,10 +127,9 @@ fn what_is_wrong_or_not_built_is_a_refusal_of_the_object() {
         found.refusals.iter().map(|refusal| format!("{}: {}", refusal.field, refusal.message)).collect()
     };
     assert_eq!(
-        refusals("{interfaces: [eth0], trustedProxies: [10.0.0.0/8], limits: {connections: 5}}"),
+        refusals("{interfaces: [eth0], limits: {connections: 5}}"),
         [
             "spec.interfaces: interfaces for some Gateways alone are not built; remove it (`sluice run --interface` is for all)",
-            "spec.trustedProxies: trusted proxies are not built; remove it",
             "spec.limits: limits are not built; remove it",
         ]
     );

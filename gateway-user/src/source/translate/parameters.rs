@@ -2,7 +2,10 @@
 //!
 //! Owns the meaning of these fields, and what is wrong with a pool. Must not know which Gateway gets which address.
 
+use std::net::IpAddr;
 use std::sync::Arc;
+
+use ipnet::IpNet;
 
 use super::{Refusals, group_kind, labels};
 use crate::core::model::{
@@ -28,19 +31,56 @@ pub(super) fn parameters(
             _ => AddressMode::Pool,
         }),
         pools: None,
+        trusted: None,
         refusals: refusals.of(Level::Parameters, ""),
     };
+    let mut problems = Vec::new();
     match pools(root) {
         Ok(pools) => parameters.pools = pools.map(Arc::new),
-        Err(problems) => {
-            parameters.refusals.extend(problems.iter().map(|problem| Refusal {
-                field: problem.field.clone(),
-                message: format!("{} {}; {}", problem.value, problem.message, problem.remedy),
-            }));
-            findings.errors.extend(problems);
+        Err(of_pools) => problems.extend(of_pools),
+    }
+    match trusted(root) {
+        Ok(trusted) => parameters.trusted = trusted,
+        Err(of_trusted) => problems.extend(of_trusted),
+    }
+    parameters.refusals.extend(problems.iter().map(|problem| Refusal {
+        field: problem.field.clone(),
+        message: format!("{} {}; {}", problem.value, problem.message, problem.remedy),
+    }));
+    findings.errors.extend(problems);
+    parameters
+}
+
+fn trusted(root: &Node) -> Result<Option<Arc<[IpNet]>>, Vec<Diagnostic>> {
+    let (mut networks, mut problems) = (Vec::new(), Vec::new());
+    for (at, node) in root.list("spec.trustedProxies").iter().enumerate() {
+        match network(node.as_str().unwrap_or_default()) {
+            Ok(network) => networks.push(network),
+            Err((message, remedy)) => {
+                problems.push(diagnostic(node, format!("spec.trustedProxies[{at}]"), message, remedy));
+            }
         }
     }
-    parameters
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    Ok(Some(networks).filter(|networks| !networks.is_empty()).map(Arc::from))
+}
+
+/// A network, or a single address. What is wrong with it, and the remedy.
+fn network(text: &str) -> Result<IpNet, (String, String)> {
+    let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    let remedy = "write a network such as 192.0.2.0/24 or 2001:db8::/64, or an address".to_owned();
+    let network = network.map_err(|_| ("is neither a network nor an address".to_owned(), remedy))?;
+    if network.addr() != network.network() {
+        let remedy = format!(
+            "write {} for the network, or {} for this address alone",
+            network.trunc(),
+            network.addr()
+        );
+        return Err(("is no network: it has bits set behind the prefix".to_owned(), remedy));
+    }
+    Ok(network)
 }
 
 fn pools(root: &Node) -> Result<Option<Pools>, Vec<Diagnostic>> {

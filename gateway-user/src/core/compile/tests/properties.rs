@@ -91,7 +91,7 @@ fn parameters() -> impl Strategy<Value = Parameters> {
     let mode = prop::option::of(prop_oneof![Just(AddressMode::Pool), Just(AddressMode::Node)]);
     (meta(), mode, ranges, refusals()).prop_map(|(meta, mode, ranges, refusals)| {
         let ranges: Vec<Range> = ranges.iter().map(|text| text.parse().unwrap()).collect();
-        Parameters { meta, mode, pools: Pools::new(&ranges).unwrap().map(Arc::new), refusals }
+        Parameters { meta, mode, pools: Pools::new(&ranges).unwrap().map(Arc::new), trusted: None, refusals }
     })
 }
 
