@@ -2,8 +2,22 @@
 
 #[path = "kube/agents.rs"]
 mod agents;
+#[path = "kube/handover.rs"]
+mod handover;
+#[path = "kube/history.rs"]
+mod history;
+#[path = "kube/look.rs"]
+mod look;
+#[path = "kube/namespaces.rs"]
+mod namespaces;
 #[path = "kube/page.rs"]
 mod page;
+#[path = "kube/policies.rs"]
+mod policies;
+#[path = "kube/rights.rs"]
+mod rights;
+#[path = "kube/traffic.rs"]
+mod traffic;
 
 use std::{
     fs,
@@ -93,6 +107,11 @@ struct Bed {
 
 impl Bed {
     fn new(name: &str) -> Self {
+        Self::with_pool(name, GATEWAYS4)
+    }
+
+    /// With these IPv4 addresses for Gateways.
+    fn with_pool(name: &str, pool: &str) -> Self {
         let cluster = Cluster::start(name, &Config::default());
         for name in ["crd-sluiceparameters.yaml", "rbac.yaml", "daemonset.yaml"] {
             cluster.apply(&manifest(name));
@@ -101,7 +120,7 @@ impl Bed {
         // As in the manifest, with addresses that this network has.
         let class = manifest("gatewayclass.yaml");
         assert!(class.contains("192.0.2.0/24"));
-        cluster.apply(&class.replace("192.0.2.0/24", GATEWAYS4));
+        cluster.apply(&class.replace("192.0.2.0/24", pool));
         cluster.namespace("shop");
         cluster.apply(&cluster::echo("shop"));
         cluster.apply(GATEWAY);

@@ -25,6 +25,6 @@ pub mod snapshot;
 pub mod status;
 pub mod steer;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod tls;
 pub mod transport;

@@ -6,6 +6,7 @@
 //! ([`Cluster::site`]), or the node's own, and a kubeconfig.
 
 mod component;
+mod history;
 mod kubectl;
 mod network;
 mod programs;

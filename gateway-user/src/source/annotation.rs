@@ -25,6 +25,11 @@ pub(super) struct Annotations {
     pub(super) idle: Option<NonZeroU32>,
 }
 
+/// Whether an annotation of this name is Sluice's own.
+pub(super) fn is_ours(name: &str) -> bool {
+    name.starts_with(PREFIX)
+}
+
 /// Reads the annotations of an object.
 pub(super) fn read(kind: Kind, metadata: &Node, findings: &mut Findings) -> Annotations {
     let mut read = Annotations::default();

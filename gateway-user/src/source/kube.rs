@@ -8,13 +8,18 @@ mod catalog;
 mod entry;
 mod events;
 mod features;
+mod feed;
 mod index;
 mod infrastructure;
 mod keep;
 mod lease;
+mod policy;
 mod presence;
 mod publish;
+mod references;
+mod revisions;
 mod status;
+mod trim;
 mod watch;
 
 pub use keep::Folders;
@@ -98,6 +103,8 @@ struct Shared {
     state: Mutex<State>,
     /// Counts changes of what counts.
     changes: channel::Sender<u64>,
+    /// Counts how often everything is to be listed anew.
+    anew: channel::Sender<u64>,
     /// A status may have to be written.
     status: Notify,
     /// Something else may be served.
@@ -140,6 +147,14 @@ impl Shared {
     /// Whether it is known already that there are no objects of a kind.
     fn has_none(&self, kind: Kind) -> bool {
         self.with(|state| state.index.has_none(kind))
+    }
+
+    /// The API server's past is another than it was: what is known is no longer what a watch goes on from.
+    fn list_anew(&self) {
+        warn!(
+            "the API server has older revisions than it had: was etcd restored? all objects are listed anew"
+        );
+        self.anew.send_modify(|anew| *anew += 1);
     }
 
     fn lead(&self, leader: bool) {
@@ -185,6 +200,7 @@ impl Cluster {
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
             changes: channel::Sender::new(0),
+            anew: channel::Sender::new(0),
             status: Notify::new(),
             served: Notify::new(),
             writes: AtomicU64::new(0),
@@ -214,10 +230,11 @@ impl Cluster {
         let presence = Presence::new(client.clone(), &namespace, &node);
         let presence = tokio::spawn(presence.keep(Arc::clone(&shared), leaving.subscribe()));
         let me = format!("{node}-{}", std::process::id());
-        let (candidate, leads) = (Candidate::new(client, &namespace, LEASE, me), Arc::clone(&shared));
+        let (candidate, told) = (Candidate::new(client, &namespace, LEASE, me), Arc::clone(&shared));
         let left = leaving.subscribe();
-        let candidacy =
-            tokio::spawn(async move { candidate.take_part(|leader| leads.lead(leader), left).await });
+        let candidacy = tokio::spawn(async move {
+            candidate.take_part(|leader| told.lead(leader), || told.list_anew(), left).await;
+        });
         Ok(Self { shared, url, leaving, parts: [presence, candidacy] })
     }
 

@@ -64,6 +64,8 @@ pub(super) fn read_whole(text: &str) -> Read {
 pub(super) fn read_json(value: serde_json::Value) -> Read {
     let mut read = Read::default();
     take(Node::from(value), false, &mut read);
+    // There are thousands of these, and a list grows by several.
+    read.objects.shrink_to_fit();
     read
 }
 

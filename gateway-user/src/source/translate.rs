@@ -12,6 +12,8 @@ mod secret;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub(super) use self::core::SERVICE_NAME;
+pub(super) use self::secret::CERTIFICATE;
 use super::check::Findings;
 use super::coverage::Level;
 use super::kind::Kind;

@@ -18,7 +18,7 @@ pub enum Component {
 }
 
 /// Where etcd serves, in the node's namespace.
-const ETCD: &str = "http://127.0.0.1:12379";
+pub(super) const ETCD: &str = "http://127.0.0.1:12379";
 const ETCD_PEERS: &str = "http://127.0.0.1:12380";
 
 const CONTROLLERS: &str = "namespace-controller,deployment-controller,replicaset-controller,daemonset-controller,\

@@ -1,7 +1,10 @@
-//! An object of a cluster, as far as it is needed: read, with what the API server says of its identity.
+//! An object of a cluster, as far as it is needed: as text, read once somebody needs it, with what the API server says of its
+//! identity.
 //!
-//! Owns what is kept of an object, and when two are the same. Must not know the others.
+//! Owns what is kept of an object, and when two are the same. A watch tells of an object once, so one that nobody refers to
+//! yet is kept, too: trimmed and unread. Must not know the others.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -10,52 +13,100 @@ use serde_json::Value;
 use super::super::assemble::{Origin, Part};
 use super::super::kind::Kind;
 use super::super::object::{self, Read};
+use super::super::translate::SERVICE_NAME;
 use super::infrastructure::MANAGED_BY;
+use super::trim::trim;
 use crate::core::model::ObjectName;
 
 /// An object of a cluster.
 #[derive(Debug)]
 pub(super) struct Entry {
-    pub(super) read: Arc<Read>,
+    /// What it means; `None`: nobody has needed it yet.
+    read: Option<Arc<Read>>,
+    /// Itself as JSON, until it is read and remembered.
+    text: Option<Box<str>>,
+    /// Hash of all of it but its revision and status.
+    spec: u64,
     generation: i64,
-    pub(super) uid: String,
-    pub(super) revision: String,
+    pub(super) uid: Box<str>,
+    pub(super) revision: Box<str>,
     /// Its status, of kinds whose status is written.
     pub(super) status: Value,
-    /// Itself, until it is remembered.
-    pub(super) text: Option<String>,
+    /// The Service that an EndpointSlice belongs to.
+    pub(super) service: Option<ObjectName>,
+    /// Whether it was made for a Gateway by us.
+    pub(super) ours: bool,
+    /// Whether it is remembered as it is now or as it was before.
+    pub(super) remembered: bool,
 }
 
-/// What no object of ours needs, and what makes up most of an object.
-const UNUSED: [&str; 2] = ["managedFields", "ownerReferences"];
-
 impl Entry {
-    /// Reads an object; `None` if it has no name.
+    /// Takes an object in; `None` if it has no name.
     pub(super) fn new(kind: Kind, mut value: Value) -> Option<(ObjectName, Self)> {
         let status = value.get_mut("status").map(Value::take).unwrap_or_default();
+        trim(kind, &mut value);
         let metadata = value.get_mut("metadata")?.as_object_mut()?;
-        for name in UNUSED {
-            metadata.remove(name);
-        }
-        let text = |name: &str| metadata.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let name = ObjectName::new(&text("namespace"), &text("name"));
+        let text = |name: &str| metadata.get(name).and_then(Value::as_str).unwrap_or_default();
+        let name = ObjectName::new(text("namespace"), text("name"));
         let generation = metadata.get("generation").and_then(Value::as_i64).unwrap_or(1);
-        let (uid, revision) = (text("uid"), text("resourceVersion"));
+        let (uid, revision) = (text("uid").into(), text("resourceVersion").into());
+        let label = |name: &str| metadata.get("labels")?.get(name)?.as_str();
+        let service = label(SERVICE_NAME).filter(|_| kind == Kind::EndpointSlice);
+        let service =
+            service.map(|service| ObjectName { namespace: name.namespace.clone(), name: service.into() });
+        let ours = label(MANAGED_BY.0) == Some(MANAGED_BY.1);
+        let numbered = metadata.remove("resourceVersion");
+        let mut hasher = DefaultHasher::new();
+        value.hash(&mut hasher);
+        let spec = hasher.finish();
+        if let (Some(numbered), Some(metadata)) = (numbered, value["metadata"].as_object_mut()) {
+            metadata.insert("resourceVersion".to_owned(), numbered);
+        }
         let status = if kind.has_status() { status } else { Value::Null };
         if kind == Kind::Gateway {
             // Which addresses it has is remembered, too.
             value["status"] = status.clone();
         }
-        let text = Some(value.to_string());
-        let read = Arc::new(object::read_json(value));
-        Some((name, Self { read, generation, uid, revision, status, text }))
+        let text = Some(value.to_string().into_boxed_str());
+        let entry = Self {
+            read: None,
+            text,
+            spec,
+            generation,
+            uid,
+            revision,
+            status,
+            service,
+            ours,
+            remembered: false,
+        };
+        Some((name, entry))
     }
 
-    /// Comes after what was known of the object before: nothing new need be remembered if it says the same.
+    /// What it means.
+    pub(super) fn read(&mut self) -> &Arc<Read> {
+        let text = self.text.as_deref().unwrap_or_default();
+        self.read.get_or_insert_with(|| {
+            Arc::new(object::read_json(serde_json::from_str(text).unwrap_or_default()))
+        })
+    }
+
+    /// Comes after what was known of the object before: what says the same need be neither read nor remembered again.
     pub(super) fn follows(&mut self, before: &Self) {
-        if before.text.is_none() && self.same_spec(before) && self.addresses() == before.addresses() {
-            self.text = None;
+        self.remembered = before.remembered;
+        if self.same_spec(before) {
+            self.read.clone_from(&before.read);
+            if before.text.is_none() && self.addresses() == before.addresses() {
+                self.text = None;
+            }
         }
+    }
+
+    /// What is to be remembered of it, once: nothing of what nobody needed.
+    pub(super) fn unremembered(&mut self) -> Option<String> {
+        let text = self.text.take_if(|_| self.read.is_some())?;
+        self.remembered = true;
+        Some(text.into())
     }
 
     /// The addresses that the status names.
@@ -64,20 +115,10 @@ impl Entry {
         list.filter_map(|address| address["value"].as_str()?.parse().ok()).collect()
     }
 
-    /// Whether it was made for a Gateway by us.
-    pub(super) fn is_ours(&self) -> bool {
-        let (name, value) = MANAGED_BY;
-        self.read.objects.iter().any(|object| object.labels.get(name).is_some_and(|it| it == value))
-    }
-
     /// The object as a part of the input, under the name of a file.
-    pub(super) fn part(&self, file: &Arc<str>) -> Part {
-        Part {
-            file: Arc::clone(file),
-            lines_before: 0,
-            read: Arc::clone(&self.read),
-            origin: Origin::Store(self.generation),
-        }
+    pub(super) fn part(&mut self, file: &Arc<str>) -> Part {
+        let read = Arc::clone(self.read());
+        Part { file: Arc::clone(file), lines_before: 0, read, origin: Origin::Store(self.generation) }
     }
 
     /// Whether this is a later revision of the same object. Revisions are compared only then: a server that was restored
@@ -89,9 +130,6 @@ impl Entry {
 
     /// Whether the two say the same, but for their status.
     pub(super) fn same_spec(&self, other: &Self) -> bool {
-        let (spec, before) = (self.read.objects.first(), other.read.objects.first());
-        let same = spec.map(|object| (object.spec, &object.labels))
-            == before.map(|object| (object.spec, &object.labels));
-        self.uid == other.uid && self.generation == other.generation && same
+        self.uid == other.uid && self.spec == other.spec
     }
 }

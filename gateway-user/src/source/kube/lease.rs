@@ -13,6 +13,8 @@ use kube::api::{Api, ObjectMeta, PostParams};
 use tokio::sync::watch as channel;
 use tracing::{info, warn};
 
+use super::revisions::Revisions;
+
 /// How long a Lease lasts that is not renewed.
 const LASTS: Duration = Duration::from_secs(15);
 /// How often it is renewed, and looked at by those who do not hold it.
@@ -57,6 +59,9 @@ pub(super) struct Candidate {
     me: String,
     sight: Option<Sight>,
     renewed: Option<Instant>,
+    revisions: Revisions,
+    /// The Lease is one of before: etcd was restored.
+    restored: bool,
 }
 
 impl Candidate {
@@ -67,12 +72,19 @@ impl Candidate {
             me,
             sight: None,
             renewed: None,
+            revisions: Revisions::default(),
+            restored: false,
         }
     }
 
-    /// Takes part until it is told to leave; tells each time whether it leads. A leader that leaves gives the Lease up, so
-    /// that another need not wait.
-    pub(super) async fn take_part(mut self, leads: impl Fn(bool), mut leaving: channel::Receiver<bool>) {
+    /// Takes part until it is told to leave; tells each time whether it leads, and when the API server's past is another
+    /// than it was. A leader that leaves gives the Lease up, so that another need not wait.
+    pub(super) async fn take_part(
+        mut self,
+        leads: impl Fn(bool),
+        restored: impl Fn(),
+        mut leaving: channel::Receiver<bool>,
+    ) {
         let mut leading = false;
         let mut failing = false;
         loop {
@@ -98,6 +110,9 @@ impl Candidate {
                 leading = now;
             }
             leads(leading);
+            if std::mem::take(&mut self.restored) {
+                restored();
+            }
             tokio::select! {
                 () = tokio::time::sleep(LOOK) => {}
                 _ = leaving.wait_for(|leaving| *leaving) => break,
@@ -131,6 +146,7 @@ impl Candidate {
             };
             return self.written(self.api.create(&PostParams::default(), &lease).await);
         };
+        self.saw(&lease);
         let spec = lease.spec.clone().unwrap_or_default();
         let holder = spec.holder_identity.clone().unwrap_or_default();
         let renewed = spec.renew_time.as_ref().map(|time| time.0);
@@ -149,6 +165,10 @@ impl Candidate {
         self.written(self.api.replace(&self.name, &PostParams::default(), &lease).await)
     }
 
+    fn saw(&mut self, lease: &Lease) {
+        self.restored |= !self.revisions.see(lease.metadata.resource_version.as_deref());
+    }
+
     fn spec(&self, before: Option<LeaseSpec>) -> LeaseSpec {
         let now = MicroTime(Timestamp::now());
         let before = before.unwrap_or_default();
@@ -165,7 +185,8 @@ impl Candidate {
 
     fn written(&mut self, result: Result<Lease, kube::Error>) -> Result<bool, kube::Error> {
         match result {
-            Ok(_) => {
+            Ok(lease) => {
+                self.saw(&lease);
                 self.renewed = Some(Instant::now());
                 Ok(true)
             }

@@ -8,13 +8,11 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::{StreamExt as _, pin_mut};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
-use kube::runtime::WatchStreamExt as _;
-use kube::runtime::watcher::{self, DefaultBackoff, Event, watcher};
+use kube::runtime::watcher::{self, Event};
 use kube::{Client, ResourceExt as _};
 use serde_json::{Value, json};
 use tokio::sync::watch as channel;
@@ -22,8 +20,8 @@ use tracing::{info, warn};
 
 use super::Shared;
 use super::agents::{Agents, Said, Sign};
+use super::feed::Feed;
 use super::infrastructure::MANAGED_BY;
-use super::watch::denied;
 
 /// How long a Lease lasts that is not renewed: as a node's own.
 const LASTS: Duration = Duration::from_secs(40);
@@ -68,6 +66,7 @@ impl Presence {
     pub(super) async fn keep(self, shared: Arc<Shared>, mut leaving: channel::Receiver<bool>) {
         let mut written: Option<Said> = None;
         let mut failing = false;
+        let mut anew = shared.anew.subscribe();
         loop {
             let said = shared.with(|state| state.outcome.as_ref().map(|(report, _)| Arc::clone(report)));
             if let Some(said) = said.map(|report| Said::new(&report)) {
@@ -94,6 +93,8 @@ impl Presence {
             };
             tokio::select! {
                 () = next => {}
+                // What the API server has of it may be of before.
+                Ok(()) = anew.changed() => written = None,
                 _ = leaving.wait_for(|leaving| *leaving) => break,
             }
         }
@@ -172,8 +173,7 @@ pub(super) async fn follow(client: Client, namespace: String, node: String, shar
 
 async fn watch(api: &Api<Lease>, own: &str, shared: &Shared) {
     let config = watcher::Config::default().labels(&format!("{}={}", LABEL.0, LABEL.1));
-    let stream = watcher(api.clone(), config).backoff(DefaultBackoff::default());
-    pin_mut!(stream);
+    let mut feed = Feed::new("Lease", api.clone(), config, shared.anew.subscribe());
     let see = |lease: &Lease| {
         let name = lease.name_any();
         name != own && shared.with(|state| state.agents.see(name, sign(lease), Instant::now()))
@@ -189,7 +189,7 @@ async fn watch(api: &Api<Lease>, own: &str, shared: &Shared) {
             }
         };
         let event = tokio::select! {
-            event = stream.next() => event,
+            event = feed.next() => event,
             // What it said counts no more.
             () = end => {
                 shared.status.notify_one();
@@ -201,31 +201,30 @@ async fn watch(api: &Api<Lease>, own: &str, shared: &Shared) {
             }
         };
         let news = match event {
-            None => return,
-            Some(Ok(Event::Init)) => {
+            Ok(Event::Init) => {
                 listed.clear();
                 false
             }
-            Some(Ok(Event::InitApply(lease))) => {
+            Ok(Event::InitApply(lease)) => {
                 listed.insert(lease.name_any());
                 see(&lease)
             }
-            Some(Ok(Event::InitDone)) => {
+            Ok(Event::InitDone) => {
                 shared.with(|state| state.agents.only(&listed));
                 true
             }
-            Some(Ok(Event::Apply(lease))) => see(&lease),
-            Some(Ok(Event::Delete(lease))) => shared.with(|state| state.agents.gone(&lease.name_any())),
-            Some(Err(error)) => match denied(&error) {
-                Some(why) if shared.with(|state| state.agents.unknowable()) => {
+            Ok(Event::Apply(lease)) => see(&lease),
+            Ok(Event::Delete(lease)) => shared.with(|state| state.agents.gone(&lease.name_any())),
+            Err(why) => {
+                let news = shared.with(|state| state.agents.unknowable());
+                if news {
                     warn!(
                         why,
                         "the agents' Leases cannot be listed: Programmed speaks of this node alone; it is tried again"
                     );
-                    true
                 }
-                _ => false,
-            },
+                news
+            }
         };
         if news {
             shared.status.notify_one();

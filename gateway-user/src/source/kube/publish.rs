@@ -4,7 +4,7 @@
 //! that it was made from. What the API server refuses for another reason than a newer revision is tried again after a pause.
 //! What a status says is `status`'s, and what is made for a Gateway `infrastructure`'s.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ use super::entry::Entry;
 use super::events::{Events, News, news};
 use super::index::Seen;
 use super::watch::{self, resource_of};
-use super::{Shared, State, infrastructure, now, status};
+use super::{Shared, State, infrastructure, now, policy, status};
 use crate::core::model::{Model, ObjectName};
 use crate::core::status::{Condition, GatewayStatus, Report};
 
@@ -98,7 +98,7 @@ impl State {
 
 /// All statuses that differ from what is there.
 fn due(state: &State, said: &Saying<'_>, now: &str) -> Vec<Write> {
-    let Saying { report, gateways, .. } = said;
+    let Saying { report, model, gateways } = said;
     let mut writes = Vec::new();
     let mut write = |kind: Kind, name: &ObjectName, entry: &Entry, status: Option<Value>| {
         if let (Some(status), Some(crd)) = (status, state.catalog.get(kind)) {
@@ -106,9 +106,9 @@ fn due(state: &State, said: &Saying<'_>, now: &str) -> Vec<Write> {
                 kind,
                 name: name.clone(),
                 resource: resource_of(crd),
-                revision: entry.revision.clone(),
+                revision: entry.revision.to_string(),
                 news: news(&entry.status, &status),
-                uid: entry.uid.clone(),
+                uid: entry.uid.to_string(),
                 status,
             });
         }
@@ -142,6 +142,13 @@ fn due(state: &State, said: &Saying<'_>, now: &str) -> Vec<Write> {
         if let Some(want) = report.others.get(&(Kind::ListenerSet.name(), name.clone())) {
             write(Kind::ListenerSet, name, entry, status::plain(&entry.status, want, now));
         }
+    }
+    let ancestors = policy::ancestors(model, report);
+    for (name, entry) in state.index.of(Kind::BackendTlsPolicy) {
+        let want = report.others.get(&(Kind::BackendTlsPolicy.name(), name.clone()));
+        let (want, none) = (want.map_or(&[][..], Vec::as_slice), BTreeSet::new());
+        let gateways = ancestors.get(name).unwrap_or(&none);
+        write(Kind::BackendTlsPolicy, name, entry, policy::status(&entry.status, gateways, want, now));
     }
     writes
 }
@@ -236,7 +243,7 @@ impl Made {
             let slices = infrastructure::slices(&gateway.meta.name.name).into_iter();
             let stale = slices.filter(|name| !wanted.iter().any(|(_, wanted, _)| wanted == name));
             for name in stale.map(|name| ObjectName::new(namespace, &name)) {
-                if state.index.get(Kind::EndpointSlice, &name).is_some_and(Entry::is_ours) {
+                if state.index.get(Kind::EndpointSlice, &name).is_some_and(|there| there.ours) {
                     makes.push(Make { kind: Kind::EndpointSlice, name, object: None, hash: 0 });
                 }
             }
@@ -244,7 +251,7 @@ impl Made {
                 let hash = crc32fast::hash(object.to_string().as_bytes());
                 let name = ObjectName::new(namespace, &name);
                 let there = state.index.get(kind, &name);
-                if there.is_some_and(|there| !there.is_ours()) {
+                if there.is_some_and(|there| !there.ours) {
                     // It is somebody else's, who was first.
                     continue;
                 }

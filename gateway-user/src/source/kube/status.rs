@@ -140,7 +140,7 @@ fn parent_ref(parent: &ParentRef) -> Value {
 }
 
 /// A status with these fields; `None` if they are there already.
-fn other<const N: usize>(have: &Value, fields: [(&str, Value); N]) -> Option<Value> {
+pub(super) fn other<const N: usize>(have: &Value, fields: [(&str, Value); N]) -> Option<Value> {
     let mut status = have.as_object().cloned().unwrap_or_default();
     for (name, value) in fields {
         status.insert(name.to_owned(), value);
@@ -154,7 +154,7 @@ fn other<const N: usize>(have: &Value, fields: [(&str, Value); N]) -> Option<Val
 
 /// Conditions over those that are there. A time of transition changes with the status alone; what speaks of a later
 /// generation than ours stays, as do conditions of other types than ours.
-fn conditions(have: Option<&Value>, want: &[Condition], now: &str) -> Value {
+pub(super) fn conditions(have: Option<&Value>, want: &[Condition], now: &str) -> Value {
     let have = have.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     let mut all: Vec<Value> = Vec::new();
     for want in want {

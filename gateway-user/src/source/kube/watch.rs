@@ -1,25 +1,23 @@
 //! What happens in a cluster, watched kind by kind.
 //!
 //! Owns the tasks: one for the CRDs, and one for each kind that there is; a CRD that comes, goes or serves another version
-//! starts or ends the one of its kind. Lists and watches are kube's: resumed, listed anew when they have expired, with
-//! growing pauses. Must not know what an object means.
+//! starts or ends the one of its kind. Lists, watches and their errors are `feed`'. Must not know what an object means.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use futures_util::{StreamExt as _, pin_mut};
 use kube::api::{Api, ApiResource, DynamicObject};
 use kube::core::GroupVersionKind;
-use kube::runtime::watcher::{self, Event, watcher};
-use kube::runtime::{WatchStreamExt as _, watcher::DefaultBackoff};
+use kube::runtime::watcher::{self, Event};
 use kube::{Client, ResourceExt as _};
 use serde_json::Value;
 use tokio::task::AbortHandle;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::super::kind::Kind;
 use super::Shared;
 use super::catalog::{Crd, kind_of};
+use super::feed::Feed;
 use super::index::Seen;
 use crate::core::model::ObjectName;
 
@@ -69,32 +67,15 @@ async fn follow(client: Client, shared: Arc<Shared>, kind: Kind, resource: ApiRe
         Kind::Secret => watcher::Config::default().fields("type=kubernetes.io/tls"),
         _ => watcher::Config::default(),
     };
-    let stream = watcher(api, config).backoff(DefaultBackoff::default());
-    pin_mut!(stream);
-    let mut failing = false;
-    while let Some(event) = stream.next().await {
-        let seen = match event {
-            Ok(event) => {
-                if std::mem::take(&mut failing) {
-                    info!(kind = kind.name(), "the API server answers again");
-                }
-                match event {
-                    Event::Init => Seen::Begin,
-                    Event::InitApply(object) => Seen::Listed(json(object, &resource)),
-                    Event::InitDone => Seen::Complete,
-                    Event::Apply(object) => Seen::Applied(json(object, &resource)),
-                    Event::Delete(object) => Seen::Deleted(name(&object)),
-                }
-            }
-            Err(error) => {
-                if !std::mem::replace(&mut failing, true) {
-                    warn!(kind = kind.name(), %error, "cannot be watched; what is known goes on serving, and it is tried again");
-                }
-                match denied(&error) {
-                    Some(why) => Seen::Denied(why),
-                    None => continue,
-                }
-            }
+    let mut feed = Feed::new(kind.name(), api, config, shared.anew.subscribe());
+    loop {
+        let seen = match feed.next().await {
+            Ok(Event::Init) => Seen::Begin,
+            Ok(Event::InitApply(object)) => Seen::Listed(json(object, &resource)),
+            Ok(Event::InitDone) => Seen::Complete,
+            Ok(Event::Apply(object)) => Seen::Applied(json(object, &resource)),
+            Ok(Event::Delete(object)) => Seen::Deleted(name(&object)),
+            Err(why) => Seen::Denied(why),
         };
         shared.take(kind, seen);
     }
@@ -104,29 +85,17 @@ fn name(object: &DynamicObject) -> ObjectName {
     ObjectName::new(&object.namespace().unwrap_or_default(), &object.name_any())
 }
 
-/// Why the API server refuses a list or a watch, if it does for good: for want of a right.
-pub(super) fn denied(error: &watcher::Error) -> Option<String> {
-    let (watcher::Error::InitialListFailed(kube::Error::Api(status))
-    | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-    | watcher::Error::WatchFailed(kube::Error::Api(status))
-    | watcher::Error::WatchError(status)) = error
-    else {
-        return None;
-    };
-    matches!(status.code, 401 | 403).then(|| status.message.clone())
-}
-
 /// Watches the CRDs, and what is installed by them.
 async fn follow_crds(client: Client, shared: Arc<Shared>) {
     let group = GroupVersionKind::gvk("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
     let resource = ApiResource::from_gvk_with_plural(&group, "customresourcedefinitions");
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-    let stream = watcher(api, watcher::Config::default()).backoff(DefaultBackoff::default());
-    pin_mut!(stream);
+    let config = watcher::Config::default();
+    let mut feed = Feed::new("CustomResourceDefinition", api, config, shared.anew.subscribe());
     let mut installed = Installed { client, shared, tasks: BTreeMap::new() };
     let mut listed: Option<Vec<Kind>> = None;
-    while let Some(event) = stream.next().await {
-        match event {
+    loop {
+        match feed.next().await {
             Ok(Event::Init) => listed = Some(Vec::new()),
             Ok(Event::InitApply(object) | Event::Apply(object)) => {
                 let crd = json(object, &resource);
@@ -148,12 +117,7 @@ async fn follow_crds(client: Client, shared: Arc<Shared>) {
                     installed.set(kind, None);
                 }
             }
-            Err(error) => {
-                warn!(%error, "the installed CRDs cannot be watched; it is tried again");
-                if let Some(why) = denied(&error) {
-                    installed.unknown(&why);
-                }
-            }
+            Err(why) => installed.unknown(&why),
         }
     }
 }

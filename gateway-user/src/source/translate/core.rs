@@ -14,7 +14,7 @@ use crate::source::check::Findings;
 use crate::source::node::{Node, Place};
 
 /// The label that names a slice's Service.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
+pub(in crate::source) const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 pub(super) fn service(root: &Node, meta: Meta) -> Service {
     let external = root.str("spec.type") == Some("ExternalName");

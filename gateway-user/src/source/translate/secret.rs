@@ -19,6 +19,8 @@ use crate::source::node::Node;
 const TYPE: &str = "kubernetes.io/tls";
 const CHAIN: &str = "tls.crt";
 const KEY: &str = "tls.key";
+/// The values of a Secret that are read.
+pub(in crate::source) const CERTIFICATE: [&str; 2] = [CHAIN, KEY];
 
 pub(super) fn secret(root: &Node, meta: Meta) -> Secret {
     Secret { meta, certificate: certificate(root).map(Arc::new) }
