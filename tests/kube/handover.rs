@@ -2,13 +2,17 @@
 
 use std::net::IpAddr;
 
-use gateway_tests::netns::NetNs;
+use gateway_tests::{agent::Agent, cluster::NODE4, netns::NetNs};
 
 use crate::{Bed, http_route, parent, traffic::Traffic};
 
 /// Lets a client reach an address by one of the agents: both have it, and a network would route to either.
 fn by(client: &NetNs, address: IpAddr, agent: &str) {
     client.run(&format!("ip route replace {address}/32 via {agent}"));
+}
+
+fn leads(agent: &Agent<'_>) -> bool {
+    agent.metric("sluice_kube_leader") > 0.0
 }
 
 #[test]
@@ -34,8 +38,7 @@ fn of_two_agents_both_serve_and_one_writes() {
         parent(&bed.status("httproute", "more"), "Accepted").as_deref() == Some("True")
     });
     bed.settles(&[&first, &second]);
-    let leads = |agent: &gateway_tests::agent::Agent<'_>| agent.metric("sluice_kube_leader") == 1.0;
-    let written = |agent: &gateway_tests::agent::Agent<'_>| agent.metric("sluice_kube_status_writes_total");
+    let written = |agent: &Agent<'_>| agent.metric("sluice_kube_status_writes_total");
     assert!(leads(&first) && !leads(&second));
     assert_eq!(written(&second), 0.0, "who does not lead writes nothing");
     by_first.none_failed();
@@ -59,4 +62,29 @@ fn of_two_agents_both_serve_and_one_writes() {
     assert!(leads(&second) && !leads(&first));
     assert_eq!(written(&first), 0.0);
     by_second.none_failed();
+}
+
+#[test]
+fn a_leader_that_is_cut_off_leads_no_more_when_another_does() {
+    let bed = Bed::new("cut-off");
+    let (one, two) = (bed.cluster.site("one", 2), bed.cluster.site("two", 3));
+    let first = bed.agent(&one, "one");
+    bed.address();
+    let second = bed.agent(&two, "two");
+    assert!(leads(&first) && !leads(&second));
+    // Nothing of what the API server says gets to the first one: no refusal and no end of a connection either.
+    let way = format!("from {NODE4} to 10.245.0.2 unreachable");
+    bed.cluster.node.run(&format!("ip rule add {way}"));
+    bed.cluster.wait("the other to lead", |_| {
+        let now = leads(&second);
+        assert!(!(now && leads(&first)), "both of them lead");
+        now
+    });
+    bed.cluster.node.run(&format!("ip rule del {way}"));
+    bed.cluster.apply(&http_route("all", "/all"));
+    bed.cluster.wait("its statuses", |_| {
+        parent(&bed.status("httproute", "all"), "Accepted").as_deref() == Some("True")
+    });
+    bed.settles(&[&first, &second]);
+    assert!(leads(&second) && !leads(&first));
 }

@@ -26,8 +26,8 @@ fn a_right_that_is_revoked_takes_nothing_and_is_followed_again_when_it_is_back()
     bed.cluster.wait("the missing right to be said", |_| {
         let said = said();
         said.contains("HTTPRoute: its objects cannot be read")
-            && said.contains("cannot watch resource \"httproutes\"")
-            || said.contains("cannot list resource \"httproutes\"")
+            && said.contains("resource \"httproutes\"")
+            && !said.contains("Service: its objects cannot be read")
     });
     bed.cluster.apply(&rights);
     bed.cluster.apply(&http_route("more", "/more"));

@@ -6,10 +6,14 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    thread::JoinHandle,
+    thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use gateway_tests::{client, netns::NetNs};
+
+/// Between one request and the next.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Requests for a path, one after the other over connections of their own, until they are told to stop.
 pub(crate) struct Traffic {
@@ -30,6 +34,8 @@ impl Traffic {
                     Ok(answer) => failed.push(answer.status.to_string()),
                     Err(error) => failed.push(error.to_string()),
                 }
+                // It is to notice what fails, not to be a load.
+                thread::sleep(PAUSE);
             }
             (served, failed)
         });

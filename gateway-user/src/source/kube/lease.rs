@@ -21,6 +21,13 @@ const LASTS: Duration = Duration::from_secs(15);
 const LOOK: Duration = Duration::from_secs(3);
 /// A leader that could not renew for so long leads no more: before another can take the Lease.
 const GIVES_UP: Duration = Duration::from_secs(10);
+/// So long the API server may take to answer. After two looks in vain, with the pauses before them, a leader has given up,
+/// and the Lease still lasts.
+const LIMIT: Duration = Duration::from_secs(4);
+const _: () = {
+    let two = 2 * (LOOK.as_secs() + LIMIT.as_secs());
+    assert!(two > GIVES_UP.as_secs() && two < LASTS.as_secs(), "a leader must give up before another leads");
+};
 
 /// What was seen of a Lease, and when first so.
 #[derive(Debug)]
@@ -88,14 +95,21 @@ impl Candidate {
         let mut leading = false;
         let mut failing = false;
         loop {
-            let now = match self.look().await {
-                Ok(now) => {
+            let now = match tokio::time::timeout(LIMIT, self.look()).await {
+                Ok(Ok(now)) => {
                     failing = false;
                     now
                 }
-                Err(error) => {
+                vain => {
                     if !std::mem::replace(&mut failing, true) {
-                        warn!(lease = self.name, %error, "the leader's Lease cannot be had; statuses are written by who has it");
+                        let error = match vain {
+                            Ok(Err(error)) => error.to_string(),
+                            _ => format!("no answer within {} s", LIMIT.as_secs()),
+                        };
+                        warn!(
+                            lease = self.name,
+                            error, "the leader's Lease cannot be had; statuses are written by who has it"
+                        );
                     }
                     leading && self.renewed.is_some_and(|at| at.elapsed() < GIVES_UP)
                 }

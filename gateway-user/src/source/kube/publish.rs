@@ -214,6 +214,12 @@ async fn within<T>(
     }
 }
 
+/// Whether nothing can be made any more where it was to be.
+fn is_of_what_goes(answer: &kube::core::Status) -> bool {
+    let causes = answer.details.iter().flat_map(|details| &details.causes);
+    matches!(answer.code, 404 | 409) || causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
+}
+
 /// What was made for Gateways, as far as it need not be made again.
 #[derive(Debug, Default)]
 struct Made(BTreeMap<Key, u32>);
@@ -284,7 +290,7 @@ impl Made {
                 true
             }
             // Its namespace or its Gateway goes.
-            Err(Failure::Kube(kube::Error::Api(answer))) if matches!(answer.code, 404 | 409) => true,
+            Err(Failure::Kube(kube::Error::Api(answer))) if is_of_what_goes(&answer) => true,
             Err(error) => {
                 warn!(kind = kind.name(), object = %name, %error, "what is made for a Gateway cannot be written; it is tried again");
                 false
