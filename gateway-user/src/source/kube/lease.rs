@@ -48,6 +48,15 @@ enum Step {
     Wait,
 }
 
+/// What is seen of a Lease after what was seen before: the same for as long as its holder does not renew it. What the time
+/// of the renewal is does not matter, but that it is another: clocks jump.
+fn sighted(before: Option<Sight>, holder: String, renewed: Option<Timestamp>, now: Instant) -> Sight {
+    match before {
+        Some(before) if before.holder == holder && before.renewed == renewed => before,
+        _ => Sight { holder, renewed, since: now },
+    }
+}
+
 /// Decides.
 fn step(sight: &Sight, me: &str, now: Instant) -> Step {
     if sight.holder == me {
@@ -165,10 +174,7 @@ impl Candidate {
         let holder = spec.holder_identity.clone().unwrap_or_default();
         let renewed = spec.renew_time.as_ref().map(|time| time.0);
         let now = Instant::now();
-        let sight = match self.sight.take() {
-            Some(before) if before.holder == holder && before.renewed == renewed => before,
-            _ => Sight { holder, renewed, since: now },
-        };
+        let sight = sighted(self.sight.take(), holder, renewed, now);
         let step = step(&sight, &self.me, now);
         self.sight = Some(sight);
         if step == Step::Wait {
@@ -233,5 +239,25 @@ mod tests {
                 "{holder} {after}"
             );
         }
+    }
+
+    #[test]
+    fn a_clock_that_jumps_neither_keeps_a_lease_nor_takes_it() {
+        let start = Instant::now();
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let time = |text: &str| Some(text.parse::<Timestamp>().unwrap());
+        // The holder's clock goes back, and stands in the past, in the future, and nowhere: it renews all the same.
+        let times =
+            [time("2026-01-31T12:00:00Z"), time("1970-01-01T00:00:00Z"), time("2999-01-01T00:00:00Z"), None];
+        let mut sight = None;
+        for (round, renewed) in (0..).zip(times.into_iter().cycle().take(12)) {
+            let now = sighted(sight, "other".to_owned(), renewed, at(10 * round));
+            assert_eq!(step(&now, "me", at(10 * round)), Step::Wait);
+            sight = Some(now);
+        }
+        // It has gone, and the time that it left is far ahead of ours.
+        let left = sighted(sight, "other".to_owned(), time("2999-01-01T00:00:00Z"), at(200));
+        let again = sighted(Some(left), "other".to_owned(), time("2999-01-01T00:00:00Z"), at(216));
+        assert_eq!(step(&again, "me", at(216)), Step::Take);
     }
 }

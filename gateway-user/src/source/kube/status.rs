@@ -237,6 +237,16 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_was_set_back_writes_nothing_anew_and_hinders_nothing() {
+        let first = plain(&Value::Null, &[condition("Accepted", true, 1)], "2026-01-31T12:00:00Z").unwrap();
+        let earlier = "1970-01-01T00:00:00Z";
+        assert_eq!(plain(&first, &[condition("Accepted", true, 1)], earlier), None);
+        let second = plain(&first, &[condition("Accepted", false, 1)], earlier).unwrap();
+        let changed = &second["conditions"][0];
+        assert_eq!((&changed["status"], &changed["lastTransitionTime"]), (&json!("False"), &json!(earlier)));
+    }
+
+    #[test]
     fn others_conditions_stay_and_stale_ones_of_ours_go() {
         let have = json!({"conditions": [
             {"type": "PartiallyInvalid", "status": "True"},

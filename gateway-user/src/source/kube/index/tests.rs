@@ -309,3 +309,23 @@ fn a_hundred_thousand_endpoints_that_nobody_refers_to_cost_little() {
     println!("{} kB for {} kB of objects: {each} bytes an endpoint", cost.bytes_current / 1000, text / 1000);
     assert!(each < 50, "{each} bytes an endpoint");
 }
+
+#[test]
+fn a_service_that_nobody_refers_to_costs_little() {
+    const SERVICES: u32 = 10_000;
+    let mut kept = None;
+    let cost = allocation_counter::measure(|| {
+        let mut index = index_of(WITH_SLICES);
+        for at in 0..SERVICES {
+            let mut service = service(&format!("service-{at}"), 80);
+            service["metadata"]["uid"] = json!(format!("5f0c3a52-7d1e-4c0b-9c55-{at:012}"));
+            service["metadata"]["annotations"] = json!({"example.com/note": "x".repeat(1000)});
+            index.take(Kind::Service, Seen::Applied(service));
+        }
+        assert!(index.load().unwrap().model.services.is_empty());
+        kept = Some(index);
+    });
+    let each = cost.bytes_current / i64::from(SERVICES);
+    println!("{each} bytes a Service");
+    assert!(each < 1000, "{each} bytes a Service");
+}
