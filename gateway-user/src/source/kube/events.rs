@@ -12,6 +12,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
+use super::publish::is_of_what_goes;
 use crate::core::model::CONTROLLER;
 
 /// So many may wait.
@@ -145,6 +146,7 @@ async fn send(recorder: Recorder, mut events: mpsc::Receiver<(ObjectReference, N
                 failing = false;
                 continue;
             }
+            Ok(Err(kube::Error::Api(answer))) if is_of_what_goes(&answer) => continue,
             Ok(Err(error)) => error.to_string(),
             Err(_elapsed) => "the API server does not answer".to_owned(),
         };

@@ -215,7 +215,7 @@ async fn within<T>(
 }
 
 /// Whether nothing can be made any more where it was to be.
-fn is_of_what_goes(answer: &kube::core::Status) -> bool {
+pub(super) fn is_of_what_goes(answer: &kube::core::Status) -> bool {
     let causes = answer.details.iter().flat_map(|details| &details.causes);
     matches!(answer.code, 404 | 409) || causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
 }
