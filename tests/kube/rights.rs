@@ -50,5 +50,11 @@ fn a_right_that_is_revoked_takes_nothing_and_is_followed_again_when_it_is_back()
     bed.cluster.apply(&rights);
     bed.wait_for(address, "/more", 404);
     bed.cluster.wait("nothing to be said any more", |_| !said().contains("cannot be read"));
+    // Each kind is said to fail once, and to work again, three times: without an API server, without one right, without all.
+    let log = agent.log();
+    let told =
+        log.lines().filter(|line| line.contains("HTTPRoute") && line.contains("cannot be watched")).count();
+    assert!((1..=3).contains(&told), "{told} times: {log}");
+    assert!(!log.contains("initlist"), "a library's own words: {log}");
     requests.none_failed();
 }

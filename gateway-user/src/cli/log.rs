@@ -39,6 +39,9 @@ pub(super) enum Format {
     Journal,
 }
 
+/// Libraries whose errors the source tells once and with what comes of them, and that tell each of them at every try.
+const TOLD_ELSEWHERE: [&str; 2] = ["kube_client", "kube_runtime"];
+
 /// Sets the log up. What the BPF programs log has a level of its own, and is always let through.
 pub(super) fn start(level: Level, format: Format) {
     let level = match level {
@@ -48,7 +51,11 @@ pub(super) fn start(level: Level, format: Format) {
         Level::Debug => LevelFilter::DEBUG,
         Level::Trace => LevelFilter::TRACE,
     };
-    let filter = Targets::new().with_default(level).with_target("sluice_bpf", LevelFilter::TRACE);
+    let told_elsewhere = if level >= LevelFilter::DEBUG { level } else { LevelFilter::OFF };
+    let filter = Targets::new()
+        .with_default(level)
+        .with_target("sluice_bpf", LevelFilter::TRACE)
+        .with_targets(TOLD_ELSEWHERE.map(|target| (target, told_elsewhere)));
     let colors = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     let layer = layer().with_writer(io::stderr);
     let registry = tracing_subscriber::registry().with(filter);
