@@ -7,7 +7,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use gateway_tests::{client, netns::NetNs};
@@ -26,13 +26,14 @@ impl Traffic {
         let stop = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&stop);
         let requests = client.thread(move || {
-            let (mut served, mut failed) = (0, Vec::new());
+            let (mut served, mut failed, start) = (0, Vec::new(), Instant::now());
             while !told.load(Ordering::Relaxed) {
                 // This thread is in the client's namespace already.
+                let sent = start.elapsed();
                 match client::get(&NetNs::host(), SocketAddr::new(at, 80), "shop.example", path) {
                     Ok(answer) if answer.status == 200 => served += 1,
-                    Ok(answer) => failed.push(answer.status.to_string()),
-                    Err(error) => failed.push(error.to_string()),
+                    Ok(answer) => failed.push(format!("sent after {sent:?}: {}", answer.status)),
+                    Err(error) => failed.push(format!("sent after {sent:?}: {error}")),
                 }
                 // It is to notice what fails, not to be a load.
                 thread::sleep(PAUSE);

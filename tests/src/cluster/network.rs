@@ -21,8 +21,14 @@ const LAN: &str = "lan";
 /// The node's namespace, with both bridges.
 pub(super) fn node(name: &str) -> NetNs {
     let node = NetNs::new(name);
-    for (bridge, addresses) in [(PODS, [NODE4, NODE6]), (LAN, [lan4(1), lan6(1)])] {
-        node.run(&format!("ip link add {bridge} type bridge stp_state 0 forward_delay 0 mcast_snooping 0"));
+    for (bridge, mac, addresses) in
+        [(PODS, "02:00:00:00:02:44", [NODE4, NODE6]), (LAN, "02:00:00:00:02:45", [lan4(1), lan6(1)])]
+    {
+        // An address of its own: without one a bridge has the lowest of its ports, which changes as these come and go, and
+        // whoever is behind the bridge sends to the old one for half a minute.
+        node.run(&format!(
+            "ip link add {bridge} address {mac} type bridge stp_state 0 forward_delay 0 mcast_snooping 0"
+        ));
         for address in addresses {
             node.address(bridge, address, prefix(address));
         }
