@@ -21,7 +21,11 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use gateway_tests::{agent::Agent, client::Http, installed};
+use gateway_tests::{
+    agent::{self, Agent},
+    client::Http,
+    installed,
+};
 use serde_json::json;
 
 use self::{
@@ -160,8 +164,12 @@ fn measure(
 fn process(agent: &Agent<'_>) -> Result<u32> {
     let tether = u32::try_from(agent.pid())?;
     let pid = *peer::children(tether).first().context("the agent has no process")?;
-    let name = fs::read_to_string(format!("/proc/{pid}/comm"))?;
-    ensure!(name.trim() == "sluice", "process {pid} is {}, not the agent", name.trim());
+    let program = fs::read_link(format!("/proc/{pid}/exe"))?;
+    ensure!(
+        program == agent::binary().canonicalize()?,
+        "process {pid} is {}, not the agent",
+        program.display()
+    );
     Ok(pid)
 }
 
