@@ -451,12 +451,11 @@ impl Engine {
         self.report = Arc::new(report.clone());
         let before = self.board.objects.load();
         let view = StatusView::new(&report, &self.model, Some((&before, &now())));
-        let known: BTreeSet<_> =
-            before.conditions().into_iter().map(|(p, c)| (p, c.kind, c.message)).collect();
-        for (place, condition) in view.conditions() {
-            if negative(&condition)
-                && !known.contains(&(place.clone(), condition.kind.clone(), condition.message.clone()))
-            {
+        let negatives: Vec<_> = view.conditions().filter(|(_, condition)| negative(condition)).collect();
+        let known = if negatives.is_empty() { Vec::new() } else { before.conditions().collect() };
+        let known: BTreeSet<_> = known.iter().map(|(place, c)| (place, &c.kind, &c.message)).collect();
+        for (place, condition) in negatives {
+            if !known.contains(&(&place, &condition.kind, &condition.message)) {
                 warn!(
                     object = place,
                     condition = format!("{}={}", condition.kind, condition.status),

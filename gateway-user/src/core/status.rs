@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::model::{GroupKind, ObjectName, ParentRef};
 
 /// A condition. The time of its transition is the writer's to add.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Condition {
     /// `Accepted`, `Programmed`, `ResolvedRefs`, …
     pub kind: &'static str,
@@ -57,7 +57,7 @@ pub struct ExternalName {
 }
 
 /// Status of a Gateway.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct GatewayStatus {
     /// Addresses, at most 16.
     pub addresses: Vec<IpAddr>,
@@ -68,7 +68,7 @@ pub struct GatewayStatus {
 }
 
 /// Status of a listener.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ListenerStatus {
     /// Its name.
     pub name: Arc<str>,
@@ -81,7 +81,7 @@ pub struct ListenerStatus {
 }
 
 /// Status of a route for one of its parentRefs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ParentStatus {
     /// Whether the parent is a Gateway of ours. If not (it is missing, or of a kind that is not built), this entry is
     /// there for the user of files and must not be written to an API server.

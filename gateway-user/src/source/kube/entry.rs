@@ -2,6 +2,8 @@
 //!
 //! Owns what is kept of an object, and when two are the same. Must not know the others.
 
+use std::cell::Cell;
+use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -20,8 +22,12 @@ pub(super) struct Entry {
     generation: i64,
     pub(super) uid: String,
     pub(super) revision: String,
-    /// Its status, of kinds whose status is written.
-    pub(super) status: Value,
+    /// Its status, of kinds whose status is written. As text it takes a fifth of the memory.
+    status: Box<str>,
+    /// The addresses that the status of a Gateway names.
+    pub(super) addresses: Vec<IpAddr>,
+    /// Hash of what the status was found to say already.
+    says: Cell<Option<u64>>,
     /// Itself, until it is remembered.
     pub(super) text: Option<String>,
 }
@@ -42,26 +48,42 @@ impl Entry {
         let generation = metadata.get("generation").and_then(Value::as_i64).unwrap_or(1);
         let (uid, revision) = (text("uid"), text("resourceVersion"));
         let status = if kind.has_status() { status } else { Value::Null };
+        let (kept, mut addresses) = (status.to_string().into_boxed_str(), Vec::new());
         if kind == Kind::Gateway {
+            addresses = addresses_of(&status);
             // Which addresses it has is remembered, too.
-            value["status"] = status.clone();
+            value["status"] = status;
         }
         let text = Some(value.to_string());
-        let read = Arc::new(object::read_json(value));
-        Some((name, Self { read, generation, uid, revision, status, text }))
+        let (read, says) = (Arc::new(object::read_json(value)), Cell::new(None));
+        Some((name, Self { read, generation, uid, revision, status: kept, addresses, says, text }))
+    }
+
+    /// Its status, of kinds whose status is written.
+    pub(super) fn status(&self) -> Value {
+        serde_json::from_str(&self.status).unwrap_or_default()
+    }
+
+    /// What the status shall be: `None` if it says what is wanted. That is found out once for each status and want.
+    pub(super) fn due(&self, want: impl Hash, of: impl FnOnce(&Value) -> Option<Value>) -> Option<Value> {
+        let mut hasher = DefaultHasher::new();
+        want.hash(&mut hasher);
+        let want = Some(hasher.finish());
+        if self.says.get() == want {
+            return None;
+        }
+        let due = of(&self.status());
+        if due.is_none() {
+            self.says.set(want);
+        }
+        due
     }
 
     /// Comes after what was known of the object before: nothing new need be remembered if it says the same.
     pub(super) fn follows(&mut self, before: &Self) {
-        if before.text.is_none() && self.same_spec(before) && self.addresses() == before.addresses() {
+        if before.text.is_none() && self.same_spec(before) && self.addresses == before.addresses {
             self.text = None;
         }
-    }
-
-    /// The addresses that the status names.
-    pub(super) fn addresses(&self) -> Vec<IpAddr> {
-        let list = self.status.get("addresses").and_then(Value::as_array).into_iter().flatten();
-        list.filter_map(|address| address["value"].as_str()?.parse().ok()).collect()
     }
 
     /// Whether it was made for a Gateway by us.
@@ -94,4 +116,9 @@ impl Entry {
             == before.map(|object| (object.spec, &object.labels));
         self.uid == other.uid && self.generation == other.generation && same
     }
+}
+
+fn addresses_of(status: &Value) -> Vec<IpAddr> {
+    let list = status.get("addresses").and_then(Value::as_array).into_iter().flatten();
+    list.filter_map(|address| address["value"].as_str()?.parse().ok()).collect()
 }

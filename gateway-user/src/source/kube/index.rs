@@ -216,7 +216,8 @@ impl Index {
         }
         let mut loaded = assemble(&parts, &[], &mut self.generations)?;
         for (name, gateway) in &mut loaded.model.gateways {
-            gateway.had = self.get(Kind::Gateway, name).map(Entry::addresses).unwrap_or_default();
+            gateway.had =
+                self.get(Kind::Gateway, name).map(|entry| entry.addresses.clone()).unwrap_or_default();
         }
         // Warnings of the objects themselves are for who writes files: the API server has taken these.
         Ok(Loaded { model: loaded.model, warnings })
@@ -340,7 +341,7 @@ mod tests {
         let name = ObjectName::new("shop", "r");
         assert!(index.take(Kind::HttpRoute, Seen::Applied(route("r", 1, "x"))));
         assert!(!index.take(Kind::HttpRoute, Seen::Applied(route("r", 1, "y"))));
-        assert_eq!(index.get(Kind::HttpRoute, &name).unwrap().status["parents"][0]["controllerName"], "y");
+        assert_eq!(index.get(Kind::HttpRoute, &name).unwrap().status()["parents"][0]["controllerName"], "y");
         assert!(index.take(Kind::HttpRoute, Seen::Applied(route("r", 2, "y"))));
         let loaded = index.load().unwrap();
         let route = &loaded.model.http_routes[&name];
@@ -360,7 +361,7 @@ mod tests {
             route
         };
         let status = |index: &Index| {
-            index.get(Kind::HttpRoute, &name).map(|e| e.status["parents"][0]["controllerName"].clone())
+            index.get(Kind::HttpRoute, &name).map(|e| e.status()["parents"][0]["controllerName"].clone())
         };
         index.take(Kind::HttpRoute, Seen::Applied(at("9", "before")));
         index.take(Kind::HttpRoute, Seen::Written(at("12", "ours")));

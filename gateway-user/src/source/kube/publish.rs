@@ -93,21 +93,22 @@ fn due(state: &State, now: &str) -> Vec<Write> {
             message: message.clone(),
             observed_generation: conditions.first().map_or(0, |accepted| accepted.observed_generation),
         });
-        write(Kind::GatewayClass, &name, entry, status::class(&entry.status, &conditions, &features, now));
+        let of = |have: &Value| status::class(have, &conditions, &features, now);
+        write(Kind::GatewayClass, &name, entry, entry.due((&conditions, &features), of));
     }
     for (name, want) in &report.gateways {
         let Some(entry) = state.index.get(Kind::Gateway, name) else { continue };
-        write(Kind::Gateway, name, entry, status::gateway(&entry.status, want, now));
+        write(Kind::Gateway, name, entry, entry.due(want, |have| status::gateway(have, want, now)));
     }
     for kind in [Kind::HttpRoute, Kind::GrpcRoute, Kind::TlsRoute, Kind::TcpRoute, Kind::UdpRoute] {
         for (name, entry) in state.index.of(kind) {
             let want = report.routes.get(&(kind.name(), name.clone())).map_or(&[][..], Vec::as_slice);
-            write(kind, name, entry, status::route(&entry.status, want, now));
+            write(kind, name, entry, entry.due(want, |have| status::route(have, want, now)));
         }
     }
     for (name, entry) in state.index.of(Kind::ListenerSet) {
         if let Some(want) = report.others.get(&(Kind::ListenerSet.name(), name.clone())) {
-            write(Kind::ListenerSet, name, entry, status::plain(&entry.status, want, now));
+            write(Kind::ListenerSet, name, entry, entry.due(want, |have| status::plain(have, want, now)));
         }
     }
     writes
