@@ -105,9 +105,12 @@ pub struct Outcome {
 /// failure stays programmed on the others, but says so; one that loses all of them, or of which nothing could be
 /// applied, is not programmed, and neither are its listeners.
 #[must_use]
-pub fn finish(report: &Report, outcome: &Outcome) -> Report {
-    let mut report = report.clone();
-    for gateway in report.gateways.values_mut() {
+pub fn finish(report: &Arc<Report>, outcome: &Outcome) -> Arc<Report> {
+    let mut report = Arc::clone(report);
+    if *outcome == Outcome::default() {
+        return report;
+    }
+    for gateway in Arc::make_mut(&mut report).gateways.values_mut() {
         if let Some(why) = &outcome.failed {
             let message =
                 format!("the configuration could not be applied, the last one goes on serving: {why}");

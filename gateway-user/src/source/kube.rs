@@ -41,7 +41,7 @@ use crate::core::model::Model;
 use crate::core::status::Report;
 
 /// After a change so long is waited for more: they come in groups.
-const GATHER: Duration = Duration::from_millis(5);
+const GATHER: Duration = Duration::from_millis(1);
 /// How often it is said what is waited for at the start.
 const SAY: Duration = Duration::from_secs(10);
 /// How often what has changed is remembered.

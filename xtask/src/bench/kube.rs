@@ -120,14 +120,14 @@ fn measure(
     eprintln!("at rest {:.2} % of a core", rest * 100.0);
 
     let stop = AtomicBool::new(false);
-    let begin = Instant::now();
+    let (cpu, begin) = (peer::cpu(pid)?, Instant::now());
     let (changes, traffic) = thread::scope(|scope| {
         let traffic = scope.spawn(|| traffic::steady(&bed.client, &at, options.routes, &stop));
         let changes = change(options, bed, statuses, &at);
         stop.store(true, Ordering::Relaxed);
         (changes, traffic.join())
     });
-    let changing = begin.elapsed();
+    let (work, changing) = (peer::cpu(pid)? - cpu, begin.elapsed());
     let traffic = traffic.map_err(|_| anyhow::anyhow!("the traffic's thread has panicked"))?;
     let changes = changes.with_context(|| traffic.to_string())?;
     let during_changes = audit.since()?;
@@ -148,6 +148,7 @@ fn measure(
         first,
         changes,
         changing,
+        work,
         traffic,
         applying,
         settling,

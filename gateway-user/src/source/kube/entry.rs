@@ -3,10 +3,11 @@
 //! Owns what is kept of an object, and when two are the same. Must not know the others.
 
 use std::cell::Cell;
-use std::hash::{DefaultHasher, Hash, Hasher as _};
+use std::hash::{Hash, Hasher as _};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use rustc_hash::FxHasher;
 use serde_json::Value;
 
 use super::super::assemble::{Origin, Part};
@@ -66,7 +67,7 @@ impl Entry {
 
     /// What the status shall be: `None` if it says what is wanted. That is found out once for each status and want.
     pub(super) fn due(&self, want: impl Hash, of: impl FnOnce(&Value) -> Option<Value>) -> Option<Value> {
-        let mut hasher = DefaultHasher::new();
+        let mut hasher = FxHasher::default();
         want.hash(&mut hasher);
         let want = Some(hasher.finish());
         if self.says.get() == want {

@@ -29,6 +29,8 @@ use crate::core::status::Condition;
 const AT_ONCE: usize = 16;
 /// So long a write may take.
 const LIMIT: Duration = Duration::from_secs(10);
+/// So long more is waited for before statuses are looked through: each write tells twice that it is done.
+const TOGETHER: Duration = Duration::from_millis(5);
 /// Until what failed is tried again.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -47,6 +49,7 @@ pub(super) async fn publish(client: Client, shared: Arc<Shared>) {
     let mut made = Made::default();
     loop {
         shared.status.notified().await;
+        tokio::time::sleep(TOGETHER).await;
         let (writes, makes) = shared.with(|state| (due(state, &now()), made.due(state)));
         if writes.is_empty() && makes.is_empty() {
             continue;

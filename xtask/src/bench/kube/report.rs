@@ -34,6 +34,8 @@ pub(super) struct Figures {
     pub(super) changes: Vec<Change>,
     /// How long all changes took.
     pub(super) changing: Duration,
+    /// The agent's CPU meanwhile, in seconds.
+    pub(super) work: f64,
     pub(super) traffic: Traffic,
     /// How long more routes took to be made, and from there being begun until all have their status.
     pub(super) applying: Duration,
@@ -110,14 +112,18 @@ impl Figures {
         vec![
             Row::new("a change, from the API server's answer until it serves", self.spread(|c| c.served))
                 .aim(format!("p99 ≤ {SERVE_MS} ms"), p99 <= SERVE_MS),
+            Row::new("… until the benchmark's own watch has told of it", self.spread(|c| c.seen)),
+            Row::new("… until its status is written", self.spread(|c| c.settled)),
             Row::new(
                 "requests on other routes meanwhile",
                 format!("{}, {} failed", traffic.requests, traffic.failed),
             )
             .aim("0 failed", traffic.failed == 0),
-            Row::new("… until the benchmark's own watch has told of it", self.spread(|c| c.seen)),
-            Row::new("… until its status is written", self.spread(|c| c.settled)),
             Row::new("API requests of the agent for each change", format!("{asked:.2}")),
+            Row::new(
+                "CPU of the agent for each change, with the requests that it serves meanwhile",
+                format!("{:.0} ms", self.work * 1e3 / of as f64),
+            ),
             Row::new(
                 format!("{more} more routes, from the first request until all statuses are there"),
                 format!(
@@ -218,6 +224,7 @@ impl Figures {
                 "seen": self.each(|change| change.seen),
                 "status": self.each(|change| change.settled),
             },
+            "changes_s": { "took": self.changing.as_secs_f64(), "cpu": self.work },
             "traffic": { "requests": self.traffic.requests, "failed": self.traffic.failed },
             "start_s": { "ready": self.ready.as_secs_f64(), "statuses": self.first.as_secs_f64() },
             "load_s": self.loading.as_secs_f64(),
@@ -263,6 +270,7 @@ mod tests {
             first: second,
             changes: vec![change(10.0), change(31.0)],
             changing: second,
+            work: 0.5,
             traffic: Traffic { requests: 70, ..Traffic::default() },
             applying: second,
             settling: 4 * second,
