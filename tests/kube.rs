@@ -20,9 +20,7 @@ mod rights;
 mod traffic;
 
 use std::{
-    fs,
     net::{IpAddr, SocketAddr},
-    path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -33,10 +31,10 @@ use gateway_tests::{
     agent::Agent,
     client,
     cluster::{self, Cluster, Component, Config, GATEWAYS4},
+    installed::{self, manifest},
     netns::NetNs,
 };
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 /// What is served.
 const GATEWAY: &str = "
@@ -93,16 +91,10 @@ spec:
   rules: [{ backendRefs: [{ name: echo, port: 80 }] }]
 ";
 
-fn manifest(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/kubernetes").join(name);
-    fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
-}
-
 /// A cluster with our manifests, a client on its LAN, and what is to be served.
 struct Bed {
     cluster: Cluster,
     client: NetNs,
-    dir: TempDir,
 }
 
 impl Bed {
@@ -113,32 +105,17 @@ impl Bed {
     /// With these IPv4 addresses for Gateways.
     fn with_pool(name: &str, pool: &str) -> Self {
         let cluster = Cluster::start(name, &Config::default());
-        for name in ["crd-sluiceparameters.yaml", "rbac.yaml", "daemonset.yaml"] {
-            cluster.apply(&manifest(name));
-        }
-        cluster.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "--all", "crd"]);
-        // As in the manifest, with addresses that this network has.
-        let class = manifest("gatewayclass.yaml");
-        assert!(class.contains("192.0.2.0/24"));
-        cluster.apply(&class.replace("192.0.2.0/24", pool));
+        installed::install(&cluster, pool);
         cluster.namespace("shop");
         cluster.apply(&cluster::echo("shop"));
         cluster.apply(GATEWAY);
         let client = cluster.site("client", 250);
-        Self { cluster, client, dir: tempfile::tempdir().expect("a folder can be made") }
+        Self { cluster, client }
     }
 
     /// Starts an agent, and waits until it is ready.
     fn agent<'ns>(&self, ns: &'ns NetNs, node: &str) -> Agent<'ns> {
-        let kubeconfig = account(&self.cluster, self.dir.path());
-        let kubeconfig = kubeconfig.to_str().expect("a path is text");
-        let args =
-            ["--kube", "--kubeconfig", kubeconfig, "--kube-namespace", "sluice-system", "--node", node];
-        let mut agent =
-            Agent::prepare(ns, "", &args).without_file().tethered(&self.cluster.programs().podrunner);
-        agent.launch();
-        agent.wait_ready();
-        agent
+        installed::agent(&self.cluster, ns, node)
     }
 
     /// The status of an object in `shop`.
@@ -163,17 +140,6 @@ impl Bed {
         let what = format!("{status} for {path}");
         self.cluster.wait(&what, |_| self.answer(at, path) == Some(status));
     }
-}
-
-/// A kubeconfig with the agents' ServiceAccount, and nothing more.
-fn account(cluster: &Cluster, folder: &Path) -> PathBuf {
-    let token = cluster.kubectl(&["create", "token", "sluice", "--namespace", "sluice-system"]);
-    let text = cluster.kubectl(&["config", "view", "--raw", "--flatten", "--output", "json"]);
-    let mut config: Value = serde_json::from_str(&text).expect("a kubeconfig as JSON");
-    config["users"][0]["user"] = json!({ "token": token.trim() });
-    let path = folder.join("account.json");
-    fs::write(&path, config.to_string()).expect("a file can be written");
-    path
 }
 
 /// The status of a condition.

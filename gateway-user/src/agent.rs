@@ -186,6 +186,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("control")
+        .on_thread_park(heap::on_idle)
         .enable_all()
         .build()
         .map_err(start("the control plane's threads"))?;
@@ -413,8 +414,8 @@ impl Agent<'_> {
     async fn change(&mut self, loaded: Loaded) {
         self.resolver.want(&wanted(&loaded.model));
         self.resolver.settle(NEW_NAMES).await;
-        self.engine.take(loaded);
-        let host = self.host();
+        // Who else listens on the host is looked at every few seconds anyway, and takes as long as compilation does.
+        let host = if self.engine.take(loaded) { self.with_names(self.engine.host()) } else { self.host() };
         self.engine.compile_and_apply(host).await;
     }
 
@@ -428,10 +429,13 @@ impl Agent<'_> {
             at: self.config.metrics,
             process: "sluice's own metrics".to_owned(),
         });
-        host.role = self.source.role();
-        host.names =
-            Names { allowed: self.config.allow_external_names.clone(), known: self.resolver.known() };
-        host
+        self.with_names(host)
+    }
+
+    /// A host with what is known beside it: names, and who gives addresses.
+    fn with_names(&mut self, host: Host) -> Host {
+        let names = Names { allowed: self.config.allow_external_names.clone(), known: self.resolver.known() };
+        Host { role: self.source.role(), names, ..host }
     }
 
     async fn stop(mut self, why: &str) {

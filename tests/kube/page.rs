@@ -3,12 +3,10 @@
 use std::{env, fs, path::Path, process::Command};
 
 use gateway_tests::{
-    agent::Agent,
     cluster::{Cluster, Config},
     docs::{Shell, steps},
+    installed,
 };
-
-use super::account;
 
 /// Runs every command of a page, in a cluster of its own. What the DaemonSet would start is started here.
 fn runs(name: &str) {
@@ -44,15 +42,7 @@ fn runs(name: &str) {
         let shows = step.shows.join("\n");
         assert!(step.shows(&said), "{place}: the page shows\n{shows}\nbut it printed\n{said}");
         if step.command.contains("daemonset.yaml") {
-            let account = account(&cluster, dir.path());
-            let account = account.to_str().expect("a path is text");
-            let args =
-                ["--kube", "--kubeconfig", account, "--kube-namespace", "sluice-system", "--node", "node-1"];
-            let mut started =
-                Agent::prepare(&node, "", &args).without_file().tethered(&cluster.programs().podrunner);
-            started.launch();
-            started.wait_ready();
-            agent = Some(started);
+            agent = Some(installed::agent(&cluster, &node, "node-1"));
         }
     }
     assert!(agent.is_some(), "docs/{name} installs no DaemonSet");

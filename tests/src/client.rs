@@ -1,20 +1,31 @@
-//! Clients: HTTP/1.1 with keep-alive, and TCP that checks every byte.
+//! Clients: HTTP/1.1 with keep-alive, in clear or in TLS, and TCP that checks every byte.
 
 use std::{
     io::{self, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Request};
+use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http1::{self, SendRequest};
+use hyper::{
+    body::Incoming,
+    client::conn::http1::{self, SendRequest},
+};
 use hyper_util::rt::TokioIo;
+use rustls::{ClientConfig, pki_types::ServerName};
 use socket2::{Domain, Socket, Type};
-use tokio::runtime::Runtime;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    runtime::Runtime,
+};
+use tokio_rustls::TlsConnector;
 
 use crate::{
     netns::{NetNs, runtime},
@@ -67,13 +78,32 @@ impl Http {
     /// # Errors
     /// As the kernel says: a reset while connecting is what a rejected connection looks like.
     pub fn connect(ns: &NetNs, to: SocketAddr) -> io::Result<Self> {
+        Self::over(ns, to, async |stream| Ok(stream))
+    }
+
+    /// The same in TLS, with a server whose certificate names its address.
+    ///
+    /// # Errors
+    /// As before, or if the handshake fails.
+    pub fn connect_tls(ns: &NetNs, to: SocketAddr, config: &Arc<ClientConfig>) -> io::Result<Self> {
+        let connector = TlsConnector::from(Arc::clone(config));
+        Self::over(ns, to, async |stream| {
+            connector.connect(ServerName::IpAddress(to.ip().into()), stream).await
+        })
+    }
+
+    fn over<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+        ns: &NetNs,
+        to: SocketAddr,
+        wrap: impl AsyncFnOnce(tokio::net::TcpStream) -> io::Result<S>,
+    ) -> io::Result<Self> {
         let stream = ns.enter(|| TcpStream::connect_timeout(&to, PATIENCE))?;
         let local = stream.local_addr()?;
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
         let runtime = runtime();
         let sender = runtime.block_on(async {
-            let io = TokioIo::new(tokio::net::TcpStream::from_std(stream)?);
+            let io = TokioIo::new(wrap(tokio::net::TcpStream::from_std(stream)?).await?);
             let (sender, connection) = http1::handshake(io).await.map_err(io::Error::other)?;
             // How it ends is seen by the request that is under way.
             tokio::spawn(async move { drop(connection.await) });
@@ -107,6 +137,40 @@ impl Http {
             .await
             .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no answer"))?
         })
+    }
+
+    /// Sends a request whose answer has no end: its head, and its body part by part.
+    ///
+    /// # Errors
+    /// If the connection ends before the head has come, or that takes too long.
+    pub fn stream(mut self, request: Request<Bytes>) -> io::Result<Stream> {
+        let response = self.runtime.block_on(async {
+            let answer = self.sender.send_request(request.map(Full::new));
+            tokio::time::timeout(PATIENCE, answer).await.map_err(io::Error::other)?.map_err(io::Error::other)
+        })?;
+        Ok(Stream { status: response.status().as_u16(), http: self, response })
+    }
+}
+
+/// An answer that comes part by part.
+#[derive(Debug)]
+pub struct Stream {
+    /// Its status.
+    pub status: u16,
+    http: Http,
+    response: Response<Incoming>,
+}
+
+impl Stream {
+    /// Waits for the next part; `None`: there are no more.
+    ///
+    /// # Errors
+    /// If the connection ends before the answer does.
+    pub fn part(&mut self) -> io::Result<Option<Bytes>> {
+        let body = self.response.body_mut();
+        let frame = self.http.runtime.block_on(body.frame()).transpose().map_err(io::Error::other)?;
+        // Trailers are no part.
+        Ok(frame.map(|frame| frame.into_data().unwrap_or_default()))
     }
 }
 

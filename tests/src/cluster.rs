@@ -5,6 +5,7 @@
 //! side; it ends with its owner, killed or not. Must not know `sluice`: who is to be tested gets a namespace on the LAN
 //! ([`Cluster::site`]), or the node's own, and a kubeconfig.
 
+mod api;
 mod component;
 mod history;
 mod kubectl;
@@ -15,6 +16,7 @@ mod tether;
 use std::{
     collections::BTreeSet,
     fs::{self, File},
+    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
     process::Command,
@@ -28,6 +30,7 @@ use tempfile::TempDir;
 use crate::netns::NetNs;
 
 pub use self::{
+    api::{Api, Watch},
     component::Component,
     programs::{MODULES, Module, Programs, digest, folder, sources},
     tether::Tethered,
@@ -52,6 +55,8 @@ pub struct Config {
     pub channel: Channel,
     /// Programs that pods may run, besides the suite's.
     pub images: Vec<Image>,
+    /// Users whose requests the API server writes down, in [`Cluster::audit`].
+    pub audited: Vec<String>,
 }
 
 /// The Gateway API's channels.
@@ -142,6 +147,19 @@ impl Cluster {
     /// Starts a program in one of the cluster's namespaces that ends with the cluster's owner. Its output goes to `log`.
     pub fn spawn(&self, ns: &NetNs, command: &Command, log: &File) -> Tethered {
         Tethered::start(ns, &self.programs.podrunner, command, log)
+    }
+
+    /// A connection to the API server as administrator, for what kubectl is too slow for.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn api(&self) -> io::Result<Api> {
+        Api::connect(&self.node, &self.dir.path().join("pki"))
+    }
+
+    /// The requests of the users that are to be audited: lines of JSON, written before each is answered.
+    pub fn audit(&self) -> PathBuf {
+        self.dir.path().join(component::AUDIT_LOG)
     }
 
     /// Runs kubectl as administrator and returns what it wrote.
@@ -263,6 +281,14 @@ impl Cluster {
             images.push(json!({ "match": name, "binary": program, "args": args, "host": host }));
         }
         fs::write(dir.join("images.json"), Value::from(images).to_string()).expect("a file can be written");
+        if !config.audited.is_empty() {
+            let rules = [
+                json!({ "level": "Metadata", "users": config.audited, "omitStages": ["RequestReceived"] }),
+                json!({ "level": "None" }),
+            ];
+            let policy = json!({ "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": rules });
+            fs::write(dir.join(component::AUDIT_POLICY), policy.to_string()).expect("a file can be written");
+        }
     }
 }
 

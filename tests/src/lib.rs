@@ -9,6 +9,7 @@ pub mod bpffs;
 pub mod client;
 pub mod cluster;
 pub mod docs;
+pub mod installed;
 pub mod lab;
 pub mod netns;
 pub mod objects;

@@ -4,6 +4,7 @@
 //! machine at this time says is for a person to judge.
 
 mod http;
+mod kube;
 mod l4;
 mod peer;
 mod scale;
@@ -37,6 +38,8 @@ pub(crate) enum Bench {
     L4(l4::L4),
     /// 5,000 HTTPRoutes over 50 Gateways: compile, match, memory, time until a change serves.
     Scale(scale::Scale),
+    /// 5,000 HTTPRoutes on an API server: time until a change serves and until statuses are written, requests, memory, CPU.
+    Kube(kube::Kube),
 }
 
 /// How much of it.
@@ -57,7 +60,7 @@ pub(crate) struct Rounds {
 pub(crate) fn run(bench: &Bench) -> Result<()> {
     let built = env::var_os("SLUICE_BIN");
     // The load is this very program, and shall not be what is measured.
-    let slow = matches!(bench, Bench::L4(_)) && cfg!(debug_assertions);
+    let slow = matches!(bench, Bench::L4(_) | Bench::Kube(_)) && cfg!(debug_assertions);
     if built.is_none() || !sh::is_root() || slow {
         setup::ensure(bench.parts())?;
         let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| sh::root().join("target"), PathBuf::from);
@@ -88,12 +91,14 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Bench::Tcp(rounds) => tcp::run(rounds),
         Bench::L4(l4) => l4::run(l4),
         Bench::Scale(scale) => scale::run(scale),
+        Bench::Kube(kube) => kube::run(kube),
     }
 }
 
 impl Bench {
     fn parts(&self) -> &'static [Part] {
         match self {
+            Self::Kube(_) => &[Part::Bpf, Part::Net, Part::Go, Part::Cluster],
             Self::L4(_) => &[Part::Bpf, Part::Net, Part::Peers, Part::L4],
             Self::Http(_) | Self::Tcp(_) | Self::Scale(_) => &[Part::Bpf, Part::Net, Part::Peers],
         }

@@ -33,6 +33,9 @@ use crate::source::{Diagnostic, Loaded};
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
+/// How often memory is given back after a change, at every look at the host: statuses are written for some time after it.
+const RESTS: u32 = 6;
+
 /// Everything that a change goes through.
 pub(super) struct Engine {
     dataplane: Dataplane,
@@ -60,8 +63,8 @@ pub(super) struct Engine {
     ways: Option<Ways>,
     leaving: Leaving,
     retry: Option<Retry>,
-    /// Whether something was applied since the memory was last given back.
-    changed: bool,
+    /// How often memory is still to be given back after the last change.
+    rests: u32,
 }
 
 /// Sockets that the kernel does not know yet: worker, whether of IPv6, descriptor. They are duplicates, to be let go of
@@ -125,7 +128,7 @@ impl Engine {
             ways: None,
             leaving: Leaving::default(),
             retry: None,
-            changed: false,
+            rests: 0,
         };
         engine.warn_input();
         Ok(engine)
@@ -208,15 +211,24 @@ impl Engine {
         self.board.forwarding.store(known.into());
     }
 
-    /// A new good input, to be compiled.
-    pub(super) fn take(&mut self, input: Loaded) {
+    /// A new good input, to be compiled. True if who listens is what it was: the host that was last compiled for will do.
+    pub(super) fn take(&mut self, input: Loaded) -> bool {
         let same = self.warnings == input.warnings;
+        let listeners = self.model.gateways == input.model.gateways
+            && self.model.classes == input.model.classes
+            && self.model.parameters == input.model.parameters;
         self.model = Arc::new(input.model);
         self.warnings = input.warnings;
         self.inputs += 1;
         if !same {
             self.warn_input();
         }
+        listeners
+    }
+
+    /// The host that the newest snapshot was compiled for.
+    pub(super) fn host(&self) -> Host {
+        self.host.clone()
     }
 
     /// The input is refused: the last good snapshot stays.
@@ -278,9 +290,10 @@ impl Engine {
         }
     }
 
-    /// Between changes: gives back the memory that the last ones took.
+    /// Between changes: gives back the memory that the last ones took, and what was told of them.
     pub(super) fn rest(&mut self) {
-        if std::mem::take(&mut self.changed) {
+        if let Some(rests) = self.rests.checked_sub(1) {
+            self.rests = rests;
             heap::give_back();
         }
     }
@@ -374,7 +387,7 @@ impl Engine {
                 self.pause();
             }
         }
-        self.changed = true;
+        self.rests = RESTS;
     }
 
     /// The steps, in their order. Returns the addresses that could not be brought up.
@@ -448,15 +461,14 @@ impl Engine {
     /// Shows the conditions as they are after applying, and logs those that turned bad.
     fn show(&mut self, outcome: &Outcome) {
         let report = finish(&self.snapshot.report, outcome);
-        self.report = Arc::new(report.clone());
+        self.report = Arc::clone(&report);
         let before = self.board.objects.load();
         let view = StatusView::new(&report, &self.model, Some((&before, &now())));
-        let known: BTreeSet<_> =
-            before.conditions().into_iter().map(|(p, c)| (p, c.kind, c.message)).collect();
-        for (place, condition) in view.conditions() {
-            if negative(&condition)
-                && !known.contains(&(place.clone(), condition.kind.clone(), condition.message.clone()))
-            {
+        let negatives: Vec<_> = view.conditions().filter(|(_, condition)| negative(condition)).collect();
+        let known = if negatives.is_empty() { Vec::new() } else { before.conditions().collect() };
+        let known: BTreeSet<_> = known.iter().map(|(place, c)| (place, &c.kind, &c.message)).collect();
+        for (place, condition) in negatives {
+            if !known.contains(&(&place, &condition.kind, &condition.message)) {
                 warn!(
                     object = place,
                     condition = format!("{}={}", condition.kind, condition.status),

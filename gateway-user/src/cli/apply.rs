@@ -79,7 +79,9 @@ pub(super) fn applied(env: &mut Env<'_>, form: Form, view: &AppliedView, dry_run
     for object in &view.objects {
         writeln!(env.stdout, "{} {}{note}", name(object), object.outcome)?;
     }
-    if let Some(status) = view.status.as_ref().filter(|status| !dry_run && !status.conditions().is_empty()) {
+    if let Some(status) =
+        view.status.as_ref().filter(|status| !dry_run && status.conditions().next().is_some())
+    {
         writeln!(env.stdout)?;
         output::status(env, status)?;
     }

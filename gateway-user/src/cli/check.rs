@@ -58,7 +58,7 @@ pub(super) fn check(env: &mut Env<'_>, args: Args) -> Result<Exit> {
     let bad = view
         .status
         .as_ref()
-        .map_or(0, |status| status.conditions().iter().filter(|(_, condition)| negative(condition)).count());
+        .map_or(0, |status| status.conditions().filter(|(_, condition)| negative(condition)).count());
     if !output::print_as(env, args.output, &view)? {
         for error in &diagnostics {
             writeln!(env.stdout, "error: {error}")?;

@@ -124,7 +124,7 @@ pub(super) fn status(env: &mut Env<'_>, view: &StatusView) -> Result<()> {
         ]);
     }
     table(env, &["SERVICE", "EXTERNALNAME", "ADDRESSES"], &[], names)?;
-    for (place, condition) in view.conditions().iter().filter(|(_, condition)| negative(condition)) {
+    for (place, condition) in view.conditions().filter(|(_, condition)| negative(condition)) {
         let ConditionView { kind, status, reason, message, .. } = condition;
         writeln!(env.stdout, "{place}: {kind}={status} ({reason}): {message}")?;
     }

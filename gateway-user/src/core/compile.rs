@@ -72,6 +72,6 @@ pub fn compile(model: &Model, host: &Host, previous: &Ids, generation: u64) -> S
         addresses: lacking,
         series: bound.series,
         ids: bound.ids,
-        report,
+        report: report.into(),
     }
 }

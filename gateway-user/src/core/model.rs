@@ -219,7 +219,7 @@ pub struct GroupKind {
 pub const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
 
 /// A route's parentRef, defaults filled in but for the namespace.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ParentRef {
     /// Group and kind.
     pub kind: GroupKind,

@@ -36,7 +36,7 @@ pub struct Snapshot {
     /// The dense ids that this snapshot uses, to be given to the next compilation.
     pub ids: Ids,
     /// Conditions, as if applying succeeds.
-    pub report: Report,
+    pub report: Arc<Report>,
 }
 
 /// A binding as the workers see it.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::model::{GroupKind, ObjectName, ParentRef};
 
 /// A condition. The time of its transition is the writer's to add.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Condition {
     /// `Accepted`, `Programmed`, `ResolvedRefs`, …
     pub kind: &'static str,
@@ -57,7 +57,7 @@ pub struct ExternalName {
 }
 
 /// Status of a Gateway.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct GatewayStatus {
     /// Addresses, at most 16.
     pub addresses: Vec<IpAddr>,
@@ -70,7 +70,7 @@ pub struct GatewayStatus {
 }
 
 /// Status of a listener.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ListenerStatus {
     /// Its name.
     pub name: Arc<str>,
@@ -83,7 +83,7 @@ pub struct ListenerStatus {
 }
 
 /// Status of a route for one of its parentRefs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ParentStatus {
     /// Whether the parent is a Gateway of ours. If not (it is missing, or of a kind that is not built), this entry is
     /// there for the user of files and must not be written to an API server.
@@ -107,9 +107,12 @@ pub struct Outcome {
 /// failure stays programmed on the others, but says so; one that loses all of them, or of which nothing could be
 /// applied, is not programmed, and neither are its listeners.
 #[must_use]
-pub fn finish(report: &Report, outcome: &Outcome) -> Report {
-    let mut report = report.clone();
-    for gateway in report.gateways.values_mut() {
+pub fn finish(report: &Arc<Report>, outcome: &Outcome) -> Arc<Report> {
+    let mut report = Arc::clone(report);
+    if *outcome == Outcome::default() {
+        return report;
+    }
+    for gateway in Arc::make_mut(&mut report).gateways.values_mut() {
         if let Some(why) = &outcome.failed {
             let message =
                 format!("the configuration could not be applied, the last one goes on serving: {why}");

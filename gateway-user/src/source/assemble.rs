@@ -16,7 +16,7 @@ use super::kind::Kind;
 use super::object::{Object, Read};
 use super::translate::Body;
 use super::{Diagnostic, EndpointFlag, Loaded};
-use crate::core::model::{Endpoint, EndpointSlice, Meta, Model, ObjectName, Service, ServicePort};
+use crate::core::model::{Endpoint, EndpointSlice, HttpRoute, Meta, Model, ObjectName, Service, ServicePort};
 use crate::core::transport::Transport;
 
 /// A part of a file and where it begins, or an object of the store.
@@ -109,6 +109,7 @@ pub(super) fn assemble(
     }
     let mut next = FxHashMap::with_capacity_and_hasher(seen.len(), rustc_hash::FxBuildHasher);
     let mut model = Model::default();
+    let mut routes = Vec::new();
     for part in parts {
         for object in &part.read.objects {
             let key = (object.kind, object.meta.name.clone());
@@ -119,9 +120,10 @@ pub(super) fn assemble(
                 (None, None) => 1,
             };
             next.insert(key, (object.spec, generation));
-            add(&mut model, object, generation);
+            add(&mut model, &mut routes, object, generation);
         }
     }
+    model.http_routes = routes.into_iter().collect();
     let world = attach::World::new(parts.iter().flat_map(|part| &part.read.objects));
     world.resolve(&mut model);
     if !endpoints.is_empty() {
@@ -218,8 +220,9 @@ fn twice(object: &Object, origin: Origin, other: &Part, first: &Object) -> Diagn
     }
 }
 
-/// Adds an object to the model.
-fn add(model: &mut Model, object: &Object, generation: i64) {
+/// Adds an object to the model; an HTTPRoute, of which there may be thousands, to a list: a map that is made at once is made
+/// in a fraction of the time.
+fn add(model: &mut Model, routes: &mut Vec<(ObjectName, Arc<HttpRoute>)>, object: &Object, generation: i64) {
     let name = object.meta.name.clone();
     let with = |meta: &mut Meta| meta.generation = generation;
     match object.body.clone() {
@@ -239,7 +242,7 @@ fn add(model: &mut Model, object: &Object, generation: i64) {
             if route.meta.generation != generation {
                 with(&mut Arc::make_mut(&mut route).meta);
             }
-            model.http_routes.insert(name, route);
+            routes.push((name, route));
         }
         Body::L4(mut route) => {
             with(&mut route.meta);

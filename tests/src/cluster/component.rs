@@ -21,6 +21,11 @@ pub enum Component {
 pub(super) const ETCD: &str = "http://127.0.0.1:12379";
 const ETCD_PEERS: &str = "http://127.0.0.1:12380";
 
+/// Whose requests are written down, if there is this file among the cluster's.
+pub(super) const AUDIT_POLICY: &str = "audit.json";
+/// Where they are.
+pub(super) const AUDIT_LOG: &str = "audit.log";
+
 const CONTROLLERS: &str = "namespace-controller,deployment-controller,replicaset-controller,daemonset-controller,\
     statefulset-controller,job-controller,endpointslice-controller,serviceaccount-controller,\
     root-ca-certificate-publisher-controller,garbage-collector-controller";
@@ -41,7 +46,7 @@ impl Component {
         let at = |name: &str| dir.join(name).display().to_string();
         let flag = |name: &str, value: &str| format!("--{name}={value}");
         let host = NODE4.to_string();
-        let (program, args) = match self {
+        let (program, mut args) = match self {
             Self::Etcd => (
                 &programs.etcd,
                 vec![
@@ -114,6 +119,10 @@ impl Component {
                 ],
             ),
         };
+        if self == Self::ApiServer && dir.join(AUDIT_POLICY).exists() {
+            args.push(flag("audit-policy-file", &at(AUDIT_POLICY)));
+            args.push(flag("audit-log-path", &at(AUDIT_LOG)));
+        }
         let mut command = Command::new(program);
         command.args(args);
         command

@@ -107,7 +107,7 @@ pub(super) fn run(options: &L4) -> Result<()> {
 }
 
 /// CPUs that are busy with other things, which is said if they are many.
-fn background() -> Result<f64> {
+pub(super) fn background() -> Result<f64> {
     let busy = kernel::background(Duration::from_millis(500))?;
     if busy > 0.1 {
         eprintln!("{busy:.2} CPUs are busy with other things: figures will be off");

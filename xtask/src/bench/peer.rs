@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use gateway_tests::netns::NetNs;
+use nix::{time::clock_getcpuclockid, unistd::Pid};
 use serde_json::Value;
 
 /// A process that ends, with all of its children, when this is dropped.
@@ -42,7 +43,7 @@ impl Drop for Process {
         let mut all = vec![self.pid()];
         all.extend(children(self.pid()));
         for pid in all {
-            let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).expect("a process id fits"));
+            let pid = Pid::from_raw(i32::try_from(pid).expect("a process id fits"));
             if let Err(e) = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM) {
                 eprintln!("cannot end process {pid}: {e}");
             }
@@ -51,32 +52,40 @@ impl Drop for Process {
     }
 }
 
-/// CPU time that a process, its threads and its children have used, in seconds. Threads and children must live on
-/// from one reading to the next.
+/// CPU time that a process, all threads it ever had and its children have used, in seconds. Children must live on from
+/// one reading to the next.
 pub(super) fn cpu(pid: u32) -> Result<f64> {
-    let mut nanoseconds = 0u64;
+    let mut time = Duration::ZERO;
     for pid in std::iter::once(pid).chain(children(pid)) {
-        for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-            let line = fs::read_to_string(task?.path().join("schedstat"))?;
-            nanoseconds += line.split(' ').next().unwrap_or_default().parse::<u64>()?;
-        }
+        let clock = clock_getcpuclockid(Pid::from_raw(i32::try_from(pid)?))?;
+        time += Duration::from(clock.now()?);
     }
-    Ok(nanoseconds as f64 / 1e9)
+    Ok(time.as_secs_f64())
 }
 
 /// Memory of a process and its children, in bytes; what some of them share counts once.
 pub(super) fn resident(pid: u32) -> Result<u64> {
+    rollup(pid, "Pss:")
+}
+
+/// The part of it that is no file: heap and stacks.
+pub(super) fn anonymous(pid: u32) -> Result<u64> {
+    rollup(pid, "Pss_Anon:")
+}
+
+fn rollup(pid: u32, name: &str) -> Result<u64> {
     let mut total = 0;
     for pid in std::iter::once(pid).chain(children(pid)) {
         let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-        let line = text.lines().find(|l| l.starts_with("Pss:")).context("no Pss")?;
-        let kib = line.split_whitespace().nth(1).context("Pss without a number")?;
+        let line = text.lines().find(|l| l.starts_with(name)).with_context(|| format!("no {name}"))?;
+        let kib = line.split_whitespace().nth(1).with_context(|| format!("{name} without a number"))?;
         total += kib.parse::<u64>()? * 1024;
     }
     Ok(total)
 }
 
-fn children(pid: u32) -> Vec<u32> {
+/// The processes that a process has started and that still run.
+pub(super) fn children(pid: u32) -> Vec<u32> {
     let path = format!("/proc/{pid}/task/{pid}/children");
     let text = fs::read_to_string(path).unwrap_or_default();
     text.split_whitespace().filter_map(|p| p.parse().ok()).collect()

@@ -27,22 +27,24 @@ impl StatusView {
     /// view before and the time of now, RFC 3339, for the conditions' transitions.
     #[must_use]
     pub fn new(report: &Report, model: &Model, times: Option<(&Self, &str)>) -> Self {
-        let mut view = Self {
+        let times = Times::new(times);
+        let named = |kind: &str, namespace: &str, name: &str, conditions: &[Condition]| NamedView {
+            kind: kind.to_owned(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            conditions: times.views(|| place_of(kind, namespace, name), conditions),
+        };
+        Self {
             agent: None,
             gateway_classes: report
                 .classes
                 .iter()
-                .map(|(name, conditions)| NamedView {
-                    kind: "GatewayClass".to_owned(),
-                    namespace: String::new(),
-                    name: name.to_string(),
-                    conditions: views(conditions),
-                })
+                .map(|(name, conditions)| named("GatewayClass", "", name, conditions))
                 .collect(),
             gateways: report
                 .gateways
                 .iter()
-                .map(|(name, status)| gateway(name, status, model.gateways.get(name)))
+                .map(|(name, status)| gateway(name, status, model.gateways.get(name), &times))
                 .collect(),
             routes: report
                 .routes
@@ -51,95 +53,118 @@ impl StatusView {
                     kind: (*kind).to_owned(),
                     namespace: name.namespace.to_string(),
                     name: name.name.to_string(),
-                    parents: parents.iter().map(|p| parent(&name.namespace, p)).collect(),
+                    parents: parents.iter().map(|p| parent((kind, name), p, &times)).collect(),
                 })
                 .collect(),
             others: report
                 .others
                 .iter()
-                .map(|((kind, name), conditions)| NamedView {
-                    kind: (*kind).to_owned(),
-                    namespace: name.namespace.to_string(),
-                    name: name.name.to_string(),
-                    conditions: views(conditions),
-                })
+                .map(|((kind, name), conditions)| named(kind, &name.namespace, &name.name, conditions))
                 .collect(),
             external_names: report.external.iter().map(external_name).collect(),
             notes: report.notes.clone(),
-        };
-        if let Some((before, now)) = times {
-            let known: HashMap<_, _> = before
-                .conditions()
-                .into_iter()
-                .filter_map(|(place, c)| {
-                    Some(((place, c.kind.clone()), (c.status.clone(), c.last_transition_time.clone()?)))
-                })
-                .collect();
-            view.each_condition(|place, condition| {
-                let time = known
-                    .get(&(place.to_owned(), condition.kind.clone()))
-                    .filter(|(status, _)| *status == condition.status)
-                    .map_or(now, |(_, time)| time);
-                condition.last_transition_time = Some(time.to_owned());
-            });
         }
-        view
     }
 
     /// Every condition, with what it is about: `Gateway default/web listener http`.
-    #[must_use]
-    pub fn conditions(&self) -> Vec<(String, ConditionView)> {
-        let mut all = Vec::new();
-        self.clone().each_condition(|place, condition| all.push((place.to_owned(), condition.clone())));
-        all
+    pub fn conditions(&self) -> impl Iterator<Item = (String, &ConditionView)> {
+        self.holders().flat_map(|(place, conditions)| conditions.iter().map(move |c| (place.clone(), c)))
     }
 
-    fn each_condition(&mut self, mut visit: impl FnMut(&str, &mut ConditionView)) {
-        let mut each = |place: String, conditions: &mut Vec<ConditionView>| {
-            for condition in conditions {
-                visit(&place, condition);
-            }
-        };
-        for named in self.gateway_classes.iter_mut().chain(&mut self.others) {
-            let name = match named.namespace.as_str() {
-                "" => named.name.clone(),
-                namespace => format!("{namespace}/{}", named.name),
-            };
-            each(format!("{} {name}", named.kind), &mut named.conditions);
-        }
-        for gateway in &mut self.gateways {
-            let place = format!("Gateway {}/{}", gateway.namespace, gateway.name);
-            for listener in &mut gateway.listeners {
-                each(format!("{place} listener {}", listener.name), &mut listener.conditions);
-            }
-            each(place, &mut gateway.conditions);
-        }
-        for route in &mut self.routes {
-            for parent in &mut route.parents {
-                let place =
-                    format!("{} {}/{} parent {}", route.kind, route.namespace, route.name, parent.parent_ref);
-                each(place, &mut parent.conditions);
-            }
-        }
+    /// Whatever has conditions.
+    fn holders(&self) -> impl Iterator<Item = (String, &[ConditionView])> {
+        let named = self.gateway_classes.iter().chain(&self.others);
+        let named = named.map(|n| (place_of(&n.kind, &n.namespace, &n.name), &*n.conditions));
+        let gateways = self.gateways.iter().flat_map(|gateway| {
+            let place = place_of("Gateway", &gateway.namespace, &gateway.name);
+            let listeners = gateway.listeners.iter();
+            let of = listeners.map(|listener| (listener_of(&place, &listener.name), &*listener.conditions));
+            of.chain([(place.clone(), &*gateway.conditions)]).collect::<Vec<_>>()
+        });
+        let routes = self.routes.iter().flat_map(|route| {
+            route.parents.iter().map(|parent| {
+                let place = place_of(&route.kind, &route.namespace, &route.name);
+                (parent_of(&place, &parent.parent_ref), &*parent.conditions)
+            })
+        });
+        named.chain(gateways).chain(routes)
     }
 }
 
-fn gateway(name: &ObjectName, status: &GatewayStatus, spec: Option<&Gateway>) -> GatewayView {
+fn place_of(kind: &str, namespace: &str, name: &str) -> String {
+    if namespace.is_empty() { format!("{kind} {name}") } else { format!("{kind} {namespace}/{name}") }
+}
+
+fn listener_of(gateway: &str, name: &str) -> String {
+    format!("{gateway} listener {name}")
+}
+
+fn parent_of(route: &str, parent: &ParentRefView) -> String {
+    format!("{route} parent {parent}")
+}
+
+/// When conditions changed their status.
+struct Times<'a> {
+    /// Those of the view before, by place.
+    known: HashMap<String, &'a [ConditionView]>,
+    /// `None`: times are not told.
+    now: Option<&'a str>,
+}
+
+impl<'a> Times<'a> {
+    fn new(times: Option<(&'a StatusView, &'a str)>) -> Self {
+        let known = times.map(|(before, _)| before.holders().collect()).unwrap_or_default();
+        Self { known, now: times.map(|(_, now)| now) }
+    }
+
+    fn views(&self, place: impl FnOnce() -> String, conditions: &[Condition]) -> Vec<ConditionView> {
+        let before = if self.known.is_empty() { None } else { self.known.get(&place()) };
+        let view = |c: &Condition| {
+            let status = if c.status { "True" } else { "False" };
+            let same = |other: &&ConditionView| other.kind == c.kind && other.status == status;
+            let since = before.and_then(|all| all.iter().find(same)?.last_transition_time.as_deref());
+            ConditionView {
+                kind: c.kind.into(),
+                status: status.into(),
+                reason: c.reason.into(),
+                message: c.message.clone(),
+                observed_generation: c.observed_generation,
+                last_transition_time: self.now.map(|now| since.unwrap_or(now).to_owned()),
+            }
+        };
+        conditions.iter().map(view).collect()
+    }
+}
+
+fn gateway(
+    name: &ObjectName,
+    status: &GatewayStatus,
+    spec: Option<&Gateway>,
+    times: &Times<'_>,
+) -> GatewayView {
+    let place = || place_of("Gateway", &name.namespace, &name.name);
     GatewayView {
         namespace: name.namespace.to_string(),
         name: name.name.to_string(),
         class: spec.map(|g| g.class.clone()).unwrap_or_default(),
         addresses: status.addresses.iter().map(ToString::to_string).collect(),
-        conditions: views(&status.conditions),
+        conditions: times.views(place, &status.conditions),
         listeners: status
             .listeners
             .iter()
-            .map(|l| listener(l, spec.and_then(|g| g.listeners.iter().find(|s| s.name == l.name))))
+            .map(|l| {
+                let spec = spec.and_then(|g| g.listeners.iter().find(|s| s.name == l.name));
+                listener(l, spec, times.views(|| listener_of(&place(), &l.name), &l.conditions))
+            })
             .collect(),
     }
 }
 
-fn listener(status: &ListenerStatus, spec: Option<&Listener>) -> ListenerView {
+fn listener(
+    status: &ListenerStatus,
+    spec: Option<&Listener>,
+    conditions: Vec<ConditionView>,
+) -> ListenerView {
     ListenerView {
         name: status.name.to_string(),
         port: spec.map_or(0, |s| s.port),
@@ -147,7 +172,7 @@ fn listener(status: &ListenerStatus, spec: Option<&Listener>) -> ListenerView {
         hostname: spec.and_then(|s| s.hostname.as_deref()).unwrap_or_default().to_owned(),
         supported_kinds: status.supported_kinds.iter().map(|k| k.kind.clone()).collect(),
         attached_routes: status.attached_routes,
-        conditions: views(&status.conditions),
+        conditions,
     }
 }
 
@@ -175,34 +200,19 @@ fn protocol(protocol: &Protocol) -> &str {
     }
 }
 
-fn parent(namespace: &str, status: &ParentStatus) -> ParentView {
-    let ParentRef { kind, namespace: written, name, section, port } = &status.parent;
-    ParentView {
-        parent_ref: ParentRefView {
-            group: kind.group.clone(),
-            kind: kind.kind.clone(),
-            namespace: written.as_deref().unwrap_or(namespace).to_owned(),
-            name: name.to_string(),
-            section_name: section.as_deref().map(str::to_owned),
-            port: *port,
-        },
-        controller_name: CONTROLLER.to_owned(),
-        conditions: views(&status.conditions),
-    }
-}
-
-fn views(conditions: &[Condition]) -> Vec<ConditionView> {
-    conditions
-        .iter()
-        .map(|c| ConditionView {
-            kind: c.kind.into(),
-            status: if c.status { "True" } else { "False" }.into(),
-            reason: c.reason.into(),
-            message: c.message.clone(),
-            observed_generation: c.observed_generation,
-            last_transition_time: None,
-        })
-        .collect()
+fn parent((of, name): (&str, &ObjectName), status: &ParentStatus, times: &Times<'_>) -> ParentView {
+    let ParentRef { kind, namespace, name: parent, section, port } = &status.parent;
+    let parent_ref = ParentRefView {
+        group: kind.group.clone(),
+        kind: kind.kind.clone(),
+        namespace: namespace.as_deref().unwrap_or(&name.namespace).to_owned(),
+        name: parent.to_string(),
+        section_name: section.as_deref().map(str::to_owned),
+        port: *port,
+    };
+    let place = || parent_of(&place_of(of, &name.namespace, &name.name), &parent_ref);
+    let conditions = times.views(place, &status.conditions);
+    ParentView { parent_ref, controller_name: CONTROLLER.to_owned(), conditions }
 }
 
 #[cfg(test)]
@@ -226,8 +236,8 @@ mod tests {
     }
 
     fn times(view: &StatusView) -> Vec<(String, String)> {
-        let conditions = view.conditions().into_iter();
-        conditions.map(|(_, c)| (c.kind.into_owned(), c.last_transition_time.unwrap_or_default())).collect()
+        let time = |c: &ConditionView| c.last_transition_time.clone().unwrap_or_default();
+        view.conditions().map(|(_, c)| (c.kind.to_string(), time(c))).collect()
     }
 
     #[test]
@@ -251,7 +261,7 @@ mod tests {
     #[test]
     fn without_an_agent_there_are_no_times() {
         let view = StatusView::new(&report(true, false), &Model::default(), None);
-        assert!(view.conditions().iter().all(|(_, c)| c.last_transition_time.is_none()));
+        assert!(view.conditions().all(|(_, c)| c.last_transition_time.is_none()));
         let json = serde_json::to_value(&view).unwrap();
         assert_eq!(
             json["gateways"][0]["conditions"][0],

@@ -65,7 +65,8 @@ pub(super) fn http<'m>(
         let entries = conditions(&attachments, &findings, &route.meta);
         statuses.push(((HTTP_ROUTE, route.meta.name.clone()), entries));
     }
-    report.routes.extend(statuses);
+    // A map that is made at once is made in a fraction of the time.
+    report.routes.append(&mut statuses.into_iter().collect());
 }
 
 /// TCPRoutes and UDPRoutes into services.

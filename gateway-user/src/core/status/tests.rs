@@ -1,6 +1,7 @@
 //! What becomes of `Programmed`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::{Condition, Outcome, Report, finish};
 use crate::core::compile::compile;
@@ -8,7 +9,7 @@ use crate::core::host::Host;
 use crate::core::snapshot::Ids;
 use crate::core::testing::{model, object};
 
-fn report(objects: &str) -> Report {
+fn report(objects: &str) -> Arc<Report> {
     compile(&model(objects), &Host::default(), &Ids::default(), 1).report
 }
 

@@ -4,10 +4,12 @@
 //! Owns what is kept of an object, and when two are the same. A watch tells of an object once, so one that nobody refers to
 //! yet is kept, too: trimmed and unread. Must not know the others.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::cell::Cell;
+use std::hash::{Hash, Hasher as _};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use rustc_hash::FxHasher;
 use serde_json::Value;
 
 use super::super::assemble::{Origin, Part};
@@ -30,8 +32,12 @@ pub(super) struct Entry {
     generation: i64,
     pub(super) uid: Box<str>,
     pub(super) revision: Box<str>,
-    /// Its status, of kinds whose status is written.
-    pub(super) status: Value,
+    /// Its status, of kinds whose status is written. As text it takes a fifth of the memory.
+    status: Box<str>,
+    /// The addresses that the status of a Gateway names.
+    pub(super) addresses: Vec<IpAddr>,
+    /// Hash of what the status was found to say already.
+    says: Cell<Option<u64>>,
     /// The Service that an EndpointSlice belongs to.
     pub(super) service: Option<ObjectName>,
     /// Whether it was made for a Gateway by us.
@@ -56,16 +62,18 @@ impl Entry {
             service.map(|service| ObjectName { namespace: name.namespace.clone(), name: service.into() });
         let ours = label(MANAGED_BY.0) == Some(MANAGED_BY.1);
         let numbered = metadata.remove("resourceVersion");
-        let mut hasher = DefaultHasher::new();
+        let mut hasher = FxHasher::default();
         value.hash(&mut hasher);
         let spec = hasher.finish();
         if let (Some(numbered), Some(metadata)) = (numbered, value["metadata"].as_object_mut()) {
             metadata.insert("resourceVersion".to_owned(), numbered);
         }
         let status = if kind.has_status() { status } else { Value::Null };
+        let (kept, mut addresses) = (status.to_string().into_boxed_str(), Vec::new());
         if kind == Kind::Gateway {
+            addresses = addresses_of(&status);
             // Which addresses it has is remembered, too.
-            value["status"] = status.clone();
+            value["status"] = status;
         }
         let text = Some(value.to_string().into_boxed_str());
         let entry = Self {
@@ -75,12 +83,34 @@ impl Entry {
             generation,
             uid,
             revision,
-            status,
+            status: kept,
+            addresses,
+            says: Cell::new(None),
             service,
             ours,
             remembered: false,
         };
         Some((name, entry))
+    }
+
+    /// Its status, of kinds whose status is written.
+    pub(super) fn status(&self) -> Value {
+        serde_json::from_str(&self.status).unwrap_or_default()
+    }
+
+    /// What the status shall be: `None` if it says what is wanted. That is found out once for each status and want.
+    pub(super) fn due(&self, want: impl Hash, of: impl FnOnce(&Value) -> Option<Value>) -> Option<Value> {
+        let mut hasher = FxHasher::default();
+        want.hash(&mut hasher);
+        let want = Some(hasher.finish());
+        if self.says.get() == want {
+            return None;
+        }
+        let due = of(&self.status());
+        if due.is_none() {
+            self.says.set(want);
+        }
+        due
     }
 
     /// What it means.
@@ -96,7 +126,7 @@ impl Entry {
         self.remembered = before.remembered;
         if self.same_spec(before) {
             self.read.clone_from(&before.read);
-            if before.text.is_none() && self.addresses() == before.addresses() {
+            if before.text.is_none() && self.addresses == before.addresses {
                 self.text = None;
             }
         }
@@ -107,12 +137,6 @@ impl Entry {
         let text = self.text.take_if(|_| self.read.is_some())?;
         self.remembered = true;
         Some(text.into())
-    }
-
-    /// The addresses that the status names.
-    pub(super) fn addresses(&self) -> Vec<IpAddr> {
-        let list = self.status.get("addresses").and_then(Value::as_array).into_iter().flatten();
-        list.filter_map(|address| address["value"].as_str()?.parse().ok()).collect()
     }
 
     /// The object as a part of the input, under the name of a file.
@@ -132,4 +156,9 @@ impl Entry {
     pub(super) fn same_spec(&self, other: &Self) -> bool {
         self.uid == other.uid && self.spec == other.spec
     }
+}
+
+fn addresses_of(status: &Value) -> Vec<IpAddr> {
+    let list = status.get("addresses").and_then(Value::as_array).into_iter().flatten();
+    list.filter_map(|address| address["value"].as_str()?.parse().ok()).collect()
 }

@@ -233,7 +233,8 @@ impl Index {
         }
         let mut loaded = assemble(&parts, &[], &mut self.generations)?;
         for (name, gateway) in &mut loaded.model.gateways {
-            gateway.had = self.get(Kind::Gateway, name).map(Entry::addresses).unwrap_or_default();
+            gateway.had =
+                self.get(Kind::Gateway, name).map(|entry| entry.addresses.clone()).unwrap_or_default();
         }
         // Warnings of the objects themselves are for who writes files: the API server has taken these.
         Ok(Loaded { model: loaded.model, warnings })

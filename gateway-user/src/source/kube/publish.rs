@@ -31,6 +31,8 @@ use crate::core::status::{Condition, GatewayStatus, Report};
 const AT_ONCE: usize = 16;
 /// So long a write may take.
 const LIMIT: Duration = Duration::from_secs(10);
+/// So long more is waited for before statuses are looked through: each write tells twice that it is done.
+const TOGETHER: Duration = Duration::from_millis(5);
 /// Until what failed is tried again.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -53,6 +55,7 @@ pub(super) async fn publish(client: Client, node: String, shared: Arc<Shared>) {
     let mut made = Made::default();
     loop {
         shared.status.notified().await;
+        tokio::time::sleep(TOGETHER).await;
         let (writes, makes) = shared.with(|state| match state.said(&node) {
             Some(said) => (due(state, &said, &now()), made.due(state, &said)),
             None => Default::default(),
@@ -107,7 +110,7 @@ fn due(state: &State, said: &Saying<'_>, now: &str) -> Vec<Write> {
                 name: name.clone(),
                 resource: resource_of(crd),
                 revision: entry.revision.to_string(),
-                news: news(&entry.status, &status),
+                news: news(&entry.status(), &status),
                 uid: entry.uid.to_string(),
                 status,
             });
@@ -126,21 +129,22 @@ fn due(state: &State, said: &Saying<'_>, now: &str) -> Vec<Write> {
             message: message.clone(),
             observed_generation: conditions.first().map_or(0, |accepted| accepted.observed_generation),
         });
-        write(Kind::GatewayClass, &name, entry, status::class(&entry.status, &conditions, &features, now));
+        let of = |have: &Value| status::class(have, &conditions, &features, now);
+        write(Kind::GatewayClass, &name, entry, entry.due((&conditions, &features), of));
     }
     for (name, want) in gateways {
         let Some(entry) = state.index.get(Kind::Gateway, name) else { continue };
-        write(Kind::Gateway, name, entry, status::gateway(&entry.status, want, now));
+        write(Kind::Gateway, name, entry, entry.due(want, |have| status::gateway(have, want, now)));
     }
     for kind in [Kind::HttpRoute, Kind::GrpcRoute, Kind::TlsRoute, Kind::TcpRoute, Kind::UdpRoute] {
         for (name, entry) in state.index.of(kind) {
             let want = report.routes.get(&(kind.name(), name.clone())).map_or(&[][..], Vec::as_slice);
-            write(kind, name, entry, status::route(&entry.status, want, now));
+            write(kind, name, entry, entry.due(want, |have| status::route(have, want, now)));
         }
     }
     for (name, entry) in state.index.of(Kind::ListenerSet) {
         if let Some(want) = report.others.get(&(Kind::ListenerSet.name(), name.clone())) {
-            write(Kind::ListenerSet, name, entry, status::plain(&entry.status, want, now));
+            write(Kind::ListenerSet, name, entry, entry.due(want, |have| status::plain(have, want, now)));
         }
     }
     let ancestors = policy::ancestors(model, report);
@@ -148,7 +152,8 @@ fn due(state: &State, said: &Saying<'_>, now: &str) -> Vec<Write> {
         let want = report.others.get(&(Kind::BackendTlsPolicy.name(), name.clone()));
         let (want, none) = (want.map_or(&[][..], Vec::as_slice), BTreeSet::new());
         let gateways = ancestors.get(name).unwrap_or(&none);
-        write(Kind::BackendTlsPolicy, name, entry, policy::status(&entry.status, gateways, want, now));
+        let of = |have: &Value| policy::status(have, gateways, want, now);
+        write(Kind::BackendTlsPolicy, name, entry, entry.due((gateways, want), of));
     }
     writes
 }

@@ -91,7 +91,7 @@ fn a_status_alone_changes_nothing() {
     let name = ObjectName::new("shop", "r");
     assert!(index.take(Kind::HttpRoute, Seen::Applied(route("r", 1, "x"))));
     assert!(!index.take(Kind::HttpRoute, Seen::Applied(route("r", 1, "y"))));
-    assert_eq!(index.get(Kind::HttpRoute, &name).unwrap().status["parents"][0]["controllerName"], "y");
+    assert_eq!(index.get(Kind::HttpRoute, &name).unwrap().status()["parents"][0]["controllerName"], "y");
     assert!(index.take(Kind::HttpRoute, Seen::Applied(route("r", 2, "y"))));
     let loaded = index.load().unwrap();
     let route = &loaded.model.http_routes[&name];
@@ -111,7 +111,7 @@ fn a_write_of_ours_is_not_undone_and_brings_nothing_back() {
         route
     };
     let status = |index: &Index| {
-        index.get(Kind::HttpRoute, &name).map(|e| e.status["parents"][0]["controllerName"].clone())
+        index.get(Kind::HttpRoute, &name).map(|e| e.status()["parents"][0]["controllerName"].clone())
     };
     index.take(Kind::HttpRoute, Seen::Applied(at("9", "before")));
     index.take(Kind::HttpRoute, Seen::Written(at("12", "ours")));
