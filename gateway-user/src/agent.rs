@@ -31,6 +31,7 @@ mod objects;
 mod outputs;
 mod start;
 mod supervisor;
+mod told;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};

@@ -17,8 +17,8 @@ use super::board::{Board, Serving, epoch_seconds, now};
 use super::flows::Leaving;
 use super::forward::{Forwarder, Look};
 use super::memory::Memory;
-use super::{diagnostic_view, heap, words};
-use crate::admin::view::{ExternalNameView, StatusView, negative};
+use super::{diagnostic_view, heap, told, words};
+use crate::admin::view::StatusView;
 use crate::core::compile::compile;
 use crate::core::host::{Host, Listening};
 use crate::core::model::{Model, Protocol};
@@ -464,35 +464,7 @@ impl Engine {
         self.report = Arc::clone(&report);
         let before = self.board.objects.load();
         let view = StatusView::new(&report, &self.model, Some((&before, &now())));
-        let negatives: Vec<_> = view.conditions().filter(|(_, condition)| negative(condition)).collect();
-        let known = if negatives.is_empty() { Vec::new() } else { before.conditions().collect() };
-        let known: BTreeSet<_> = known.iter().map(|(place, c)| (place, &c.kind, &c.message)).collect();
-        for (place, condition) in negatives {
-            if !known.contains(&(&place, &condition.kind, &condition.message)) {
-                warn!(
-                    object = place,
-                    condition = format!("{}={}", condition.kind, condition.status),
-                    reason = &*condition.reason,
-                    "{}",
-                    condition.message
-                );
-            }
-        }
-        for external in view.external_names.iter().filter(|name| !before.external_names.contains(name)) {
-            let same = |other: &&ExternalNameView| {
-                other.external_name == external.external_name && other.addresses == external.addresses
-            };
-            if !external.addresses.is_empty() && !before.external_names.iter().any(|other| same(&other)) {
-                let addresses = external.addresses.join(",");
-                info!(name = external.external_name, addresses, "what a name resolves to");
-            }
-            for words in external.words() {
-                warn!("{words}");
-            }
-        }
-        for note in view.notes.iter().filter(|note| !before.notes.contains(note)) {
-            warn!("{note}");
-        }
+        told::log(&before, &view);
         self.board.objects.store(view.into());
     }
 

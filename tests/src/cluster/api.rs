@@ -48,7 +48,7 @@ impl Api {
     /// # Errors
     /// If there is nothing, or no answer.
     pub fn get(&mut self, path: &str) -> io::Result<Value> {
-        self.send(Method::GET, path, "application/json", None).map(|(object, _)| object)
+        self.send(&Method::GET, path, "application/json", None).map(|(object, _)| object)
     }
 
     /// Makes an object of the resource at a path.
@@ -56,7 +56,7 @@ impl Api {
     /// # Errors
     /// If the API server refuses it, or does not answer.
     pub fn create(&mut self, path: &str, object: &Value) -> io::Result<Value> {
-        self.send(Method::POST, path, "application/json", Some(object)).map(|(object, _)| object)
+        self.send(&Method::POST, path, "application/json", Some(object)).map(|(object, _)| object)
     }
 
     /// Changes an object by a merge patch. Returns it as it is then, and when the answer was there.
@@ -64,7 +64,7 @@ impl Api {
     /// # Errors
     /// If the API server refuses it, or does not answer.
     pub fn merge(&mut self, path: &str, patch: &Value) -> io::Result<(Value, Instant)> {
-        self.send(Method::PATCH, path, "application/merge-patch+json", Some(patch))
+        self.send(&Method::PATCH, path, "application/merge-patch+json", Some(patch))
     }
 
     /// All objects of the resource at a path as they are now, and what becomes of them.
@@ -83,15 +83,15 @@ impl Api {
 
     fn send(
         &mut self,
-        method: Method,
+        method: &Method,
         path: &str,
         kind: &str,
         body: Option<&Value>,
     ) -> io::Result<(Value, Instant)> {
-        let answer = self.0.send(request(&method, path, kind, body))?;
+        let answer = self.0.send(request(method, path, kind, body))?;
         let at = Instant::now();
         if !(200..300).contains(&answer.status) {
-            return Err(refused(&method, path, answer.status, &answer.body));
+            return Err(refused(method, path, answer.status, &answer.body));
         }
         Ok((serde_json::from_slice(&answer.body)?, at))
     }
