@@ -58,8 +58,7 @@ pub(crate) fn run(cluster: bool) -> Result<()> {
         }
     }
     if cluster {
-        let this = env::current_exe().context("this program has a path")?;
-        step("conformance", || sh::run(with_programs(&built)?.arg(this).arg("conformance")))?;
+        step("conformance", || sh::run(with_programs(&built)?.arg(&built.xtask).arg("conformance")))?;
     }
     println!("test: all is well after {:.0} s", start.elapsed().as_secs_f64());
     Ok(())
@@ -80,7 +79,8 @@ fn with_programs(built: &Built) -> Result<Command> {
 
 /// Builds the agent and nothing else, and returns where it is.
 pub(crate) fn sluice(profile: &str) -> Result<PathBuf> {
-    find_sluice(programs(&["build", "--package", "gateway-user", "--bin", "sluice", "--profile", profile])?)
+    let build = ["build", "--package", "gateway-user", "--bin", "sluice", "--profile", profile];
+    find(&programs(&build)?, "sluice")
 }
 
 /// Builds the agent and the tests of the kernel's side, and returns where they are.
@@ -92,6 +92,8 @@ pub(crate) fn kernel_tests() -> Result<(PathBuf, PathBuf)> {
 
 struct Built {
     sluice: PathBuf,
+    /// This program: building all may have replaced the one that runs.
+    xtask: PathBuf,
     /// The agent with another layout of flows.
     other_layout: PathBuf,
     tests: Vec<Program>,
@@ -106,18 +108,20 @@ struct Program {
 fn build() -> Result<Built> {
     // With the same features as the tests, so that nothing is compiled twice.
     let bins = ["build", "--workspace", "--bins"];
-    let other = find_sluice(programs(&[&bins[..], &["--features", "gateway-user/other-layout"]].concat())?)?;
+    let other = programs(&[&bins[..], &["--features", "gateway-user/other-layout"]].concat())?;
+    let other = find(&other, "sluice")?;
     // The next one takes its place.
     let other_layout = other.with_file_name("sluice-other-layout");
     fs::rename(&other, &other_layout).with_context(|| format!("cannot rename {}", other.display()))?;
-    let sluice = find_sluice(programs(&bins)?)?;
+    let built = programs(&bins)?;
+    let (sluice, xtask) = (find(&built, "sluice")?, find(&built, "xtask")?);
     let tests = programs(&["test", "--workspace", "--no-run"])?;
-    Ok(Built { sluice, other_layout, tests })
+    Ok(Built { sluice, xtask, other_layout, tests })
 }
 
-fn find_sluice(programs: Vec<Program>) -> Result<PathBuf> {
-    let sluice = programs.into_iter().find(|program| program.name == "sluice");
-    Ok(sluice.context("cargo built no sluice")?.program)
+fn find(programs: &[Program], name: &str) -> Result<PathBuf> {
+    let found = programs.iter().find(|program| program.name == name);
+    Ok(found.with_context(|| format!("cargo built no {name}"))?.program.clone())
 }
 
 /// Runs a cargo command and lists the programs that it built.
