@@ -9,6 +9,7 @@ use gateway_tests::packets::{Packet, Transport, fragments, verify};
 use gateway_tests::uninterrupted;
 use socket2::SockRef;
 
+use crate::bed::close;
 use crate::forward_line::{Capture, Line, asked, client, datagrams, endpoint, mac, node};
 
 const FORWARDED: u32 = Decision::Forwarded as u32;
@@ -204,7 +205,7 @@ fn ends_hear_that_nobody_listens() {
         let answering = datagrams(&line.endpoint, endpoint(v6), seen);
         asking.send(b"once more").unwrap();
         assert_eq!(uninterrupted(|| answering.recv(&mut [0; 99])).unwrap(), 9);
-        drop(asking);
+        line.client.enter(|| close(vec![asking.into()]));
         answering.send(b"too late").unwrap();
         let refused = uninterrupted(|| answering.recv(&mut [0; 9])).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::ConnectionRefused, "{local} {v6}");
