@@ -20,21 +20,20 @@ mod rights;
 mod traffic;
 
 use std::{
-    net::{IpAddr, SocketAddr},
-    process::Command,
-    sync::atomic::{AtomicBool, Ordering},
+    net::IpAddr,
     thread,
     time::{Duration, Instant},
 };
 
 use gateway_tests::{
     agent::Agent,
-    client,
     cluster::{self, Cluster, Component, Config, GATEWAYS4},
     installed::{self, manifest},
     netns::NetNs,
 };
 use serde_json::{Value, json};
+
+use self::traffic::Traffic;
 
 /// What is served.
 const GATEWAY: &str = "
@@ -132,8 +131,9 @@ impl Bed {
         address.as_str().expect("an address").parse().expect("an IP address")
     }
 
+    /// What the client gets for a path.
     fn answer(&self, at: IpAddr, path: &str) -> Option<u16> {
-        client::get(&self.client, SocketAddr::new(at, 80), "shop.example", path).ok().map(|a| a.status)
+        Self::asks(&self.client, at, path)
     }
 
     fn wait_for(&self, at: IpAddr, path: &str, status: u16) {
@@ -146,10 +146,6 @@ impl Bed {
 fn condition(conditions: &Value, kind: &str) -> Option<String> {
     let found = conditions.as_array()?.iter().find(|condition| condition["type"] == kind)?;
     found["status"].as_str().map(str::to_owned)
-}
-
-fn parent(status: &Value, kind: &str) -> Option<String> {
-    condition(&status["parents"][0]["conditions"], kind)
 }
 
 #[test]
@@ -172,11 +168,8 @@ fn the_manifests_are_enough_for_an_agent_that_serves_and_touches_nothing_of_othe
     bed.cluster.apply(&http_route("all", "/"));
     bed.cluster.apply(TCP_ROUTE);
     bed.wait_for(address, "/", 200);
-    let accepted = |kind: &str, name: &str| parent(&bed.status(kind, name), "Accepted");
-    bed.cluster.wait("statuses", |_| {
-        accepted("httproute", "all").as_deref() == Some("True")
-            && accepted("tcproute", "raw").as_deref() == Some("True")
-    });
+    bed.wait_accepted("httproute", "all");
+    bed.wait_accepted("tcproute", "raw");
 
     let service = bed.cluster.get(&["service", "sluice-web", "--namespace", "shop"]);
     assert_eq!(service["spec"]["clusterIP"], "None");
@@ -215,36 +208,17 @@ fn an_api_server_that_goes_away_takes_nothing_and_what_changed_meanwhile_is_obey
     bed.cluster.apply(&http_route("all", "/"));
     bed.wait_for(address, "/", 200);
 
-    let stop = AtomicBool::new(false);
-    let (served, failed) = thread::scope(|scope| {
-        let requests = scope.spawn(|| {
-            let (mut served, mut failed) = (0, Vec::new());
-            while !stop.load(Ordering::Relaxed) {
-                match client::get(&bed.client, SocketAddr::new(address, 80), "shop.example", "/") {
-                    Ok(answer) if answer.status == 200 => served += 1,
-                    Ok(answer) => failed.push(answer.status.to_string()),
-                    Err(error) => failed.push(error.to_string()),
-                }
-            }
-            (served, failed)
-        });
-        let cluster = &mut bed.cluster;
-        for _ in 0..2 {
-            cluster.kill(Component::ApiServer);
-            thread::sleep(Duration::from_secs(3));
-            cluster.launch(Component::ApiServer);
-            cluster.wait_ready();
-            thread::sleep(Duration::from_secs(1));
-        }
-        stop.store(true, Ordering::Relaxed);
-        requests.join().expect("the requests do not panic")
-    });
-    assert_eq!(failed, Vec::<String>::new(), "of {served} requests");
-    assert!(served > 100, "only {served} requests");
+    let requests = Traffic::start(&bed.client, address, "/");
+    for _ in 0..2 {
+        bed.cluster.kill(Component::ApiServer);
+        thread::sleep(Duration::from_secs(3));
+        bed.cluster.launch(Component::ApiServer);
+        bed.cluster.wait_ready();
+        thread::sleep(Duration::from_secs(1));
+    }
+    requests.none_failed();
     bed.cluster.apply(&http_route("more", "/more"));
-    bed.cluster.wait("a route of after the outage", |_| {
-        parent(&bed.status("httproute", "more"), "Accepted").as_deref() == Some("True")
-    });
+    bed.wait_accepted("httproute", "more");
     // All are gone: an empty list is obeyed, too.
     bed.cluster.kubectl(&["delete", "httproute", "--all", "--namespace", "shop"]);
     bed.wait_for(address, "/", 404);
@@ -294,9 +268,7 @@ fn a_crd_that_comes_late_is_served_and_one_that_goes_is_not() {
     bed.cluster.kubectl(&["apply", "--server-side", "--filename", crds.to_str().expect("a path is text")]);
     bed.cluster.wait("TCPRoute to be claimed", |_| claims("TCPRoute"));
     bed.cluster.apply(TCP_ROUTE);
-    bed.cluster.wait("the TCPRoute to be accepted", |_| {
-        parent(&bed.status("tcproute", "raw"), "Accepted").as_deref() == Some("True")
-    });
+    bed.wait_accepted("tcproute", "raw");
     bed.cluster.kubectl(&["delete", "crd", "tcproutes.gateway.networking.k8s.io"]);
     bed.cluster.wait("TCPRoute not to be claimed", |_| !claims("TCPRoute"));
 }
@@ -306,24 +278,18 @@ fn another_agent_leads_when_the_leader_is_killed() {
     let bed = Bed::new("leader");
     let (one, two) = (bed.cluster.site("one", 2), bed.cluster.site("two", 3));
     let mut first = bed.agent(&one, "one");
-    let holder = || {
-        let lease = bed.cluster.get(&["lease", "sluice-leader", "--namespace", "sluice-system"]);
-        lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned()
-    };
     bed.address();
-    assert!(holder().starts_with("one-"), "{}", holder());
+    assert!(bed.holder().starts_with("one-"), "{}", bed.holder());
     let mut second = bed.agent(&two, "two");
     first.kill();
     let start = Instant::now();
-    bed.cluster.wait("the other to lead", |_| holder().starts_with("two-"));
+    bed.cluster.wait("the other to lead", |_| bed.holder().starts_with("two-"));
     assert!(start.elapsed() < Duration::from_secs(40), "{:?}", start.elapsed());
     bed.cluster.apply(&http_route("all", "/"));
-    bed.cluster.wait("its statuses", |_| {
-        parent(&bed.status("httproute", "all"), "Accepted").as_deref() == Some("True")
-    });
+    bed.wait_accepted("httproute", "all");
     // A leader that is stopped gives the Lease up at once.
     second.stop();
-    assert_eq!(holder(), "");
+    assert_eq!(bed.holder(), "");
 }
 
 #[test]
@@ -338,17 +304,10 @@ fn a_missing_right_is_said_and_the_rest_works() {
     let address = bed.address();
     bed.cluster.apply(&http_route("all", "/"));
     bed.wait_for(address, "/", 200);
-    let sluice = Command::new(gateway_tests::agent::binary())
-        .args(["status", "--admin-socket"])
-        .arg(agent.state_dir().with_file_name("admin.sock"))
-        .output()
-        .expect("sluice can be started");
-    let said = String::from_utf8_lossy(&sluice.stdout);
+    let said = String::from_utf8_lossy(&agent.sluice(&["status"]).stdout).into_owned();
     assert!(said.contains("TCPRoute") && said.contains("tcproutes") && said.contains("forbidden"), "{said}");
     // It is given, and obeyed.
     bed.cluster.apply(&rights);
     bed.cluster.apply(TCP_ROUTE);
-    bed.cluster.wait("the TCPRoute to be accepted", |_| {
-        parent(&bed.status("tcproute", "raw"), "Accepted").as_deref() == Some("True")
-    });
+    bed.wait_accepted("tcproute", "raw");
 }

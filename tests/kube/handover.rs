@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use gateway_tests::{agent::Agent, cluster::NODE4, netns::NetNs};
+use gateway_tests::{agent::Agent, netns::NetNs};
 
-use crate::{Bed, http_route, parent, traffic::Traffic};
+use crate::{Bed, http_route, traffic::Traffic};
 
 /// Lets a client reach an address by one of the agents: both have it, and a network would route to either.
 fn by(client: &NetNs, address: IpAddr, agent: &str) {
@@ -34,9 +34,7 @@ fn of_two_agents_both_serve_and_one_writes() {
 
     // Each change is written once, by the leader, and then nothing.
     bed.cluster.apply(&http_route("more", "/more"));
-    bed.cluster.wait("a status", |_| {
-        parent(&bed.status("httproute", "more"), "Accepted").as_deref() == Some("True")
-    });
+    bed.wait_accepted("httproute", "more");
     bed.settles(&[&first, &second]);
     let written = |agent: &Agent<'_>| agent.metric("sluice_kube_status_writes_total");
     assert!(leads(&first) && !leads(&second));
@@ -51,9 +49,7 @@ fn of_two_agents_both_serve_and_one_writes() {
     bed.settles(&[&second]);
     assert_eq!(bed.revisions(), before, "the new leader says what the old one said");
     bed.cluster.apply(&http_route("last", "/last"));
-    bed.cluster.wait("its statuses", |_| {
-        parent(&bed.status("httproute", "last"), "Accepted").as_deref() == Some("True")
-    });
+    bed.wait_accepted("httproute", "last");
     // The old one comes back, and has to wait.
     first.launch();
     first.wait_ready();
@@ -73,18 +69,15 @@ fn a_leader_that_is_cut_off_leads_no_more_when_another_does() {
     let second = bed.agent(&two, "two");
     assert!(leads(&first) && !leads(&second));
     // Nothing of what the API server says gets to the first one: no refusal and no end of a connection either.
-    let way = format!("from {NODE4} to 10.245.0.2 unreachable");
-    bed.cluster.node.run(&format!("ip rule add {way}"));
+    bed.cut_off(2);
     bed.cluster.wait("the other to lead", |_| {
         let now = leads(&second);
         assert!(!(now && leads(&first)), "both of them lead");
         now
     });
-    bed.cluster.node.run(&format!("ip rule del {way}"));
+    bed.reconnect(2);
     bed.cluster.apply(&http_route("all", "/all"));
-    bed.cluster.wait("its statuses", |_| {
-        parent(&bed.status("httproute", "all"), "Accepted").as_deref() == Some("True")
-    });
+    bed.wait_accepted("httproute", "all");
     bed.settles(&[&first, &second]);
     assert!(leads(&second) && !leads(&first));
 }

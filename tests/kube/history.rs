@@ -1,8 +1,8 @@
 //! An API server that cannot say what happened meanwhile, or whose past is another than it was.
 
-use gateway_tests::cluster::{Component, NODE4};
+use gateway_tests::cluster::Component;
 
-use crate::{Bed, condition, http_route, parent, traffic::Traffic};
+use crate::{Bed, condition, http_route, traffic::Traffic};
 
 #[test]
 fn what_happened_is_obeyed_even_if_the_watches_have_expired() {
@@ -17,25 +17,21 @@ fn what_happened_is_obeyed_even_if_the_watches_have_expired() {
 
     // The agent alone is cut off, and only from the API server: pods and clients reach it.
     bed.cluster.kill(Component::ApiServer);
-    let way = format!("from {NODE4} to 10.245.0.2 unreachable");
-    bed.cluster.node.run(&format!("ip rule add {way}"));
+    bed.cut_off(2);
     bed.cluster.launch(Component::ApiServer);
     bed.cluster.wait_ready();
     bed.cluster.kubectl(&["delete", "httproute", "old", "--namespace", "shop"]);
     bed.cluster.apply(&http_route("new", "/new"));
     // Neither etcd nor an API server that starts now knows of what was before.
     bed.cluster.compact();
-    bed.cluster.kill(Component::ApiServer);
-    bed.cluster.launch(Component::ApiServer);
-    bed.cluster.wait_ready();
+    bed.restart_api_server();
     assert_eq!((bed.answer(address, "/old"), bed.answer(address, "/new")), (Some(200), Some(404)));
-    bed.cluster.node.run(&format!("ip rule del {way}"));
+    bed.reconnect(2);
 
     bed.wait_for(address, "/old", 404);
     bed.wait_for(address, "/new", 200);
     assert!(agent.log().contains("too old resource version"), "{}", agent.log());
-    bed.cluster
-        .wait("a status", |_| parent(&bed.status("httproute", "new"), "Accepted").as_deref() == Some("True"));
+    bed.wait_accepted("httproute", "new");
     requests.none_failed();
 }
 
@@ -48,10 +44,7 @@ fn an_etcd_that_was_restored_from_a_backup_is_obeyed() {
     bed.cluster.apply(&http_route("all", "/all"));
     bed.cluster.apply(&http_route("old", "/old"));
     bed.wait_for(address, "/old", 200);
-    let accepted = |bed: &Bed, name: &str| parent(&bed.status("httproute", name), "Accepted");
-    bed.cluster.wait("statuses", |_| {
-        ["all", "old"].iter().all(|name| accepted(&bed, name).as_deref() == Some("True"))
-    });
+    ["all", "old"].iter().for_each(|name| bed.wait_accepted("httproute", name));
     let requests = Traffic::start(&bed.client, address, "/all");
     bed.cluster.back_up();
 
@@ -60,7 +53,7 @@ fn an_etcd_that_was_restored_from_a_backup_is_obeyed() {
     bed.cluster.apply(&http_route("new", "/new"));
     bed.wait_for(address, "/old", 404);
     bed.wait_for(address, "/new", 200);
-    bed.cluster.wait("a status", |_| accepted(&bed, "new").as_deref() == Some("True"));
+    bed.wait_accepted("httproute", "new");
     // Time goes by, as it does until somebody restores a backup: the Lease is renewed some times.
     let renewed = || bed.lease()["metadata"]["resourceVersion"].to_string();
     let before = renewed();
@@ -72,9 +65,7 @@ fn an_etcd_that_was_restored_from_a_backup_is_obeyed() {
     // And what comes then is followed, though its revisions were given out before.
     bed.cluster.apply(&http_route("later", "/later"));
     bed.wait_for(address, "/later", 200);
-    bed.cluster.wait("statuses of what there is", |_| {
-        ["all", "old", "later"].iter().all(|name| accepted(&bed, name).as_deref() == Some("True"))
-    });
+    ["all", "old", "later"].iter().for_each(|name| bed.wait_accepted("httproute", name));
     let gateway = bed.status("gateway", "web");
     assert_eq!(condition(&gateway["conditions"], "Programmed").as_deref(), Some("True"), "{gateway}");
     assert_eq!(gateway["listeners"][0]["attachedRoutes"], 3, "{gateway}");

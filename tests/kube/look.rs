@@ -1,4 +1,4 @@
-//! What is looked at in a cluster from outside: who leads, and whether anything is still written.
+//! What is looked at in a cluster from outside, who leads and what is written, and what is done to it.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -6,10 +6,15 @@ use std::{
     time::Duration,
 };
 
-use gateway_tests::{agent::Agent, client, netns::NetNs};
+use gateway_tests::{
+    agent::Agent,
+    client,
+    cluster::{Component, NODE4},
+    netns::NetNs,
+};
 use serde_json::Value;
 
-use crate::Bed;
+use crate::{Bed, condition};
 
 /// So long nothing may be written, for all to be said.
 const SILENCE: Duration = Duration::from_secs(3);
@@ -18,6 +23,32 @@ impl Bed {
     /// What a client gets for a path.
     pub(crate) fn asks(client: &NetNs, at: IpAddr, path: &str) -> Option<u16> {
         client::get(client, SocketAddr::new(at, 80), "shop.example", path).ok().map(|answer| answer.status)
+    }
+
+    /// Waits until a route of `shop` is accepted.
+    pub(crate) fn wait_accepted(&self, kind: &str, name: &str) {
+        self.cluster.wait(&format!("{kind} {name} to be accepted"), |_| {
+            let status = self.status(kind, name);
+            condition(&status["parents"][0]["conditions"], "Accepted").as_deref() == Some("True")
+        });
+    }
+
+    /// Ends the API server, and with it every watch, and starts it again.
+    pub(crate) fn restart_api_server(&mut self) {
+        self.cluster.kill(Component::ApiServer);
+        self.cluster.launch(Component::ApiServer);
+        self.cluster.wait_ready();
+    }
+
+    /// Lets nothing of what the API server says get to a site: no refusal and no end of a connection either. Pods and
+    /// clients reach it.
+    pub(crate) fn cut_off(&self, host: u8) {
+        self.cluster.node.run(&format!("ip rule add from {NODE4} to 10.245.0.{host} unreachable"));
+    }
+
+    /// Undoes that.
+    pub(crate) fn reconnect(&self, host: u8) {
+        self.cluster.node.run(&format!("ip rule del from {NODE4} to 10.245.0.{host} unreachable"));
     }
 
     /// The leader's Lease.

@@ -1,7 +1,5 @@
 //! Rights that are taken from a running agent, and given back.
 
-use gateway_tests::cluster::Component;
-
 use crate::{Bed, http_route, manifest, traffic::Traffic};
 
 #[test]
@@ -20,9 +18,7 @@ fn a_right_that_is_revoked_takes_nothing_and_is_followed_again_when_it_is_back()
 
     // One rule is taken back. What is watched goes on until the connection ends, and is asked for again then.
     bed.cluster.apply(&fewer);
-    bed.cluster.kill(Component::ApiServer);
-    bed.cluster.launch(Component::ApiServer);
-    bed.cluster.wait_ready();
+    bed.restart_api_server();
     bed.cluster.wait("the missing right to be said", |_| {
         let said = said();
         said.contains("HTTPRoute: its objects cannot be read")
@@ -36,9 +32,7 @@ fn a_right_that_is_revoked_takes_nothing_and_is_followed_again_when_it_is_back()
 
     // All of them are.
     bed.cluster.kubectl(&["delete", "clusterrolebinding", "sluice"]);
-    bed.cluster.kill(Component::ApiServer);
-    bed.cluster.launch(Component::ApiServer);
-    bed.cluster.wait_ready();
+    bed.restart_api_server();
     bed.cluster.wait("the missing rights to be said", |_| {
         let said = said();
         ["HTTPRoute", "Gateway", "Service", "EndpointSlice", "Namespace"]

@@ -56,10 +56,13 @@ pub struct ExternalName {
     pub problem: Option<String>,
 }
 
+/// `status.addresses` of a Gateway holds no more.
+pub const MOST_ADDRESSES: usize = 16;
+
 /// Status of a Gateway.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct GatewayStatus {
-    /// Addresses, at most 16.
+    /// Addresses, at most [`MOST_ADDRESSES`].
     pub addresses: Vec<IpAddr>,
     /// Whether they are the host's own: on another host it has others.
     pub of_host: bool,

@@ -17,6 +17,7 @@ mod policy;
 mod presence;
 mod publish;
 mod references;
+mod request;
 mod revisions;
 mod status;
 mod trim;

@@ -11,10 +11,7 @@ use super::listeners::local_addresses;
 use super::parameters;
 use crate::core::host::Host;
 use crate::core::model::{CONTROLLER, GATEWAY_GROUP, GroupKind, Model};
-use crate::core::status::{GatewayStatus, ListenerStatus, Report, unprogram};
-
-/// status.addresses holds no more.
-const MOST_ADDRESSES: usize = 16;
+use crate::core::status::{GatewayStatus, ListenerStatus, MOST_ADDRESSES, Report, unprogram};
 
 /// Reports on everything but routes.
 pub(super) fn report(model: &Model, gateways: &Gateways<'_>, host: &Host, report: &mut Report) {

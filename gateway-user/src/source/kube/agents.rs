@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::status::shortened;
 use crate::core::model::ObjectName;
-use crate::core::status::{Condition, GatewayStatus, Report, unprogram};
+use crate::core::status::{Condition, GatewayStatus, MOST_ADDRESSES, Report, unprogram};
 
 /// Room for what an agent says: all annotations of an object have 256 KiB together.
 const ROOM: usize = 200 << 10;
@@ -19,8 +20,6 @@ const ROOM: usize = 200 << 10;
 const REASON: usize = 500;
 /// So many nodes are named in a message.
 const NAMED: usize = 5;
-/// `status.addresses` of a Gateway holds no more.
-const MOST_ADDRESSES: usize = 16;
 
 /// What an agent serves, as it stands in its Lease.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,10 +88,13 @@ impl Served {
     fn new(status: &GatewayStatus) -> Option<Self> {
         let programmed = programmed(&status.conditions)?;
         let listeners = status.listeners.iter();
-        let listeners = listeners
-            .filter_map(|listener| Some((listener.name.to_string(), cut(why_not(&listener.conditions)?))));
-        let failed = why_not(&status.conditions)
-            .map(|why| Failure { reason: programmed.reason.to_owned(), message: cut(why) });
+        let listeners = listeners.filter_map(|listener| {
+            Some((listener.name.to_string(), shortened(why_not(&listener.conditions)?, REASON).to_owned()))
+        });
+        let failed = why_not(&status.conditions).map(|why| Failure {
+            reason: programmed.reason.to_owned(),
+            message: shortened(why, REASON).to_owned(),
+        });
         Some(Self {
             generation: programmed.observed_generation,
             addresses: if status.of_host { status.addresses.clone() } else { Vec::new() },
@@ -113,27 +115,6 @@ fn why_not(conditions: &[Condition]) -> Option<&str> {
     Some(&refused.unwrap_or(programmed).message)
 }
 
-fn cut(message: &str) -> String {
-    message[..message.floor_char_boundary(REASON)].to_owned()
-}
-
-/// Another agent, as its Lease shows it.
-#[derive(Debug)]
-struct Agent {
-    node: String,
-    said: Option<Said>,
-    renewed: Option<Timestamp>,
-    lasts: Duration,
-    /// When it was first seen as it is: clocks of other nodes are not trusted.
-    since: Instant,
-}
-
-impl Agent {
-    fn end(&self) -> Instant {
-        self.since + self.lasts
-    }
-}
-
 /// What was read of a Lease.
 #[derive(Debug)]
 pub(super) struct Sign {
@@ -145,6 +126,20 @@ pub(super) struct Sign {
     pub(super) renewed: Option<Timestamp>,
     /// How long it lasts from then on.
     pub(super) lasts: Duration,
+}
+
+/// Another agent.
+#[derive(Debug)]
+struct Agent {
+    sign: Sign,
+    /// When its Lease was first seen renewed as it is: clocks of other nodes are not trusted.
+    since: Instant,
+}
+
+impl Agent {
+    fn end(&self) -> Instant {
+        self.since + self.sign.lasts
+    }
 }
 
 /// The other agents.
@@ -159,12 +154,13 @@ pub(super) struct Agents {
 impl Agents {
     /// A Lease as it is now. Whether anything but its time is new.
     pub(super) fn see(&mut self, lease: String, sign: Sign, now: Instant) -> bool {
-        let Sign { node, said, renewed, lasts } = sign;
         let before = self.known.get(&lease);
-        let same =
-            before.is_some_and(|before| before.said == said && before.node == node && before.end() > now);
-        let since = before.filter(|before| before.renewed == renewed).map_or(now, |before| before.since);
-        self.known.insert(lease, Agent { node, said, renewed, lasts, since });
+        let same = before.is_some_and(|before| {
+            before.sign.said == sign.said && before.sign.node == sign.node && before.end() > now
+        });
+        let since =
+            before.filter(|before| before.sign.renewed == sign.renewed).map_or(now, |before| before.since);
+        self.known.insert(lease, Agent { sign, since });
         !same
     }
 
@@ -207,7 +203,8 @@ impl Agents {
             return None;
         }
         let mut gateways = gateways.clone();
-        let living: Vec<&Agent> = self.known.values().filter(|agent| agent.end() > now).collect();
+        let living = self.known.values().filter(|agent| agent.end() > now);
+        let living: Vec<&Sign> = living.map(|agent| &agent.sign).collect();
         if living.is_empty() {
             return Some(gateways);
         }
@@ -219,7 +216,7 @@ impl Agents {
 }
 
 /// What the others say of one Gateway.
-fn everywhere(me: &str, name: &str, status: &mut GatewayStatus, others: &[&Agent]) {
+fn everywhere(me: &str, name: &str, status: &mut GatewayStatus, others: &[&Sign]) {
     let Some(here) = programmed(&status.conditions).cloned() else { return };
     let mut behind = Vec::new();
     let mut serving = 0_usize;

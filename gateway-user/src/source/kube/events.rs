@@ -3,22 +3,20 @@
 //! Owns which change of a status is one: what begins to fail, what fails no more, and that a Gateway is served. They are a
 //! courtesy: where they come faster than the API server takes them, some are left out. Must not know how statuses are made.
 
-use std::time::Duration;
-
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
+use kube::api::ApiResource;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
-use super::publish::is_of_what_goes;
-use crate::core::model::CONTROLLER;
+use super::request::{Failure, WRITE, is_of_what_goes, within};
+use super::status::shortened;
+use crate::core::model::{CONTROLLER, ObjectName};
 
 /// So many may wait.
 const WAITING: usize = 256;
-/// So long one may take.
-const LIMIT: Duration = Duration::from_secs(10);
 /// A note may have so many bytes.
 const LONGEST: usize = 1024;
 /// Conditions that say something bad, the most telling first, and the status with which they do.
@@ -47,7 +45,7 @@ pub(super) fn news(before: &Value, after: &Value) -> Vec<News> {
         let told = |condition: &Value, warning: bool| News {
             warning,
             reason: text(condition, "reason").to_owned(),
-            note: cut(format!("{place}{}", text(condition, "message"))),
+            note: shortened(&format!("{place}{}", text(condition, "message")), LONGEST).to_owned(),
         };
         let bad = bad(conditions, &place);
         match (bad, self::bad(was, &place)) {
@@ -108,11 +106,6 @@ fn bad<'v>(conditions: &'v Value, place: &str) -> Option<&'v Value> {
         .find(|condition| !(place.is_empty() && condition["reason"] == "Pending"))
 }
 
-fn cut(mut note: String) -> String {
-    note.truncate(note.floor_char_boundary(LONGEST));
-    note
-}
-
 /// Where events go.
 #[derive(Debug)]
 pub(super) struct Events(mpsc::Sender<(ObjectReference, News)>);
@@ -126,11 +119,19 @@ impl Events {
         Self(sender)
     }
 
-    /// Tells of an object, if there is room.
-    pub(super) fn tell(&self, object: &ObjectReference, news: Vec<News>) {
+    /// Tells of an object, which is of a resource and has a uid, if there is room.
+    pub(super) fn tell(&self, (resource, name, uid): (&ApiResource, &ObjectName, String), news: Vec<News>) {
         for news in news {
-            if self.0.try_send((object.clone(), news)).is_err() {
-                debug!(object = object.name, "too many events at once: one is left out");
+            let object = ObjectReference {
+                api_version: Some(resource.api_version.clone()),
+                kind: Some(resource.kind.clone()),
+                name: Some(name.name.to_string()),
+                namespace: Some(name.namespace.to_string()).filter(|namespace| !namespace.is_empty()),
+                uid: Some(uid.clone()),
+                ..ObjectReference::default()
+            };
+            if self.0.try_send((object, news)).is_err() {
+                debug!(object = %name, "too many events at once: one is left out");
             }
         }
     }
@@ -141,17 +142,14 @@ async fn send(recorder: Recorder, mut events: mpsc::Receiver<(ObjectReference, N
     while let Some((object, News { warning, reason, note })) = events.recv().await {
         let type_ = if warning { EventType::Warning } else { EventType::Normal };
         let event = Event { type_, reason, note: Some(note), action: "Status".to_owned(), secondary: None };
-        let problem = match tokio::time::timeout(LIMIT, recorder.publish(&event, &object)).await {
-            Ok(Ok(())) => {
-                failing = false;
-                continue;
+        match within(WRITE, recorder.publish(&event, &object)).await {
+            Ok(()) => failing = false,
+            Err(Failure::Kube(kube::Error::Api(answer))) if is_of_what_goes(&answer) => {}
+            Err(error) => {
+                if !std::mem::replace(&mut failing, true) {
+                    warn!(%error, "events cannot be written; statuses say the same");
+                }
             }
-            Ok(Err(kube::Error::Api(answer))) if is_of_what_goes(&answer) => continue,
-            Ok(Err(error)) => error.to_string(),
-            Err(_elapsed) => "the API server does not answer".to_owned(),
-        };
-        if !std::mem::replace(&mut failing, true) {
-            warn!(problem, "events cannot be written; statuses say the same");
         }
     }
 }
@@ -212,7 +210,9 @@ mod tests {
 
     #[test]
     fn a_long_note_is_cut_at_a_character() {
-        let note = cut("ü".repeat(LONGEST));
-        assert!(note.len() <= LONGEST && note.ends_with('ü'));
+        let mut condition = condition("Accepted", "False", "Invalid");
+        condition["message"] = json!("ü".repeat(LONGEST));
+        let [told] = news(&Value::Null, &json!({"conditions": [condition]})).try_into().unwrap();
+        assert!(told.note.len() <= LONGEST && told.note.ends_with('ü'));
     }
 }

@@ -13,6 +13,7 @@ use kube::api::{Api, ObjectMeta, PostParams};
 use tokio::sync::watch as channel;
 use tracing::{info, warn};
 
+use super::request::within;
 use super::revisions::Revisions;
 
 /// How long a Lease lasts that is not renewed.
@@ -104,20 +105,16 @@ impl Candidate {
         let mut leading = false;
         let mut failing = false;
         loop {
-            let now = match tokio::time::timeout(LIMIT, self.look()).await {
-                Ok(Ok(now)) => {
+            let now = match within(LIMIT, self.look()).await {
+                Ok(now) => {
                     failing = false;
                     now
                 }
-                vain => {
+                Err(error) => {
                     if !std::mem::replace(&mut failing, true) {
-                        let error = match vain {
-                            Ok(Err(error)) => error.to_string(),
-                            _ => format!("no answer within {} s", LIMIT.as_secs()),
-                        };
                         warn!(
                             lease = self.name,
-                            error, "the leader's Lease cannot be had; statuses are written by who has it"
+                            %error, "the leader's Lease cannot be had; statuses are written by who has it"
                         );
                     }
                     leading && self.renewed.is_some_and(|at| at.elapsed() < GIVES_UP)

@@ -22,6 +22,7 @@ use super::Shared;
 use super::agents::{Agents, Said, Sign};
 use super::feed::Feed;
 use super::infrastructure::MANAGED_BY;
+use super::request::{WRITE, within};
 
 /// How long a Lease lasts that is not renewed: as a node's own.
 const LASTS: Duration = Duration::from_secs(40);
@@ -70,11 +71,9 @@ impl Presence {
         loop {
             let said = shared.with(|state| state.outcome.as_ref().map(|(report, _)| Arc::clone(report)));
             if let Some(said) = said.map(|report| Said::new(&report)) {
-                let result = match &written {
-                    Some(before) if *before == said => self.renew(&said).await,
-                    _ => self.write(&said).await,
-                };
-                match result {
+                let renewed = written.as_ref() == Some(&said);
+                let write = async { if renewed { self.renew(&said).await } else { self.write(&said).await } };
+                match within(WRITE, write).await {
                     Ok(()) => {
                         written = Some(said);
                         failing = false;
@@ -235,7 +234,7 @@ async fn watch(api: &Api<Lease>, own: &str, shared: &Shared) {
 /// Removes Leases whose nodes have gone.
 async fn remove(api: &Api<Lease>, leases: &[String]) {
     for lease in leases {
-        match api.delete(lease, &DeleteParams::default()).await {
+        match within(WRITE, api.delete(lease, &DeleteParams::default())).await {
             Ok(_) => info!(lease, "an agent's Lease ran out long ago, and is removed"),
             Err(error) => warn!(lease, %error, "a Lease that ran out cannot be removed"),
         }

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
-use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
@@ -22,6 +21,7 @@ use super::super::store::Key;
 use super::entry::Entry;
 use super::events::{Events, News, news};
 use super::index::Seen;
+use super::request::{Failure, WRITE, is_of_what_goes, within};
 use super::watch::{self, resource_of};
 use super::{Shared, State, infrastructure, now, policy, status};
 use crate::core::model::{Model, ObjectName};
@@ -29,8 +29,6 @@ use crate::core::status::{Condition, GatewayStatus, Report};
 
 /// Writes that are under way at once.
 const AT_ONCE: usize = 16;
-/// So long a write may take.
-const LIMIT: Duration = Duration::from_secs(10);
 /// So long more is waited for before statuses are looked through: each write tells twice that it is done.
 const TOGETHER: Duration = Duration::from_millis(5);
 /// Until what failed is tried again.
@@ -168,19 +166,10 @@ async fn send(client: &Client, shared: &Shared, events: &Events, write: Write) -
     };
     let patch = json!({"metadata": {"resourceVersion": revision}, "status": status});
     let (parameters, patch) = (PatchParams::default(), Patch::Merge(patch));
-    match within(LIMIT, api.patch_status(&name.name, &parameters, &patch)).await {
+    match within(WRITE, api.patch_status(&name.name, &parameters, &patch)).await {
         Ok(object) => {
             shared.writes.fetch_add(1, Ordering::Relaxed);
-            let namespace = Some(name.namespace.to_string()).filter(|namespace| !namespace.is_empty());
-            let object_reference = ObjectReference {
-                api_version: Some(resource.api_version.clone()),
-                kind: Some(kind.name().to_owned()),
-                name: Some(name.name.to_string()),
-                namespace,
-                uid: Some(uid),
-                ..ObjectReference::default()
-            };
-            events.tell(&object_reference, news);
+            events.tell((&resource, &name, uid), news);
             shared.take(kind, Seen::Written(watch::json(object, &resource)));
             true
         }
@@ -195,34 +184,6 @@ async fn send(client: &Client, shared: &Shared, events: &Events, write: Write) -
             false
         }
     }
-}
-
-/// Why a write came to nothing.
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    /// The API server or the way to it.
-    #[error(transparent)]
-    Kube(kube::Error),
-    /// There was no answer.
-    #[error("no answer within {} s", .0.as_secs())]
-    Silence(Duration),
-}
-
-/// A write, for as long as it may take.
-async fn within<T>(
-    limit: Duration,
-    write: impl Future<Output = Result<T, kube::Error>>,
-) -> Result<T, Failure> {
-    match tokio::time::timeout(limit, write).await {
-        Ok(result) => result.map_err(Failure::Kube),
-        Err(_elapsed) => Err(Failure::Silence(limit)),
-    }
-}
-
-/// Whether nothing can be made any more where it was to be.
-pub(super) fn is_of_what_goes(answer: &kube::core::Status) -> bool {
-    let causes = answer.details.iter().flat_map(|details| &details.causes);
-    matches!(answer.code, 404 | 409) || causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
 }
 
 /// What was made for Gateways, as far as it need not be made again.
@@ -282,9 +243,9 @@ impl Made {
         let result = match object {
             Some(object) => {
                 let parameters = PatchParams::apply(infrastructure::MANAGED_BY.1).force();
-                within(LIMIT, api.patch(&name.name, &parameters, &Patch::Apply(object))).await.map(Some)
+                within(WRITE, api.patch(&name.name, &parameters, &Patch::Apply(object))).await.map(Some)
             }
-            None => within(LIMIT, api.delete(&name.name, &DeleteParams::default())).await.map(|_| None),
+            None => within(WRITE, api.delete(&name.name, &DeleteParams::default())).await.map(|_| None),
         };
         match result {
             Ok(object) => {

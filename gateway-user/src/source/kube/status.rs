@@ -68,9 +68,6 @@ fn one_listener(have: Option<&Value>, want: &ListenerStatus, now: &str) -> Value
 /// The status that a route shall have.
 pub(super) fn route(have: &Value, want: &[ParentStatus], now: &str) -> Option<Value> {
     let there = have.get("parents").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    if says(there, want) {
-        return None;
-    }
     let (ours, others): (Vec<_>, Vec<_>) =
         there.iter().partition(|entry| entry["controllerName"] == CONTROLLER);
     let mut parents: Vec<Value> = others.into_iter().cloned().collect();
@@ -87,43 +84,6 @@ pub(super) fn route(have: &Value, want: &[ParentStatus], now: &str) -> Option<Va
     let mut wanted = parents.clone();
     wanted.sort_by_key(order);
     if sorted == wanted { None } else { other(have, [("parents", Value::Array(parents))]) }
-}
-
-/// Whether a route's entries say what they shall: looked at where they are, since most of thousands do.
-fn says(there: &[Value], want: &[ParentStatus]) -> bool {
-    let ours = || there.iter().filter(|entry| entry["controllerName"] == CONTROLLER);
-    let want = || want.iter().filter(|want| want.ours);
-    let is_said = |want: &ParentStatus| {
-        let entry = ours().find(|entry| is_parent(&entry["parentRef"], &want.parent));
-        entry.is_some_and(|entry| conditions_say(&entry["conditions"], &want.conditions))
-    };
-    ours().count() == want().count() && want().all(is_said)
-}
-
-fn is_parent(have: &Value, parent: &ParentRef) -> bool {
-    let ParentRef { kind, namespace, name, section, port } = parent;
-    let text = |name: &str| have.get(name).and_then(Value::as_str);
-    text("group") == Some(&kind.group)
-        && text("kind") == Some(&kind.kind)
-        && text("name") == Some(name)
-        && text("namespace") == namespace.as_deref()
-        && text("sectionName") == section.as_deref()
-        && have.get("port").and_then(Value::as_u64) == port.map(u64::from)
-}
-
-fn conditions_say(have: &Value, want: &[Condition]) -> bool {
-    let have = have.as_array().map_or(&[][..], Vec::as_slice);
-    let ours = have.iter().filter(|have| is_our_type(have));
-    ours.count() == want.len()
-        && want.iter().all(|want| {
-            have.iter().any(|have| {
-                have["type"] == want.kind
-                    && have["status"] == truth(want.status)
-                    && have["reason"] == want.reason
-                    && have["message"] == shortened(&want.message)
-                    && have["observedGeneration"] == want.observed_generation
-            })
-        })
 }
 
 fn parent_ref(parent: &ParentRef) -> Value {
@@ -159,7 +119,7 @@ pub(super) fn conditions(have: Option<&Value>, want: &[Condition], now: &str) ->
     let mut all: Vec<Value> = Vec::new();
     for want in want {
         let before = have.iter().find(|have| have["type"] == want.kind);
-        let status = truth(want.status);
+        let status = if want.status { "True" } else { "False" };
         if let Some(later) =
             before.filter(|have| have["observedGeneration"].as_i64() > Some(want.observed_generation))
         {
@@ -173,7 +133,7 @@ pub(super) fn conditions(have: Option<&Value>, want: &[Condition], now: &str) ->
             "type": want.kind,
             "status": status,
             "reason": want.reason,
-            "message": shortened(&want.message),
+            "message": shortened(&want.message, LONGEST),
             "observedGeneration": want.observed_generation,
             "lastTransitionTime": since.unwrap_or(now),
         }));
@@ -187,18 +147,12 @@ fn is_our_type(condition: &Value) -> bool {
     condition["type"].as_str().is_some_and(|kind| OURS.contains(&kind))
 }
 
-fn truth(status: bool) -> &'static str {
-    if status { "True" } else { "False" }
-}
-
 /// A message may have 32,768 characters (metav1.Condition).
 const LONGEST: usize = 32_768;
 
-fn shortened(message: &str) -> &str {
-    if message.len() <= LONGEST {
-        return message;
-    }
-    &message[..message.floor_char_boundary(LONGEST)]
+/// A text, or as much of it as fits into so many bytes.
+pub(super) fn shortened(text: &str, most: usize) -> &str {
+    &text[..text.floor_char_boundary(most)]
 }
 
 #[cfg(test)]
@@ -338,7 +292,8 @@ mod tests {
     #[test]
     fn a_long_message_is_cut_at_a_character() {
         let long = "ü".repeat(LONGEST);
-        assert!(shortened(&long).len() <= LONGEST && shortened(&long).chars().all(|c| c == 'ü'));
-        assert_eq!(shortened("short"), "short");
+        let cut = shortened(&long, LONGEST);
+        assert!(cut.len() <= LONGEST && cut.chars().all(|c| c == 'ü'));
+        assert_eq!(shortened("short", LONGEST), "short");
     }
 }

@@ -11,7 +11,7 @@ use super::{Refusals, group_kind, labels};
 use crate::core::model::{
     AddressMode, GatewayAddress, Infrastructure, Meta, Parameters, ParametersRef, Refusal,
 };
-use crate::core::pool::{Pools, Range};
+use crate::core::pool::{Pools, Range, RangeError};
 use crate::source::Diagnostic;
 use crate::source::check::Findings;
 use crate::source::coverage::Level;
@@ -72,13 +72,9 @@ fn network(text: &str) -> Result<IpNet, (String, String)> {
     let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
     let remedy = "write a network such as 192.0.2.0/24 or 2001:db8::/64, or an address".to_owned();
     let network = network.map_err(|_| ("is neither a network nor an address".to_owned(), remedy))?;
-    if network.addr() != network.network() {
-        let remedy = format!(
-            "write {} for the network, or {} for this address alone",
-            network.trunc(),
-            network.addr()
-        );
-        return Err(("is no network: it has bits set behind the prefix".to_owned(), remedy));
+    if network.trunc() != network {
+        let error = RangeError::HostBits { network: network.trunc(), address: network.addr() };
+        return Err((error.to_string(), error.remedy()));
     }
     Ok(network)
 }
