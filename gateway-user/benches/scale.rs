@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_ebpf::abi::{Affinity, BindingKey, TCP};
-use gateway_user::core::compile::compile;
+use gateway_user::core::compile::{Kept, compile, compile_after};
 use gateway_user::core::host::Host;
 use gateway_user::core::model::{
     AllowedRoutes, BackendRef, Endpoint, EndpointSlice, FromNamespaces, GATEWAY_GROUP, Gateway,
@@ -36,8 +36,9 @@ fn main() {
     let host = Host::default();
     println!("model of 5,000 HTTPRoutes, 50 Gateways: {:.1} MB", resident() - before);
     let before = resident();
-    let snapshot = compile(&model, &host, &Ids::default(), 1);
-    println!("its snapshot: {:.1} MB, {} series", resident() - before, snapshot.series.len());
+    let (snapshot, kept) = compile_after(&Kept::default(), &model, &host, &Ids::default(), 1);
+    let series: usize = snapshot.series.iter().map(|block| block.len()).sum();
+    println!("its snapshot: {:.1} MB, {series} series", resident() - before);
     assert_eq!(snapshot.bindings.len(), 50);
     row("compile it", rounds, || black_box(compile(&model, &host, &Ids::default(), 1)));
     let mut changed = model.clone();
@@ -45,7 +46,7 @@ fn main() {
         route.rules[0].matches[0].path = PathMatch::Exact("/changed".into());
     }
     row("compile it with one changed route", rounds, || {
-        black_box(compile(&changed, &host, &snapshot.ids, 2))
+        black_box(compile_after(&kept, &changed, &host, &snapshot.ids, 2))
     });
 
     let regexes = regex_model(1_000);

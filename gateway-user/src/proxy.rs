@@ -142,8 +142,8 @@ pub struct Running {
 impl Running {
     /// Makes a snapshot the one by which connections accepted and requests read from now on are served.
     pub fn publish(&self, snapshot: &Snapshot) {
-        let mut view =
-            View::new(snapshot, &mut self.shared.registry.known(), &self.shared.tls, Instant::now());
+        let Shared { view, registry, tls, .. } = &*self.shared;
+        let mut view = View::new(snapshot, &view.load(), &mut registry.known(), tls, Instant::now());
         view.configured = self.shared.config.reset_removed_after.map(|_| Configured::of(snapshot));
         self.shared.view.store(Arc::new(view));
     }

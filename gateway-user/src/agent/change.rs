@@ -18,8 +18,8 @@ use super::flows::Leaving;
 use super::forward::{Forwarder, Look};
 use super::memory::Memory;
 use super::{diagnostic_view, heap, told, words};
-use crate::admin::view::StatusView;
-use crate::core::compile::compile;
+use crate::admin::view::{Before, StatusView};
+use crate::core::compile::{Kept, compile_after};
 use crate::core::host::{Host, Listening};
 use crate::core::model::{Model, Protocol};
 use crate::core::plan;
@@ -55,6 +55,8 @@ pub(super) struct Engine {
     host: Host,
     /// The newest snapshot, applied or not.
     snapshot: Arc<Snapshot>,
+    /// What its compilation left to the next one.
+    kept: Kept,
     /// What was said of the objects when they were applied last.
     report: Arc<Report>,
     /// Forwarding, if it is on, or why it is not.
@@ -123,6 +125,7 @@ impl Engine {
             inputs: 1,
             host: Host::default(),
             snapshot: Arc::default(),
+            kept: Kept::default(),
             report: Arc::default(),
             forward: Err(String::new()),
             ways: None,
@@ -246,8 +249,8 @@ impl Engine {
 
     /// Compiles the input for a host and applies the result.
     pub(super) async fn compile_and_apply(&mut self, host: Host) {
-        self.snapshot = Arc::new(self.compile(&host));
-        self.host = host;
+        let (snapshot, kept) = self.compile(&host);
+        (self.snapshot, self.kept, self.host) = (Arc::new(snapshot), kept, host);
         self.retry = None;
         self.apply().await;
     }
@@ -255,7 +258,7 @@ impl Engine {
     /// The host may have changed, or it is time to try again.
     pub(super) async fn follow(&mut self, host: Host) {
         if host != self.host {
-            let snapshot = self.compile(&host);
+            let (snapshot, kept) = self.compile(&host);
             self.host = host;
             let same = snapshot.image == self.snapshot.image
                 && snapshot.listed == self.snapshot.listed
@@ -263,7 +266,7 @@ impl Engine {
                 && snapshot.report == self.snapshot.report;
             if !same {
                 info!("the host has changed, or what a name resolves to");
-                self.snapshot = Arc::new(snapshot);
+                (self.snapshot, self.kept) = (Arc::new(snapshot), kept);
                 self.apply().await;
                 return;
             }
@@ -346,8 +349,8 @@ impl Engine {
         (self.running, self.addresses)
     }
 
-    fn compile(&self, host: &Host) -> Snapshot {
-        compile(&self.model, host, &self.memory.ids, self.snapshot.generation + 1)
+    fn compile(&self, host: &Host) -> (Snapshot, Kept) {
+        compile_after(&self.kept, &self.model, host, &self.memory.ids, self.snapshot.generation + 1)
     }
 
     async fn apply(&mut self) {
@@ -461,11 +464,12 @@ impl Engine {
     /// Shows the conditions as they are after applying, and logs those that turned bad.
     fn show(&mut self, outcome: &Outcome) {
         let report = finish(&self.snapshot.report, outcome);
-        self.report = Arc::clone(&report);
-        let before = self.board.objects.load();
-        let view = StatusView::new(&report, &self.model, Some((&before, &now())));
-        told::log(&before, &view);
-        self.board.objects.store(view.into());
+        let (view, now) = (self.board.objects.load(), now());
+        let before = Before { view: &view, report: &self.report, now: &now };
+        let next = StatusView::new(&report, &self.model, Some(before));
+        told::log(&view, &next);
+        self.board.objects.store(next.into());
+        self.report = report;
     }
 
     fn warn_input(&self) {

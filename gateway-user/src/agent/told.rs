@@ -2,21 +2,28 @@
 //!
 //! Owns what is news. Must not know how a status comes about.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
 
 use tracing::{info, warn};
 
-use crate::admin::view::{ExternalNameView, StatusView, negative};
+use crate::admin::view::{ExternalNameView, RouteView, StatusView, negative};
 
 /// Logs what a view tells that the one before did not.
 pub(super) fn log(before: &StatusView, view: &StatusView) {
-    let negatives: Vec<_> = view.conditions().filter(|(_, condition)| negative(condition)).collect();
-    let known = if negatives.is_empty() { Vec::new() } else { before.conditions().collect() };
-    let known: BTreeSet<_> = known.iter().map(|(place, c)| (place, &c.kind, &c.message)).collect();
+    // Of thousands of routes few are another than before.
+    let same: HashSet<*const RouteView> = before.routes.iter().map(Arc::as_ptr).collect();
+    let others = view.conditions_but(|route| same.contains(&Arc::as_ptr(route)));
+    let negatives: Vec<_> = others.filter(|(_, condition)| negative(condition)).collect();
+    let known = if negatives.is_empty() { None } else { Some(before.conditions()) };
+    let known = known.into_iter().flatten().filter(|(_, condition)| negative(condition));
+    let known: BTreeSet<_> = known.map(|(place, c)| (place.to_string(), &c.kind, &c.message)).collect();
     for (place, condition) in negatives {
-        if !known.contains(&(&place, &condition.kind, &condition.message)) {
+        let place = place.to_string();
+        let news = (place, &condition.kind, &condition.message);
+        if !known.contains(&news) {
             warn!(
-                object = place,
+                object = news.0,
                 condition = format!("{}={}", condition.kind, condition.status),
                 reason = &*condition.reason,
                 "{}",

@@ -13,6 +13,7 @@ mod gateways;
 mod grants;
 mod http;
 mod ids;
+mod kept;
 mod l4;
 mod listeners;
 mod parameters;
@@ -27,12 +28,12 @@ use std::collections::BTreeSet;
 pub(super) use self::attach::{RouteView, attached_to};
 pub(super) use self::backends::label;
 pub(super) use self::gateways::age;
+pub use self::kept::Kept;
 pub(super) use self::listeners::{HTTP_ROUTE, transport};
 
 use self::backends::Resolver;
 use self::external::Guard;
 use self::gateways::Place;
-use self::http::Tables;
 use self::l4::Services;
 use super::host::Host;
 use super::model::Model;
@@ -43,12 +44,26 @@ use super::status::Report;
 /// What is wrong with an object goes into its conditions; the rest serves.
 #[must_use]
 pub fn compile(model: &Model, host: &Host, previous: &Ids, generation: u64) -> Snapshot {
+    compile_after(&Kept::default(), model, host, previous, generation).0
+}
+
+/// The same snapshot, made of what the compilation before has left as far as that stays; and what this one leaves.
+#[must_use]
+pub fn compile_after(
+    before: &Kept,
+    model: &Model,
+    host: &Host,
+    previous: &Ids,
+    generation: u64,
+) -> (Snapshot, Kept) {
     let mut report = Report::default();
     let mut gateways = gateways::resolve(model, host, previous);
     let mut resolver = Resolver::new(model, Guard::new(host, &gateways));
-    let mut tables = Tables::new(&gateways, &previous.patterns);
     let mut services = Services::default();
-    routes::http(model, &mut gateways, &mut resolver, &mut tables, &mut report);
+    let none = Kept::default();
+    let before = if before.fits(model, host, &gateways) { before } else { &none };
+    let (http, routes) =
+        routes::http(model, &mut gateways, &mut resolver, &previous.patterns, before, &mut report);
     routes::l4(model, &mut gateways, &mut resolver, &mut services, &mut report);
     routes::unbuilt(model, &gateways, &mut report);
     report.external = resolver.external;
@@ -61,10 +76,10 @@ pub fn compile(model: &Model, host: &Host, previous: &Ids, generation: u64) -> S
             lacking.extend(list.iter().copied().filter(|ip| !gateways::owns(host, *ip)));
         }
     }
-    let mut bound = bind::bind(&gateways, tables, &services, previous);
+    let mut bound = bind::bind(&gateways, &http, &services, previous);
     addresses::kept(&gateways.list, &mut bound.ids);
     report::unbound(&gateways, &bound.left_out, &mut report);
-    Snapshot {
+    let snapshot = Snapshot {
         generation,
         image: bound.image,
         bindings: bound.bindings,
@@ -73,5 +88,6 @@ pub fn compile(model: &Model, host: &Host, previous: &Ids, generation: u64) -> S
         series: bound.series,
         ids: bound.ids,
         report: report.into(),
-    }
+    };
+    (snapshot, Kept::new(model, host, &gateways, routes, http.tables))
 }

@@ -20,12 +20,14 @@ use super::transport::Transport;
 
 mod parameters;
 mod selector;
+mod shared;
 
 pub use self::parameters::{
     AddressMode, CONTROLLER, GatewayAddress, GatewayClass, Infrastructure, OWN_GROUP, PARAMETERS, Parameters,
     ParametersRef,
 };
 pub use self::selector::{LabelSelector, Operator, Requirement};
+pub use self::shared::Shared;
 
 /// Namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -78,31 +80,31 @@ pub struct Refusal {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Model {
     /// GatewayClasses. If there is none, Gateways of any class are ours (file mode).
-    pub classes: BTreeMap<Arc<str>, GatewayClass>,
+    pub classes: Shared<Arc<str>, GatewayClass>,
     /// SluiceParameters.
-    pub parameters: BTreeMap<ObjectName, Parameters>,
+    pub parameters: Shared<ObjectName, Parameters>,
     /// Gateways.
-    pub gateways: BTreeMap<ObjectName, Gateway>,
+    pub gateways: Shared<ObjectName, Gateway>,
     /// HTTPRoutes, shared with the source that keeps them: there may be thousands.
-    pub http_routes: BTreeMap<ObjectName, Arc<HttpRoute>>,
+    pub http_routes: Shared<ObjectName, Arc<HttpRoute>>,
     /// TCPRoutes and UDPRoutes.
-    pub l4_routes: BTreeMap<(Transport, ObjectName), L4Route>,
+    pub l4_routes: Shared<(Transport, ObjectName), L4Route>,
     /// Routes of kinds that are not built yet, by kind and name.
-    pub unbuilt_routes: BTreeMap<(&'static str, ObjectName), UnbuiltRoute>,
+    pub unbuilt_routes: Shared<(&'static str, ObjectName), UnbuiltRoute>,
     /// ListenerSets: not built yet.
-    pub listener_sets: BTreeMap<ObjectName, UnbuiltObject>,
+    pub listener_sets: Shared<ObjectName, UnbuiltObject>,
     /// BackendTLSPolicies: not built yet, so that what they target must not be reached without TLS.
-    pub backend_tls: BTreeMap<ObjectName, BackendTlsPolicy>,
+    pub backend_tls: Shared<ObjectName, BackendTlsPolicy>,
     /// ReferenceGrants.
-    pub grants: BTreeMap<ObjectName, ReferenceGrant>,
+    pub grants: Shared<ObjectName, ReferenceGrant>,
     /// Services.
-    pub services: BTreeMap<ObjectName, Service>,
+    pub services: Shared<ObjectName, Service>,
     /// Secrets.
-    pub secrets: BTreeMap<ObjectName, Secret>,
+    pub secrets: Shared<ObjectName, Secret>,
     /// EndpointSlices.
-    pub slices: BTreeMap<ObjectName, EndpointSlice>,
+    pub slices: Shared<ObjectName, EndpointSlice>,
     /// Labels of namespaces that were written down. Others exist with `kubernetes.io/metadata.name` alone.
-    pub namespaces: BTreeMap<Arc<str>, BTreeMap<String, String>>,
+    pub namespaces: Shared<Arc<str>, BTreeMap<String, String>>,
 }
 
 /// Gateway.

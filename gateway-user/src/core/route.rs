@@ -23,6 +23,7 @@ use self::path::PathIndex;
 use self::trace::Tracer;
 use super::headers::HeaderFilters;
 use super::redirect::Redirect;
+use super::snapshot::SeriesAt;
 
 pub(crate) use self::condition::{Conditions, Failing, Value, parameter_of};
 pub(crate) use self::host::{Buffer as HostBuffer, HostIndex, fold as fold_host, intersect};
@@ -54,8 +55,8 @@ pub struct Found<'t> {
     pub listener: &'t Arc<str>,
     /// The rule; `None`: 404.
     pub rule: Option<&'t Arc<RuleEntry>>,
-    /// Index into `Snapshot::series` for an answer that no backend gave: the rule's, or that of "no route".
-    pub series: u32,
+    /// The counter of an answer that no backend gave: the rule's, or that of "no route".
+    pub series: SeriesAt,
 }
 
 /// A rule as the workers serve it, for one listener.
@@ -79,8 +80,8 @@ pub struct RuleEntry {
     pub backend_timeout: Option<Duration>,
     /// Networks of proxies whose word about the client counts; `None`: nobody's does.
     pub trusted: Option<Arc<[IpNet]>>,
-    /// Index into `Snapshot::series` for an answer that no backend gave.
-    pub series: u32,
+    /// The counter of answers that no backend gave.
+    pub series: SeriesAt,
 }
 
 /// A backendRef of an HTTP rule.
@@ -94,8 +95,8 @@ pub struct HttpBackend {
     pub target: Target,
     /// What is done to the headers of requests and answers, by the rule and by the backendRef; `None`: nothing.
     pub headers: Option<Arc<HeaderFilters>>,
-    /// Index into `Snapshot::series`.
-    pub series: u32,
+    /// Its counter.
+    pub series: SeriesAt,
 }
 
 /// Where a backendRef leads.
@@ -140,7 +141,7 @@ impl RuleEntry {
 #[derive(Clone, Debug)]
 pub struct HttpTable {
     label: Arc<str>,
-    no_listener: u32,
+    no_listener: SeriesAt,
     listeners: HostIndex<Arc<ListenerTable>>,
 }
 
@@ -148,23 +149,21 @@ pub struct HttpTable {
 #[derive(Clone, Debug)]
 pub(crate) struct ListenerTable {
     label: Arc<str>,
-    no_route: u32,
+    no_route: SeriesAt,
     /// By the routes' own hostnames, not by what they have in common with the listener's: the specification gives
     /// precedence by the hostname that a route was written with.
     hosts: HostIndex<PathIndex>,
 }
 
 impl HttpTable {
-    /// A table without listeners. `label` and `no_listener`, an index into `Snapshot::series`, are for requests whose
-    /// host fits no listener.
-    pub(crate) fn new(label: Arc<str>, no_listener: u32) -> Self {
+    /// A table without listeners. `label` and the counter `no_listener` are for requests whose host fits no listener.
+    pub(crate) fn new(label: Arc<str>, no_listener: SeriesAt) -> Self {
         Self { label, no_listener, listeners: HostIndex::default() }
     }
 
-    /// Index into `Snapshot::series` for a request that is refused before it is routed, and for one whose host fits no
-    /// listener.
+    /// The counter of requests that are refused before they are routed, and of those whose host fits no listener.
     #[must_use]
-    pub fn unrouted(&self) -> u32 {
+    pub fn unrouted(&self) -> SeriesAt {
         self.no_listener
     }
 
@@ -201,8 +200,8 @@ impl HttpTable {
 }
 
 impl ListenerTable {
-    /// A table without routes. `no_route` is an index into `Snapshot::series`.
-    pub(crate) fn new(label: Arc<str>, no_route: u32) -> Self {
+    /// A table without routes, with the counter of requests that fit none.
+    pub(crate) fn new(label: Arc<str>, no_route: SeriesAt) -> Self {
         Self { label, no_route, hosts: HostIndex::default() }
     }
 

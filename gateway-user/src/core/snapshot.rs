@@ -31,8 +31,9 @@ pub struct Snapshot {
     pub listed: BTreeMap<BindingKey, Arc<[SocketAddr]>>,
     /// Addresses of Gateways, static or out of a pool, that are in use and that the host does not own: to be brought up.
     pub addresses: BTreeSet<IpAddr>,
-    /// Labels of the workers' request counters, by the dense index that the HTTP tables refer to.
-    pub series: Vec<SeriesKey>,
+    /// Labels of the workers' request counters, at the places that the HTTP tables refer to: those of a listener are one
+    /// block, which stays the same for as long as its table does.
+    pub series: Vec<Arc<[SeriesKey]>>,
     /// The dense ids that this snapshot uses, to be given to the next compilation.
     pub ids: Ids,
     /// Conditions, as if applying succeeds.
@@ -121,6 +122,24 @@ pub struct L4Backend {
     pub at: SocketAddr,
     /// `NAMESPACE/SERVICE:PORT` of the backendRef that it is an endpoint of.
     pub name: Arc<str>,
+}
+
+/// Where a request counter is: see [`Snapshot::series`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeriesAt {
+    /// Its block.
+    pub block: u32,
+    /// Its place in there.
+    pub at: u32,
+}
+
+impl SeriesAt {
+    /// What stands at this place.
+    #[inline]
+    #[must_use]
+    pub fn of<T>(self, blocks: &[impl AsRef<[T]>]) -> Option<&T> {
+        blocks.get(self.block as usize)?.as_ref().get(self.at as usize)
+    }
 }
 
 /// Labels of a request counter.

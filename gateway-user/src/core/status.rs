@@ -31,7 +31,7 @@ pub struct Report {
     /// Gateways that are ours.
     pub gateways: BTreeMap<ObjectName, GatewayStatus>,
     /// Routes, by kind and name: one entry for each parentRef that names a Gateway of ours or none.
-    pub routes: BTreeMap<(&'static str, ObjectName), Vec<ParentStatus>>,
+    pub routes: BTreeMap<(&'static str, ObjectName), Arc<[ParentStatus]>>,
     /// ListenerSets and policies, by kind and name.
     pub others: BTreeMap<(&'static str, ObjectName), Vec<Condition>>,
     /// ExternalName Services that routes refer to: what their names came to.

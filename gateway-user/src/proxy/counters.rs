@@ -254,9 +254,9 @@ impl Registry {
 }
 
 impl Known {
-    /// Begins a publication: what is not asked for until [`Known::expire`] has left the configuration.
+    /// Begins a publication: what is not asked for until [`Known::expire`] has left the configuration. Of requests' counters
+    /// only those have that are said to: there may be thousands.
     pub(super) fn begin(&mut self, now: Instant) {
-        self.http.begin(now);
         self.relayed.begin(now);
         self.accepted.begin(now);
     }
@@ -289,6 +289,13 @@ impl<K: Clone + Eq + Hash + Ord, C: Default> Family<K, C> {
 
     fn begin(&mut self, now: Instant) {
         for entry in self.entries.values_mut() {
+            entry.gone.get_or_insert(now);
+        }
+    }
+
+    /// These labels have left the configuration, unless their cells are asked for again.
+    pub(super) fn leave(&mut self, key: &K, now: Instant) {
+        if let Some(entry) = self.entries.get_mut(key) {
             entry.gone.get_or_insert(now);
         }
     }
@@ -371,6 +378,21 @@ mod tests {
         f.cells(&7)[0].0.add(2);
         f.expire(t + KEEP * 2);
         assert_eq!(f.read(|c| c.iter().map(|c| c.0.get()).sum::<u64>()), [(7, 5)]);
+    }
+
+    #[test]
+    fn what_is_said_to_leave_leaves_alone_and_may_come_again() {
+        let mut f = family();
+        let t = Instant::now();
+        for key in 0..3 {
+            f.cells(&key);
+        }
+        f.leave(&0, t);
+        f.leave(&1, t);
+        f.leave(&7, t);
+        f.cells(&1);
+        f.expire(t + KEEP);
+        assert_eq!(f.read(|_| ()).iter().map(|(key, ())| *key).collect::<Vec<_>>(), [1, 2]);
     }
 
     #[test]

@@ -14,17 +14,30 @@ use super::counters::{AcceptCells, Cells, HttpCells, Known, RelayCells};
 use super::tls::{Answers, Terminator};
 use super::totals::{BindingLabel, RelayKey};
 use crate::core::flows::removed::Configured;
-use crate::core::snapshot::{BoundListeners, BoundService, L4Service, Snapshot};
+use crate::core::snapshot::{BoundListeners, BoundService, L4Service, SeriesKey, Snapshot};
 use crate::core::transport::Transport;
 
 /// A snapshot with its counters.
 #[derive(Debug, Default)]
 pub(super) struct View {
-    /// By the index that the HTTP tables refer to.
-    pub(super) series: Vec<Cells<HttpCells>>,
+    /// At the places that the HTTP tables refer to.
+    pub(super) series: Vec<Block>,
     bindings: FxHashMap<BindingKey, Bound>,
     /// What may go on; `None`: everything.
     pub(super) configured: Option<Configured>,
+}
+
+/// The counters of a block of series, with their labels.
+#[derive(Clone, Debug)]
+pub(super) struct Block {
+    labels: Arc<[SeriesKey]>,
+    cells: Arc<[Cells<HttpCells>]>,
+}
+
+impl AsRef<[Cells<HttpCells>]> for Block {
+    fn as_ref(&self) -> &[Cells<HttpCells>] {
+        &self.cells
+    }
 }
 
 /// A worker's own hold on the latest view: requests clone this, so that no count is written by two workers.
@@ -50,10 +63,17 @@ pub(super) struct Bound {
 }
 
 impl View {
-    pub(super) fn new(snapshot: &Snapshot, known: &mut Known, tls: &Terminator, now: Instant) -> Self {
+    /// A snapshot with its counters; what stays of the view before keeps them.
+    pub(super) fn new(
+        snapshot: &Snapshot,
+        before: &Self,
+        known: &mut Known,
+        tls: &Terminator,
+        now: Instant,
+    ) -> Self {
         known.begin(now);
         let mut view = Self {
-            series: snapshot.series.iter().map(|key| known.http.cells(key)).collect(),
+            series: blocks(snapshot, before, known, now),
             bindings: snapshot
                 .bindings
                 .iter()
@@ -80,6 +100,25 @@ impl View {
             self.bindings.get(&key)
         })
     }
+}
+
+/// The counters of requests. One by one only those of blocks that are not what they were.
+fn blocks(snapshot: &Snapshot, before: &View, known: &mut Known, now: Instant) -> Vec<Block> {
+    let same = |at: usize, labels: &Arc<[SeriesKey]>| {
+        before.series.get(at).filter(|block| Arc::ptr_eq(&block.labels, labels))
+    };
+    for (at, block) in before.series.iter().enumerate() {
+        if !snapshot.series.get(at).is_some_and(|labels| Arc::ptr_eq(labels, &block.labels)) {
+            block.labels.iter().for_each(|key| known.http.leave(key, now));
+        }
+    }
+    let block = |(at, labels): (usize, &Arc<[SeriesKey]>)| {
+        same(at, labels).cloned().unwrap_or_else(|| Block {
+            labels: Arc::clone(labels),
+            cells: labels.iter().map(|key| known.http.cells(key)).collect(),
+        })
+    };
+    snapshot.series.iter().enumerate().map(block).collect()
 }
 
 impl View {
@@ -153,7 +192,8 @@ mod tests {
             ..Snapshot::default()
         };
         let registry = Registry::new(1);
-        let view = View::new(&snapshot, &mut registry.known(), &Terminator::new().unwrap(), Instant::now());
+        let tls = Terminator::new().unwrap();
+        let view = View::new(&snapshot, &View::default(), &mut registry.known(), &tls, Instant::now());
         for (local, want) in [
             ("10.0.0.1:80", Some("exact")),
             ("[::ffff:10.0.0.1]:80", Some("exact")),

@@ -3,7 +3,9 @@
 //! Owns the times of the conditions' transitions: they are carried from the view before to the next one.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::status::{
     ConditionView, ExternalNameView, GatewayView, LeftOutView, ListenerView, NamedView, ParentRefView,
@@ -22,17 +24,33 @@ pub fn negative(condition: &ConditionView) -> bool {
     condition.status == bad_when
 }
 
+/// What was shown before.
+#[derive(Clone, Copy, Debug)]
+pub struct Before<'a> {
+    /// The view.
+    pub view: &'a StatusView,
+    /// What it was made of.
+    pub report: &'a Report,
+    /// The time of now, RFC 3339.
+    pub now: &'a str,
+}
+
 impl StatusView {
-    /// What a report says, in words for the outside. `model` is what the report was compiled from; `times` are the
-    /// view before and the time of now, RFC 3339, for the conditions' transitions.
+    /// What a report says, in words for the outside. `model` is what the report was compiled from. Conditions keep the time
+    /// of their transition from `before`, and routes of which the report says what it said stay the very same; without it no
+    /// times are told.
     #[must_use]
-    pub fn new(report: &Report, model: &Model, times: Option<(&Self, &str)>) -> Self {
-        let times = Times::new(times);
-        let named = |kind: &str, namespace: &str, name: &str, conditions: &[Condition]| NamedView {
-            kind: kind.to_owned(),
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-            conditions: times.views(|| place_of(kind, namespace, name), conditions),
+    pub fn new(report: &Report, model: &Model, before: Option<Before<'_>>) -> Self {
+        let times = Times::new(before);
+        let named = |kind: &str, namespace: &str, name: &str, conditions: &[Condition]| {
+            let mut view = NamedView {
+                kind: kind.to_owned(),
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+                conditions: Vec::new(),
+            };
+            view.conditions = times.views(&Place::Named(&view), conditions);
+            view
         };
         Self {
             agent: None,
@@ -46,16 +64,7 @@ impl StatusView {
                 .iter()
                 .map(|(name, status)| gateway(name, status, model.gateways.get(name), &times))
                 .collect(),
-            routes: report
-                .routes
-                .iter()
-                .map(|((kind, name), parents)| RouteView {
-                    kind: (*kind).to_owned(),
-                    namespace: name.namespace.to_string(),
-                    name: name.name.to_string(),
-                    parents: parents.iter().map(|p| parent((kind, name), p, &times)).collect(),
-                })
-                .collect(),
+            routes: routes(report, before),
             others: report
                 .others
                 .iter()
@@ -66,44 +75,74 @@ impl StatusView {
         }
     }
 
-    /// Every condition, with what it is about: `Gateway default/web listener http`.
-    pub fn conditions(&self) -> impl Iterator<Item = (String, &ConditionView)> {
-        self.holders().flat_map(|(place, conditions)| conditions.iter().map(move |c| (place.clone(), c)))
+    /// Every condition, with what it is about.
+    pub fn conditions(&self) -> impl Iterator<Item = (Place<'_>, &ConditionView)> {
+        self.conditions_but(|_| false)
     }
 
-    /// Whatever has conditions.
-    fn holders(&self) -> impl Iterator<Item = (String, &[ConditionView])> {
+    /// The same without those of some routes.
+    pub fn conditions_but(
+        &self,
+        without: impl Fn(&Arc<RouteView>) -> bool,
+    ) -> impl Iterator<Item = (Place<'_>, &ConditionView)> {
+        let routes = self.routes.iter().filter(move |route| !without(route)).map(|route| &**route);
+        let parents = routes.flat_map(|route| {
+            let place = |parent| Place::Parent(route, parent);
+            route.parents.iter().map(move |parent| (place(&parent.parent_ref), &*parent.conditions))
+        });
+        let all = self.few().chain(parents);
+        all.flat_map(|(place, conditions)| conditions.iter().map(move |condition| (place, condition)))
+    }
+
+    /// What has conditions but for the routes, of which there may be thousands.
+    fn few(&self) -> impl Iterator<Item = (Place<'_>, &[ConditionView])> {
         let named = self.gateway_classes.iter().chain(&self.others);
-        let named = named.map(|n| (place_of(&n.kind, &n.namespace, &n.name), &*n.conditions));
+        let named = named.map(|named| (Place::Named(named), &*named.conditions));
         let gateways = self.gateways.iter().flat_map(|gateway| {
-            let place = place_of("Gateway", &gateway.namespace, &gateway.name);
             let listeners = gateway.listeners.iter();
-            let of = listeners.map(|listener| (listener_of(&place, &listener.name), &*listener.conditions));
-            of.chain([(place.clone(), &*gateway.conditions)]).collect::<Vec<_>>()
+            let of = listeners.map(move |l| (Place::Listener(gateway, &l.name), &*l.conditions));
+            of.chain([(Place::Gateway(gateway), &*gateway.conditions)])
         });
-        let routes = self.routes.iter().flat_map(|route| {
-            route.parents.iter().map(|parent| {
-                let place = place_of(&route.kind, &route.namespace, &route.name);
-                (parent_of(&place, &parent.parent_ref), &*parent.conditions)
-            })
-        });
-        named.chain(gateways).chain(routes)
+        named.chain(gateways)
     }
 }
 
-fn place_of(kind: &str, namespace: &str, name: &str) -> String {
-    if namespace.is_empty() { format!("{kind} {name}") } else { format!("{kind} {namespace}/{name}") }
+/// What a condition is about; in words `Gateway default/web listener http`.
+#[derive(Clone, Copy, Debug)]
+pub enum Place<'v> {
+    /// A GatewayClass, a ListenerSet, a policy.
+    Named(&'v NamedView),
+    /// A Gateway.
+    Gateway(&'v GatewayView),
+    /// A listener of a Gateway.
+    Listener(&'v GatewayView, &'v str),
+    /// A route, for one of its parents.
+    Parent(&'v RouteView, &'v ParentRefView),
 }
 
-fn listener_of(gateway: &str, name: &str) -> String {
-    format!("{gateway} listener {name}")
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, namespace, name) = match self {
+            Self::Named(named) => (&*named.kind, &named.namespace, &named.name),
+            Self::Gateway(gateway) | Self::Listener(gateway, _) => {
+                ("Gateway", &gateway.namespace, &gateway.name)
+            }
+            Self::Parent(route, _) => (&*route.kind, &route.namespace, &route.name),
+        };
+        write!(f, "{kind} ")?;
+        if !namespace.is_empty() {
+            write!(f, "{namespace}/")?;
+        }
+        write!(f, "{name}")?;
+        match self {
+            Self::Named(_) | Self::Gateway(_) => Ok(()),
+            Self::Listener(_, name) => write!(f, " listener {name}"),
+            Self::Parent(_, parent) => write!(f, " parent {parent}"),
+        }
+    }
 }
 
-fn parent_of(route: &str, parent: &ParentRefView) -> String {
-    format!("{route} parent {parent}")
-}
-
-/// When conditions changed their status.
+/// When conditions of all but routes changed their status.
 struct Times<'a> {
     /// Those of the view before, by place.
     known: HashMap<String, &'a [ConditionView]>,
@@ -112,28 +151,56 @@ struct Times<'a> {
 }
 
 impl<'a> Times<'a> {
-    fn new(times: Option<(&'a StatusView, &'a str)>) -> Self {
-        let known = times.map(|(before, _)| before.holders().collect()).unwrap_or_default();
-        Self { known, now: times.map(|(_, now)| now) }
+    fn new(before: Option<Before<'a>>) -> Self {
+        let known = before.into_iter().flat_map(|before| before.view.few());
+        let known = known.map(|(place, conditions)| (place.to_string(), conditions)).collect();
+        Self { known, now: before.map(|before| before.now) }
     }
 
-    fn views(&self, place: impl FnOnce() -> String, conditions: &[Condition]) -> Vec<ConditionView> {
-        let before = if self.known.is_empty() { None } else { self.known.get(&place()) };
-        let view = |c: &Condition| {
-            let status = if c.status { "True" } else { "False" };
-            let same = |other: &&ConditionView| other.kind == c.kind && other.status == status;
-            let since = before.and_then(|all| all.iter().find(same)?.last_transition_time.as_deref());
-            ConditionView {
-                kind: c.kind.into(),
-                status: status.into(),
-                reason: c.reason.into(),
-                message: c.message.clone(),
-                observed_generation: c.observed_generation,
-                last_transition_time: self.now.map(|now| since.unwrap_or(now).to_owned()),
-            }
-        };
-        conditions.iter().map(view).collect()
+    fn views(&self, place: &Place<'_>, conditions: &[Condition]) -> Vec<ConditionView> {
+        let before = if self.known.is_empty() { None } else { self.known.get(&place.to_string()) };
+        views(conditions, before.copied().unwrap_or_default(), self.now)
     }
+}
+
+/// Conditions, with the time of their transition: now, unless they were there before.
+fn views(conditions: &[Condition], before: &[ConditionView], now: Option<&str>) -> Vec<ConditionView> {
+    let view = |c: &Condition| {
+        let status = if c.status { "True" } else { "False" };
+        let same = |other: &&ConditionView| other.kind == c.kind && other.status == status;
+        let since = before.iter().find(same).and_then(|same| same.last_transition_time.as_deref());
+        ConditionView {
+            kind: c.kind.into(),
+            status: status.into(),
+            reason: c.reason.into(),
+            message: c.message.clone(),
+            observed_generation: c.observed_generation,
+            last_transition_time: now.map(|now| since.unwrap_or(now).to_owned()),
+        }
+    };
+    conditions.iter().map(view).collect()
+}
+
+/// The routes: both reports have them in the same order, and views have that of their report.
+fn routes(report: &Report, before: Option<Before<'_>>) -> Vec<Arc<RouteView>> {
+    let mut known = before.into_iter().flat_map(|b| b.report.routes.iter().zip(&b.view.routes)).peekable();
+    let view = |(key, entries): (&(&str, ObjectName), &Arc<[ParentStatus]>)| {
+        while known.next_if(|((other, _), _)| *other < key).is_some() {}
+        let known = known.next_if(|((other, _), _)| *other == key);
+        if let Some(((_, same), view)) = known.filter(|((_, other), _)| Arc::ptr_eq(other, entries)) {
+            debug_assert_eq!(same.len(), view.parents.len());
+            return Arc::clone(view);
+        }
+        let (kind, name) = key;
+        let known = known.map_or(&[][..], |(_, view)| &view.parents);
+        Arc::new(RouteView {
+            kind: (*kind).to_owned(),
+            namespace: name.namespace.to_string(),
+            name: name.name.to_string(),
+            parents: entries.iter().map(|entry| parent(name, entry, known, before.map(|b| b.now))).collect(),
+        })
+    };
+    report.routes.iter().map(view).collect()
 }
 
 fn gateway(
@@ -142,22 +209,22 @@ fn gateway(
     spec: Option<&Gateway>,
     times: &Times<'_>,
 ) -> GatewayView {
-    let place = || place_of("Gateway", &name.namespace, &name.name);
-    GatewayView {
+    let mut view = GatewayView {
         namespace: name.namespace.to_string(),
         name: name.name.to_string(),
         class: spec.map(|g| g.class.clone()).unwrap_or_default(),
         addresses: status.addresses.iter().map(ToString::to_string).collect(),
-        conditions: times.views(place, &status.conditions),
-        listeners: status
-            .listeners
-            .iter()
-            .map(|l| {
-                let spec = spec.and_then(|g| g.listeners.iter().find(|s| s.name == l.name));
-                listener(l, spec, times.views(|| listener_of(&place(), &l.name), &l.conditions))
-            })
-            .collect(),
-    }
+        conditions: Vec::new(),
+        listeners: Vec::new(),
+    };
+    let listeners = status.listeners.iter().map(|l| {
+        let spec = spec.and_then(|g| g.listeners.iter().find(|s| s.name == l.name));
+        listener(l, spec, times.views(&Place::Listener(&view, &l.name), &l.conditions))
+    });
+    let listeners = listeners.collect();
+    view.conditions = times.views(&Place::Gateway(&view), &status.conditions);
+    view.listeners = listeners;
+    view
 }
 
 fn listener(
@@ -200,7 +267,7 @@ fn protocol(protocol: &Protocol) -> &str {
     }
 }
 
-fn parent((of, name): (&str, &ObjectName), status: &ParentStatus, times: &Times<'_>) -> ParentView {
+fn parent(name: &ObjectName, status: &ParentStatus, known: &[ParentView], now: Option<&str>) -> ParentView {
     let ParentRef { kind, namespace, name: parent, section, port } = &status.parent;
     let parent_ref = ParentRefView {
         group: kind.group.clone(),
@@ -210,14 +277,15 @@ fn parent((of, name): (&str, &ObjectName), status: &ParentStatus, times: &Times<
         section_name: section.as_deref().map(str::to_owned),
         port: *port,
     };
-    let place = || parent_of(&place_of(of, &name.namespace, &name.name), &parent_ref);
-    let conditions = times.views(place, &status.conditions);
+    let known = known.iter().find(|known| known.parent_ref == parent_ref);
+    let conditions = views(&status.conditions, known.map_or(&[], |known| &known.conditions), now);
     ParentView { parent_ref, controller_name: CONTROLLER.to_owned(), conditions }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::model::GroupKind;
 
     fn report(programmed: bool, extra: bool) -> Report {
         let condition = |kind, status| Condition {
@@ -242,12 +310,15 @@ mod tests {
 
     #[test]
     fn a_transition_time_moves_with_the_status_alone() {
-        let model = Model::default();
-        let first = StatusView::new(&report(true, false), &model, Some((&StatusView::default(), "t1")));
+        let (model, none) = (Model::default(), (StatusView::default(), Report::default()));
+        let new = |report: &Report, (view, of): &(StatusView, Report), now| {
+            StatusView::new(report, &model, Some(Before { view, report: of, now }))
+        };
+        let first = new(&report(true, false), &none, "t1");
         assert_eq!(times(&first), [("Accepted".into(), "t1".into()), ("Programmed".into(), "t1".into())]);
-        let same = StatusView::new(&report(true, false), &model, Some((&first, "t2")));
+        let same = new(&report(true, false), &(first.clone(), report(true, false)), "t2");
         assert_eq!(same, first);
-        let failed = StatusView::new(&report(false, true), &model, Some((&same, "t3")));
+        let failed = new(&report(false, true), &(same, report(true, false)), "t3");
         assert_eq!(
             times(&failed),
             [
@@ -255,6 +326,56 @@ mod tests {
                 ("Programmed".into(), "t3".into()),
                 ("ResolvedRefs".into(), "t3".into()),
             ]
+        );
+    }
+
+    #[test]
+    fn a_route_of_which_the_same_is_said_stays_the_very_same() {
+        let said = |accepted| -> Arc<[ParentStatus]> {
+            let parent = |name: &str| ParentRef {
+                kind: GroupKind { group: "g".to_owned(), kind: "Gateway".to_owned() },
+                namespace: None,
+                name: name.into(),
+                section: None,
+                port: None,
+            };
+            let condition = |status| Condition {
+                kind: "Accepted",
+                status,
+                reason: "Because",
+                message: "words".to_owned(),
+                observed_generation: 1,
+            };
+            let entry = |name, status| ParentStatus {
+                ours: true,
+                parent: parent(name),
+                conditions: vec![condition(status)],
+            };
+            [entry("always", true), entry("now", accepted)].into()
+        };
+        let of = |routes: &[(&str, &Arc<[ParentStatus]>)]| {
+            let key = |name: &str| ("HTTPRoute", ObjectName::new("default", name));
+            let routes = routes.iter().map(|(name, entries)| (key(name), Arc::clone(entries)));
+            Report { routes: routes.collect(), ..Report::default() }
+        };
+        let (stays, good, bad) = (said(true), said(true), said(false));
+        let model = Model::default();
+        let before = of(&[("b", &stays), ("c", &good), ("d", &stays), ("f", &stays)]);
+        let none = Before { view: &StatusView::default(), report: &Report::default(), now: "t1" };
+        let first = StatusView::new(&before, &model, Some(none));
+        let after = of(&[("a", &good), ("b", &stays), ("c", &bad), ("e", &good), ("f", &stays)]);
+        let second =
+            StatusView::new(&after, &model, Some(Before { view: &first, report: &before, now: "t2" }));
+        let routes = second.routes.iter().map(|route| {
+            let stays = first.routes.iter().any(|other| Arc::ptr_eq(other, route));
+            let time = |parent: &ParentView| parent.conditions[0].last_transition_time.clone().unwrap();
+            let times: Vec<_> = route.parents.iter().map(time).collect();
+            format!("{} {stays} {}", route.name, times.join(" "))
+        });
+        let routes: Vec<_> = routes.collect();
+        assert_eq!(
+            routes,
+            ["a false t2 t2", "b true t1 t1", "c false t1 t2", "e false t2 t2", "f true t1 t1"]
         );
     }
 

@@ -1,6 +1,7 @@
 //! What is said about the agent and about each object: `sluice status -o json`.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -19,7 +20,7 @@ pub struct StatusView {
     /// Gateways that are ours.
     pub gateways: Vec<GatewayView>,
     /// Routes of every kind.
-    pub routes: Vec<RouteView>,
+    pub routes: Vec<Arc<RouteView>>,
     /// ListenerSets and policies.
     pub others: Vec<NamedView>,
     /// ExternalName Services that routes refer to.

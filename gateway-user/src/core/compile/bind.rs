@@ -11,14 +11,14 @@ use gateway_ebpf::names::{MAX_BACKENDS, MAX_BINDINGS, MAX_SERVICES};
 use rustc_hash::FxHashMap;
 
 use super::gateways::{Gateways, ListenerId, ListenerWork};
-use super::http::{Tables, no_route, push};
+use super::http::{Finished, no_route};
 use super::ids::assign;
 use super::l4::{RouteKey, Services};
 use super::room::{self, Room};
 use crate::core::model::ObjectName;
 use crate::core::route::HttpTable;
 use crate::core::snapshot::{
-    BindingImage, BoundListeners, BoundService, Ids, L4Service, MapImage, SeriesKey,
+    BindingImage, BoundListeners, BoundService, Ids, L4Service, MapImage, SeriesAt, SeriesKey,
 };
 use crate::core::tls::{ByName, Certificates};
 use crate::core::transport::Transport;
@@ -31,7 +31,7 @@ pub(super) struct Bound {
     pub(super) image: MapImage,
     pub(super) bindings: FxHashMap<BindingKey, Arc<BoundListeners>>,
     pub(super) listed: BTreeMap<BindingKey, Arc<[SocketAddr]>>,
-    pub(super) series: Vec<SeriesKey>,
+    pub(super) series: Vec<Arc<[SeriesKey]>>,
     pub(super) ids: Ids,
     /// Listeners that are not served since the maps are full, and why.
     pub(super) left_out: BTreeMap<ListenerId, String>,
@@ -43,7 +43,7 @@ type Made<'m> = BTreeMap<RouteKey<'m>, L4Service>;
 /// Puts the bindings together.
 pub(super) fn bind(
     gateways: &Gateways<'_>,
-    tables: Tables<'_>,
+    finished: &Finished,
     services: &Services<'_>,
     previous: &Ids,
 ) -> Bound {
@@ -74,8 +74,8 @@ pub(super) fn bind(
     let keys: BTreeSet<BindingKey> = places.keys().copied().collect();
     ids.bindings =
         assign(&keys, &previous.bindings, |_| None, std::iter::empty(), 0..MAX_BINDINGS, &mut ids.next[0]);
-    let (tables, series, patterns) = tables.finish();
-    ids.patterns = patterns;
+    ids.patterns = finished.patterns.clone();
+    let series = finished.series.clone();
     let mut bound =
         Bound { image, bindings: FxHashMap::default(), listed: BTreeMap::new(), series, ids, left_out };
     let mut shared: FxHashMap<&[ListenerId], Served> = FxHashMap::default();
@@ -90,14 +90,17 @@ pub(super) fn bind(
         let mut tls = None;
         let (service, action) = if http {
             let (table, names) = shared.entry(listeners).or_insert_with(|| {
-                let known: Vec<_> = listeners.iter().filter_map(|id| tables.get(id)).collect();
-                let no_listener = match &*known {
-                    [(_, no_route)] => *no_route,
-                    _ => push(&mut bound.series, no_route(&label, &"".into())),
+                let known: Vec<_> = listeners.iter().filter_map(|id| finished.tables.get(id)).collect();
+                let block = match &*known {
+                    [only] => only.block,
+                    _ => {
+                        bound.series.push([no_route(&label, &"".into())].into());
+                        (bound.series.len() - 1) as u32
+                    }
                 };
-                let mut table = HttpTable::new(label.clone(), no_listener);
-                for (work, (listener, _)) in works.iter().zip(known) {
-                    table.add(work.listener.hostname.as_ref(), listener);
+                let mut table = HttpTable::new(label.clone(), SeriesAt { block, at: 0 });
+                for (work, known) in works.iter().zip(known) {
+                    table.add(work.listener.hostname.as_ref(), &known.table);
                 }
                 (Arc::new(table), names(&works))
             });

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use http::HeaderName;
+use regex::bytes::Regex;
 use rustc_hash::FxHashMap;
 
 use super::backends::{Resolved, Resolver, Spoken};
@@ -14,22 +15,47 @@ use super::listeners::HTTP_ROUTE;
 use crate::core::headers::HeaderFilters;
 use crate::core::model::{HttpMatch, HttpRoute, HttpRule, PathMatch, ValueMatch};
 use crate::core::route::{Conditions, HttpBackend, ListenerTable, Path, Patterns, RuleEntry, Value};
-use crate::core::snapshot::SeriesKey;
+use crate::core::snapshot::{SeriesAt, SeriesKey};
+
+/// The table of a listener, finished.
+#[derive(Clone, Debug)]
+pub(super) struct Table {
+    pub(super) table: Arc<ListenerTable>,
+    /// Where its counters are.
+    pub(super) block: u32,
+    /// Their labels, the first of which is that of "no route".
+    pub(super) series: Arc<[SeriesKey]>,
+}
 
 /// The tables in the making.
 pub(super) struct Tables<'b> {
-    /// By listener, for those that are served.
-    by_listener: FxHashMap<ListenerId, (ListenerTable, u32)>,
-    pub(super) series: Vec<SeriesKey>,
-    pub(super) patterns: Patterns,
+    /// By listener, for those that are served and made anew.
+    making: FxHashMap<ListenerId, Making>,
+    /// Those that stay as they were.
+    kept: FxHashMap<ListenerId, Table>,
+    /// The listeners that are served, in the order of their blocks of series.
+    served: Vec<ListenerId>,
+    patterns: Patterns,
     before: &'b Patterns,
     /// Labels of rules without a name.
     positions: Vec<Arc<str>>,
     empty: Arc<str>,
 }
 
-/// The tables by listener, each with the series of "no route".
-type Finished = FxHashMap<ListenerId, (Arc<ListenerTable>, u32)>;
+struct Making {
+    table: ListenerTable,
+    block: u32,
+    series: Vec<SeriesKey>,
+}
+
+/// What all tables together are.
+pub(super) struct Finished {
+    pub(super) tables: FxHashMap<ListenerId, Table>,
+    /// By block.
+    pub(super) series: Vec<Arc<[SeriesKey]>>,
+    /// Expressions that were asked for.
+    pub(super) patterns: Patterns,
+}
 
 /// What came of a route's rules: what its conditions need.
 pub(super) struct Outcome {
@@ -39,6 +65,8 @@ pub(super) struct Outcome {
     pub(super) all_refused: bool,
     /// What is wrong with its backends, with the reference's place.
     pub(super) backends: Vec<(String, Problem)>,
+    /// The expressions that it asks for.
+    pub(super) patterns: Vec<Arc<str>>,
 }
 
 struct Rule<'m> {
@@ -52,22 +80,35 @@ struct Rule<'m> {
 }
 
 impl<'b> Tables<'b> {
-    /// A table for each HTTP listener that is served.
-    pub(super) fn new(gateways: &Gateways<'_>, before: &'b Patterns) -> Self {
+    /// A table for each HTTP listener that is served, out of those that stay as they were if it is in there.
+    pub(super) fn new(
+        gateways: &Gateways<'_>,
+        before: &'b Patterns,
+        stays: impl Fn(ListenerId) -> Option<Table>,
+    ) -> Self {
         let empty: Arc<str> = "".into();
-        let mut series = Vec::new();
-        let mut by_listener = FxHashMap::default();
+        let mut served = Vec::new();
+        let (mut making, mut kept) = (FxHashMap::default(), FxHashMap::default());
         for (g, gateway) in gateways.list.iter().enumerate() {
             for (l, work) in gateway.listeners.iter().enumerate() {
-                if work.listener.protocol.is_http() && !work.keys.is_empty() {
-                    let no_route = push(&mut series, no_route(&work.label, &empty));
-                    by_listener.insert((g, l), (ListenerTable::new(work.label.clone(), no_route), no_route));
+                if !work.listener.protocol.is_http() || work.keys.is_empty() {
+                    continue;
                 }
+                let block = served.len() as u32;
+                served.push((g, l));
+                if let Some(table) = stays((g, l)) {
+                    kept.insert((g, l), table);
+                    continue;
+                }
+                let series = vec![no_route(&work.label, &empty)];
+                let table = ListenerTable::new(work.label.clone(), SeriesAt { block, at: 0 });
+                making.insert((g, l), Making { table, block, series });
             }
         }
         Self {
-            by_listener,
-            series,
+            making,
+            kept,
+            served,
             patterns: Patterns::default(),
             before,
             positions: (0..16).map(|n| n.to_string().into()).collect(),
@@ -75,7 +116,7 @@ impl<'b> Tables<'b> {
         }
     }
 
-    /// Adds a route to the listeners that it is attached to (each named once). Routes must come oldest first.
+    /// Adds a route to those of its listeners whose tables are made anew (each named once). Routes must come oldest first.
     pub(super) fn add<'m>(
         &mut self,
         gateways: &Gateways<'_>,
@@ -83,7 +124,8 @@ impl<'b> Tables<'b> {
         route: &'m HttpRoute,
         listeners: &[ListenerId],
     ) -> Outcome {
-        let mut outcome = Outcome { refused: Vec::new(), all_refused: false, backends: Vec::new() };
+        let mut outcome =
+            Outcome { refused: Vec::new(), all_refused: false, backends: Vec::new(), patterns: Vec::new() };
         if !route.refusals.is_empty() {
             outcome.refused.push(refusals(&route.refusals));
         }
@@ -96,22 +138,25 @@ impl<'b> Tables<'b> {
         for &(g, l) in listeners {
             let gateway = &gateways.list[g];
             let work = &gateway.listeners[l];
-            let Some((table, _)) = self.by_listener.get_mut(&(g, l)) else { continue };
-            let first = self.series.len();
+            let Some(Making { table, block, series }) = self.making.get_mut(&(g, l)) else { continue };
+            let first = series.len();
             for rule in &rules {
-                let key = |backend: &Arc<str>| SeriesKey {
-                    listener: work.label.clone(),
-                    route: name.clone(),
-                    rule: rule.label.clone(),
-                    backend: backend.clone(),
+                let mut count = |backend: &Arc<str>| {
+                    let key = SeriesKey {
+                        listener: work.label.clone(),
+                        route: name.clone(),
+                        rule: rule.label.clone(),
+                        backend: backend.clone(),
+                    };
+                    SeriesAt { block: *block, at: intern(series, first, key) }
                 };
-                let series = intern(&mut self.series, first, key(&self.empty));
+                let own = count(&self.empty);
                 let backends = rule.backends.iter().map(|(weight, headers, backend)| HttpBackend {
                     weight: *weight,
                     name: backend.name.clone(),
                     target: backend.target.clone(),
                     headers: headers.clone(),
-                    series: intern(&mut self.series, first, key(&backend.name)),
+                    series: count(&backend.name),
                 });
                 let entry = Arc::new(RuleEntry {
                     route: name.clone(),
@@ -123,7 +168,7 @@ impl<'b> Tables<'b> {
                     request_timeout: rule.rule.request_timeout.filter(|t| !t.is_zero()),
                     backend_timeout: rule.rule.backend_timeout.filter(|t| !t.is_zero()),
                     trusted: gateway.parameters.trusted.cloned(),
-                    series,
+                    series: own,
                 });
                 for (at, path, conditions) in &rule.matches {
                     if route.hostnames.is_empty() {
@@ -155,7 +200,7 @@ impl<'b> Tables<'b> {
         }
         let mut matches = Vec::with_capacity(rule.matches.len());
         for (m, one) in rule.matches.iter().enumerate() {
-            match self.one_match(one) {
+            match self.one_match(one, &mut outcome.patterns) {
                 Ok((path, conditions)) => matches.push((m as u32, path, conditions)),
                 Err(why) => problems.push(format!("spec.rules[{at}].matches[{m}].{why}")),
             }
@@ -187,7 +232,11 @@ impl<'b> Tables<'b> {
 
     /// A match; or why it cannot be made: then it matches nothing, and its rule answers 500 to what its other matches
     /// fit.
-    fn one_match(&mut self, one: &HttpMatch) -> Result<(Path, Option<Arc<Conditions>>), String> {
+    fn one_match(
+        &mut self,
+        one: &HttpMatch,
+        patterns: &mut Vec<Arc<str>>,
+    ) -> Result<(Path, Option<Arc<Conditions>>), String> {
         let path = match &one.path {
             PathMatch::Exact(path) => Path::Exact(path.clone()),
             PathMatch::Prefix(prefix) => match prefix.trim_end_matches('/') {
@@ -196,8 +245,7 @@ impl<'b> Tables<'b> {
                 trimmed => Path::Prefix(trimmed.into()),
             },
             PathMatch::Regex(text) => Path::Regex(
-                self.patterns
-                    .get(self.before, text)
+                self.pattern(text, patterns)
                     .map_err(|why| format!("path: the regular expression \"{text}\" is refused: {why}"))?,
             ),
         };
@@ -208,34 +256,45 @@ impl<'b> Tables<'b> {
         for header in &one.headers {
             let name = HeaderName::from_bytes(header.name.as_bytes())
                 .map_err(|_| format!("headers: \"{}\" is not the name of a header", header.name))?;
-            headers.push((name, self.value(header, "headers")?));
+            headers.push((name, self.value(header, "headers", patterns)?));
         }
         let mut query = Vec::with_capacity(one.query.len());
         for parameter in &one.query {
-            query.push((parameter.name.clone(), self.value(parameter, "queryParams")?));
+            query.push((parameter.name.clone(), self.value(parameter, "queryParams", patterns)?));
         }
         let (headers, query) = (headers.into(), query.into());
         Ok((path, Some(Arc::new(Conditions { method: one.method.clone(), headers, query }))))
     }
 
-    fn value(&mut self, asked: &ValueMatch, field: &str) -> Result<Value, String> {
+    fn value(
+        &mut self,
+        asked: &ValueMatch,
+        field: &str,
+        patterns: &mut Vec<Arc<str>>,
+    ) -> Result<Value, String> {
         if !asked.regex {
             return Ok(Value::Exact(asked.value.clone()));
         }
-        let regex = self.patterns.get(self.before, &asked.value);
-        regex.map(Value::Regex).map_err(|why| {
+        self.pattern(&asked.value, patterns).map(Value::Regex).map_err(|why| {
             let ValueMatch { name, value, .. } = asked;
             format!("{field}: {name}: the regular expression \"{value}\" is refused: {why}")
         })
     }
 
+    fn pattern(&mut self, text: &Arc<str>, patterns: &mut Vec<Arc<str>>) -> Result<Arc<Regex>, Arc<str>> {
+        patterns.push(text.clone());
+        self.patterns.get(self.before, text)
+    }
+
     /// The finished tables.
-    pub(super) fn finish(self) -> (Finished, Vec<SeriesKey>, Patterns) {
-        let seal = |(id, (mut table, no_route)): (ListenerId, (ListenerTable, u32))| {
+    pub(super) fn finish(self) -> Finished {
+        let mut tables = self.kept;
+        for (id, Making { mut table, block, series }) in self.making {
             table.seal();
-            (id, (Arc::new(table), no_route))
-        };
-        (self.by_listener.into_iter().map(seal).collect(), self.series, self.patterns)
+            tables.insert(id, Table { table: Arc::new(table), block, series: series.into() });
+        }
+        let series = self.served.iter().map(|id| tables[id].series.clone()).collect();
+        Finished { tables, series, patterns: self.patterns }
     }
 }
 
@@ -260,15 +319,13 @@ pub(super) fn no_route(listener: &Arc<str>, empty: &Arc<str>) -> SeriesKey {
     }
 }
 
-/// Adds a series and says where.
-pub(super) fn push(series: &mut Vec<SeriesKey>, key: SeriesKey) -> u32 {
-    series.push(key);
-    (series.len() - 1) as u32
-}
-
-/// The same, but a series that is there from `first` on is used again: a rule may name a backend twice, and a name
-/// may look like a position.
+/// Adds a series and says where; one that is there from `first` on is used again: a rule may name a backend twice, and a
+/// name may look like a position.
 fn intern(series: &mut Vec<SeriesKey>, first: usize, key: SeriesKey) -> u32 {
     let known = series[first..].iter().position(|s| s.rule == key.rule && s.backend == key.backend);
-    known.map_or_else(|| push(series, key), |at| (first + at) as u32)
+    let at = known.map_or(series.len(), |at| first + at);
+    if at == series.len() {
+        series.push(key);
+    }
+    at as u32
 }

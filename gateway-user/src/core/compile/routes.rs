@@ -2,14 +2,19 @@
 //!
 //! Owns the order of routes and their conditions.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
 use super::attach::{Attachment, RouteView, attach};
 use super::backends::Resolver;
 use super::condition::{Problem, join, no, problem, unless, yes};
 use super::gateways::{Gateways, ListenerId, age};
-use super::http::Tables;
+use super::http::{Finished, Tables};
+use super::kept::{Kept, KeptRoute};
 use super::l4::Services;
 use super::listeners::HTTP_ROUTE;
-use crate::core::model::{Meta, Model, ObjectName};
+use crate::core::model::{HttpRoute, Meta, Model, ObjectName};
+use crate::core::route::Patterns;
 use crate::core::status::{ParentStatus, Report};
 
 /// What a route's conditions say beside its attachment.
@@ -24,29 +29,55 @@ struct Findings {
     unresolved: Option<Problem>,
 }
 
-type Statuses = Vec<((&'static str, ObjectName), Vec<ParentStatus>)>;
+/// An HTTPRoute to be compiled into tables that are made anew.
+struct Work<'m> {
+    route: &'m Arc<HttpRoute>,
+    listeners: Arc<[ListenerId]>,
+    /// What it is attached to, and what was noted of that; `None`: it is what it was, and only shares a table with one that
+    /// is not.
+    attached: Option<(Vec<Attachment<'m>>, Vec<String>)>,
+}
 
-/// HTTPRoutes into the tables.
+/// HTTPRoutes into tables. What `before` has stays as it is, and so do tables none of whose routes has changed.
 pub(super) fn http<'m>(
     model: &'m Model,
     gateways: &mut Gateways<'m>,
     resolver: &mut Resolver<'m>,
-    tables: &mut Tables<'_>,
+    patterns: &Patterns,
+    before: &Kept,
     report: &mut Report,
-) {
-    let mut routes: Vec<_> = model.http_routes.values().map(|route| &**route).collect();
-    routes.sort_by(|a, b| age(&a.meta).cmp(&age(&b.meta)));
-    let mut statuses: Statuses = Vec::with_capacity(routes.len());
-    for route in routes {
-        let view = RouteView {
-            kind: HTTP_ROUTE,
-            meta: &route.meta,
-            parents: &route.parents,
-            hostnames: &route.hostnames,
-        };
-        let attachments = attach(model, gateways, &view, &mut report.notes);
-        let listeners = each_once(&attachments);
+) -> (Finished, BTreeMap<ObjectName, KeptRoute>) {
+    let mut kept = Vec::with_capacity(model.http_routes.len());
+    let mut work = Vec::new();
+    let mut stale = BTreeSet::new();
+    for (name, route) in &model.http_routes {
+        let known = before.routes.get(name);
+        if let Some(known) = known.filter(|known| known.route == *route) {
+            kept.push((name.clone(), known.clone()));
+            continue;
+        }
+        let mut notes = Vec::new();
+        let attachments = attach(model, gateways, &view_of(route), &mut notes);
+        let listeners: Arc<[ListenerId]> = each_once(&attachments).into();
+        stale.extend(listeners.iter().chain(known.iter().flat_map(|known| known.listeners.iter())).copied());
+        work.push(Work { route, listeners, attached: Some((attachments, notes)) });
+    }
+    let gone = before.routes.iter().filter(|(name, _)| !model.http_routes.contains_key(*name));
+    stale.extend(gone.flat_map(|(_, known)| known.listeners.iter().copied()));
+    if !stale.is_empty() {
+        let shares = |known: &KeptRoute| known.listeners.iter().any(|listener| stale.contains(listener));
+        let shared = kept.iter().filter_map(|(name, known)| {
+            let route = model.http_routes.get(name).filter(|_| shares(known))?;
+            Some(Work { route, listeners: known.listeners.clone(), attached: None })
+        });
+        work.extend(shared);
+    }
+    work.sort_by(|a, b| age(&a.route.meta).cmp(&age(&b.route.meta)));
+    let stays = |id| before.tables.get(&id).filter(|_| !stale.contains(&id)).cloned();
+    let mut tables = Tables::new(gateways, patterns, stays);
+    for Work { route, listeners, attached } in work {
         let outcome = tables.add(gateways, resolver, route, &listeners);
+        let Some((attachments, notes)) = attached else { continue };
         let refused = (!outcome.refused.is_empty()).then(|| join(&outcome.refused));
         let mut findings = Findings {
             refused: None,
@@ -59,14 +90,34 @@ pub(super) fn http<'m>(
         } else {
             findings.dropped = refused;
         }
-        if findings.refused.is_none() {
-            count(gateways, &listeners);
-        }
-        let entries = conditions(&attachments, &findings, &route.meta);
-        statuses.push(((HTTP_ROUTE, route.meta.name.clone()), entries));
+        let known = KeptRoute {
+            route: Arc::clone(route),
+            listeners,
+            counts: findings.refused.is_none(),
+            entries: conditions(&attachments, &findings, &route.meta).into(),
+            notes: notes.into(),
+            patterns: outcome.patterns.into(),
+        };
+        kept.push((route.meta.name.clone(), known));
     }
     // A map that is made at once is made in a fraction of the time.
-    report.routes.append(&mut statuses.into_iter().collect());
+    let kept: BTreeMap<_, _> = kept.into_iter().collect();
+    for known in kept.values().filter(|known| known.counts) {
+        count(gateways, &known.listeners);
+    }
+    let mut noted: Vec<_> = kept.values().filter(|known| !known.notes.is_empty()).collect();
+    noted.sort_by(|a, b| age(&a.route.meta).cmp(&age(&b.route.meta)));
+    report.notes.extend(noted.into_iter().flat_map(|known| known.notes.iter().cloned()));
+    let entries = kept.iter().map(|(name, known)| ((HTTP_ROUTE, name.clone()), known.entries.clone()));
+    report.routes.append(&mut entries.collect());
+    let mut finished = tables.finish();
+    let used = kept.values().flat_map(|known| known.patterns.iter());
+    finished.patterns = finished.patterns.of(patterns, used);
+    (finished, kept)
+}
+
+fn view_of(route: &HttpRoute) -> RouteView<'_> {
+    RouteView { kind: HTTP_ROUTE, meta: &route.meta, parents: &route.parents, hostnames: &route.hostnames }
 }
 
 /// TCPRoutes and UDPRoutes into services.
@@ -103,7 +154,7 @@ pub(super) fn l4<'m>(
             count(gateways, &listeners);
         }
         let entries = conditions(&attachments, &findings, &route.meta);
-        report.routes.insert((kind, route.meta.name.clone()), entries);
+        report.routes.insert((kind, route.meta.name.clone()), entries.into());
     }
 }
 

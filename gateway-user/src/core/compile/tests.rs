@@ -4,6 +4,7 @@ mod addresses;
 mod external;
 mod filters;
 mod gateways;
+mod kept;
 mod properties;
 mod room;
 mod routes;
@@ -15,7 +16,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use gateway_ebpf::abi::{ANY, Action, BindingKey, mapped};
 
-use super::compile;
+use super::{Kept, compile, compile_after};
 use crate::core::host::{Host, Listening};
 use crate::core::route::Target;
 use crate::core::snapshot::{BoundListeners, BoundService, Ids, Snapshot};
@@ -84,7 +85,7 @@ fn lines(snapshot: &Snapshot) -> Vec<String> {
         }
     }
     for ((kind, name), parents) in &report.routes {
-        for parent in parents {
+        for parent in parents.iter() {
             let section = parent.parent.section.as_ref().map(|s| format!("#{s}")).unwrap_or_default();
             let ours = if parent.ours { "" } else { "!" };
             conditions(
@@ -185,7 +186,7 @@ fn targets_of(snapshot: &Snapshot) -> String {
         return "500".to_owned();
     }
     let one = |b: &crate::core::route::HttpBackend| {
-        assert_eq!(snapshot.series[b.series as usize].backend, b.name);
+        assert_eq!(b.series.of(&snapshot.series).unwrap().backend, b.name);
         let target = match &b.target {
             Target::Endpoints(list) => list.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
             Target::Unavailable => "503".to_owned(),

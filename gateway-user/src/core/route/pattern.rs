@@ -38,6 +38,12 @@ impl Patterns {
         self.0.insert(text.clone(), made.clone());
         made
     }
+
+    /// Those of these texts that are known, here or from before.
+    pub(crate) fn of<'t>(&self, before: &Self, texts: impl Iterator<Item = &'t Arc<str>>) -> Self {
+        let known = |text: &Arc<str>| self.0.get(text).or_else(|| before.0.get(text)).cloned();
+        Self(texts.filter_map(|text| Some((text.clone(), known(text)?))).collect())
+    }
 }
 
 /// Compiles one expression so that it fits in full; or says in one line why it cannot.

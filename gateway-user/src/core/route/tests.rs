@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::RequestView;
 use crate::core::compile::compile;
 use crate::core::host::Host;
-use crate::core::snapshot::{BoundService, Ids, Snapshot};
+use crate::core::snapshot::{BoundService, Ids, SeriesAt, Snapshot};
 use crate::core::testing::model;
 
 /// `[METHOD] HOST/PATH[?QUERY] [HEADER:VALUE]…` → `ROUTE.RULE`, or `404`.
@@ -32,7 +32,7 @@ fn ask(snapshot: &Snapshot, request: &str) -> String {
     let key = BindingKey { address: ANY, port: 80, protocol: TCP, pad: 0 };
     let BoundService::Http(table) = &snapshot.bindings[&key].service else { panic!("not HTTP") };
     let found = table.find(&RequestView { host, path, query, method, headers: &map });
-    let series = &snapshot.series[found.series as usize];
+    let series = found.series.of(&snapshot.series).unwrap();
     assert_eq!(series.listener, *found.listener, "{request}");
     match found.rule {
         Some(rule) => {
@@ -348,7 +348,7 @@ fn choice_meets_the_weights_evenly() {
                 name: "".into(),
                 target: super::Target::Invalid,
                 headers: None,
-                series: at as u32,
+                series: SeriesAt { block: 0, at: at as u32 },
             })
             .collect(),
         refused: false,
@@ -357,7 +357,7 @@ fn choice_meets_the_weights_evenly() {
         request_timeout: None,
         backend_timeout: None,
         trusted: None,
-        series: 0,
+        series: SeriesAt { block: 0, at: 0 },
     };
     for (weights, start) in
         [(&[70, 30, 0][..], 0), (&[1, 1], 7), (&[0, 5], u64::MAX - 50), (&[1, 2, 3, 4], 1 << 60)]
@@ -366,7 +366,7 @@ fn choice_meets_the_weights_evenly() {
         let mut counts = vec![0u32; weights.len()];
         for at in 0..100u64 {
             let chosen = rule.choose(start.wrapping_add(at)).expect("there is weight");
-            counts[chosen.series as usize] += 1;
+            counts[chosen.series.at as usize] += 1;
         }
         let total: u32 = weights.iter().sum();
         for (count, weight) in counts.iter().zip(weights) {

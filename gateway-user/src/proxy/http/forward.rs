@@ -22,6 +22,7 @@ use super::body::{AnswerBody, Streaming};
 use super::record::Record;
 use crate::core::headers::HeaderFilters;
 use crate::core::route::RuleEntry;
+use crate::core::snapshot::SeriesAt;
 use crate::proxy::upstream::encode::{RequestFraming, about_proxied, write_head};
 use crate::proxy::upstream::{Answer, Exchange, Failure, Upstream, dial};
 
@@ -31,7 +32,7 @@ pub(super) struct Call<'a> {
     /// Never empty.
     pub(super) endpoints: &'a [SocketAddr],
     /// Series of the backend.
-    pub(super) series: u32,
+    pub(super) series: SeriesAt,
     /// Replaces the Host field.
     pub(super) host: Option<String>,
     /// What becomes of header fields.

@@ -11,6 +11,7 @@ use http::request::Parts;
 
 use super::client::Client;
 use crate::core::route::{HttpBackend, RuleEntry};
+use crate::core::snapshot::SeriesAt;
 use crate::proxy::counters::HttpCells;
 use crate::proxy::log::{HttpLine, Log};
 use crate::proxy::view::Held;
@@ -19,7 +20,7 @@ use crate::proxy::view::Held;
 pub(super) struct Record {
     pub(super) client: Rc<Client>,
     view: Rc<Held>,
-    series: Option<u32>,
+    series: Option<SeriesAt>,
     began: Instant,
     status: u16,
     pub(super) bytes_in: u64,
@@ -39,13 +40,13 @@ impl Record {
     }
 
     /// The series that it belongs to, as far as known by now.
-    pub(super) fn belongs_to(&mut self, series: u32) {
+    pub(super) fn belongs_to(&mut self, series: SeriesAt) {
         self.series = Some(series);
     }
 
     /// This worker's counters of a series.
-    pub(super) fn cells(&self, series: u32) -> Option<&HttpCells> {
-        self.view.series.get(series as usize).map(|cells| &cells[self.client.connection.worker.id])
+    pub(super) fn cells(&self, series: SeriesAt) -> Option<&HttpCells> {
+        series.of(&self.view.series).map(|cells| &cells[self.client.connection.worker.id])
     }
 
     /// The answer's status is known.

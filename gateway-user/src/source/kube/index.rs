@@ -37,6 +37,20 @@ pub(super) enum Seen {
     Denied(String),
 }
 
+impl Seen {
+    /// The one object that it is about.
+    fn name(&self) -> Option<ObjectName> {
+        match self {
+            Self::Applied(value) | Self::Written(value) => {
+                let text = |field: &str| value["metadata"][field].as_str().unwrap_or_default();
+                Some(ObjectName::new(text("namespace"), text("name")))
+            }
+            Self::Deleted(name) => Some(name.clone()),
+            Self::Begin | Self::Listed(_) | Self::Complete | Self::Absent | Self::Denied(_) => None,
+        }
+    }
+}
+
 /// What the cluster is called where a file would be named.
 const THE_CLUSTER: &str = "the cluster";
 
@@ -60,6 +74,18 @@ pub(super) struct Index {
     references: References,
     /// Objects that are gone and were not forgotten yet.
     gone: BTreeSet<Key>,
+    /// What was handed out last, and what of it may be another by now.
+    handed: Option<Loaded>,
+    stale: Stale,
+}
+
+/// What of the last model may be another by now.
+#[derive(Debug)]
+enum Stale {
+    /// These HTTPRoutes alone. Of thousands few change at a time.
+    Routes(BTreeSet<ObjectName>),
+    /// Anything.
+    All,
 }
 
 impl Index {
@@ -67,11 +93,12 @@ impl Index {
     pub(super) fn new(kinds: &[Kind]) -> Self {
         let kinds = kinds.iter().map(|kind| (*kind, List::default())).collect();
         let (generations, references) = (Generations::default(), References::default());
-        Self { kinds, generations, references, gone: BTreeSet::new() }
+        Self { kinds, generations, references, gone: BTreeSet::new(), handed: None, stale: Stale::All }
     }
 
     /// What was remembered counts until it is known better: for every kind, since it is of a moment when all were known.
     pub(super) fn remember(&mut self, objects: Vec<(Kind, Value)>) {
+        self.stale = Stale::All;
         for list in self.kinds.values_mut() {
             list.known.get_or_insert_default();
         }
@@ -102,6 +129,18 @@ impl Index {
 
     /// Takes in what was seen. True if what counts may be another than before.
     pub(super) fn take(&mut self, kind: Kind, seen: Seen) -> bool {
+        let route = seen.name().filter(|_| kind == Kind::HttpRoute);
+        let changed = self.take_in(kind, seen);
+        if changed {
+            match (&mut self.stale, route) {
+                (Stale::Routes(routes), Some(route)) => drop(routes.insert(route)),
+                (stale, _) => *stale = Stale::All,
+            }
+        }
+        changed
+    }
+
+    fn take_in(&mut self, kind: Kind, seen: Seen) -> bool {
         let list = self.kinds.entry(kind).or_default();
         match seen {
             Seen::Begin => {
@@ -201,6 +240,47 @@ impl Index {
     /// # Errors
     /// If the objects contradict each other, which an API server does not let them.
     pub(super) fn load(&mut self) -> Result<Loaded, Vec<Diagnostic>> {
+        let stale = std::mem::replace(&mut self.stale, Stale::All);
+        let mut loaded = match self.load_routes(stale) {
+            Some(loaded) => loaded,
+            None => self.load_all()?,
+        };
+        let had = |name: &ObjectName| self.get(Kind::Gateway, name).map_or(&[][..], |entry| &entry.addresses);
+        if loaded.model.gateways.iter().any(|(name, gateway)| gateway.had != had(name)) {
+            for (name, gateway) in loaded.model.gateways.iter_mut() {
+                gateway.had = had(name).to_vec();
+            }
+        }
+        self.handed = Some(loaded.clone());
+        self.stale = Stale::Routes(BTreeSet::new());
+        Ok(loaded)
+    }
+
+    /// What was handed out last with other HTTPRoutes, if nothing else may have changed, nothing was left out, and they refer
+    /// to nothing that was not referred to before.
+    fn load_routes(&mut self, stale: Stale) -> Option<Loaded> {
+        let Stale::Routes(names) = stale else { return None };
+        let mut loaded = self.handed.clone().filter(|handed| handed.warnings.is_empty())?;
+        let known = self.kinds.get_mut(&Kind::HttpRoute)?.known.as_mut()?;
+        let mut parts = Vec::new();
+        for name in names {
+            match known.get_mut(&name) {
+                Some(entry) => parts.push(entry.part(&THE_CLUSTER.into())),
+                None => drop(loaded.model.http_routes.remove(&name)),
+            }
+        }
+        let mut references = References::default();
+        parts.iter().flat_map(|part| &part.read.objects).for_each(|object| references.add(object));
+        if !references.within(&self.references) {
+            return None;
+        }
+        // Errors are the whole's to tell. Generations are the API server's.
+        let routes = assemble(&parts, &[], &mut Generations::default()).ok()?.model.http_routes;
+        loaded.model.http_routes.extend(routes);
+        Some(loaded)
+    }
+
+    fn load_all(&mut self) -> Result<Loaded, Vec<Diagnostic>> {
         let file = THE_CLUSTER.into();
         let mut parts = Vec::new();
         let mut warnings = Vec::new();
@@ -231,11 +311,7 @@ impl Index {
                 }
             }
         }
-        let mut loaded = assemble(&parts, &[], &mut self.generations)?;
-        for (name, gateway) in &mut loaded.model.gateways {
-            gateway.had =
-                self.get(Kind::Gateway, name).map(|entry| entry.addresses.clone()).unwrap_or_default();
-        }
+        let loaded = assemble(&parts, &[], &mut self.generations)?;
         // Warnings of the objects themselves are for who writes files: the API server has taken these.
         Ok(Loaded { model: loaded.model, warnings })
     }

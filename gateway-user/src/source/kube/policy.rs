@@ -38,7 +38,8 @@ pub(super) fn ancestors(model: &Model, report: &Report) -> BTreeMap<ObjectName, 
             if targeted.is_empty() {
                 return;
             }
-            let parents = report.routes.get(&(kind, route.clone())).into_iter().flatten();
+            let parents =
+                report.routes.get(&(kind, route.clone())).into_iter().flat_map(|entries| entries.iter());
             for parent in parents.filter(|parent| is_attached(parent)) {
                 let gateway = in_namespace(parent.parent.namespace.as_ref(), &parent.parent.name, route);
                 for policy in &targeted {

@@ -136,7 +136,7 @@ fn due(state: &State, said: &Saying<'_>, now: &str) -> Vec<Write> {
     }
     for kind in [Kind::HttpRoute, Kind::GrpcRoute, Kind::TlsRoute, Kind::TcpRoute, Kind::UdpRoute] {
         for (name, entry) in state.index.of(kind) {
-            let want = report.routes.get(&(kind.name(), name.clone())).map_or(&[][..], Vec::as_slice);
+            let want = report.routes.get(&(kind.name(), name.clone())).map_or(&[][..], |entries| entries);
             write(kind, name, entry, entry.due(want, |have| status::route(have, want, now)));
         }
     }

@@ -51,6 +51,11 @@ impl References {
         }
     }
 
+    /// Whether others refer to all of this, too.
+    pub(super) fn within(&self, others: &Self) -> bool {
+        self.services.is_subset(&others.services) && self.secrets.is_subset(&others.secrets)
+    }
+
     /// Whether an object is needed.
     pub(super) fn need(&self, kind: Kind, name: &ObjectName, entry: &Entry) -> bool {
         match kind {

@@ -40,7 +40,7 @@ fn slots(snapshot: &Snapshot) -> Vec<String> {
 }
 
 fn resolved_refs(snapshot: &Snapshot) -> Vec<String> {
-    let statuses = snapshot.report.routes.values().flatten();
+    let statuses = snapshot.report.routes.values().flat_map(|entries| entries.iter());
     let conditions = statuses.flat_map(|parent| &parent.conditions).filter(|c| c.kind == "ResolvedRefs");
     conditions.map(|c| format!("{} {} {}", c.status, c.reason, c.message)).collect()
 }

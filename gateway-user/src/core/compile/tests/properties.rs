@@ -1,6 +1,5 @@
 //! What holds for every model, sensible or not.
 
-use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +7,7 @@ use std::time::Duration;
 use gateway_ebpf::abi::{Action, Affinity, MAX_SIZE_CLASS, REJECT_BACKEND};
 use proptest::prelude::*;
 
-use super::{compile, host, lines, object};
+use super::{Kept, compile, compile_after, host, lines, object};
 use crate::core::host::{Host, Role};
 use crate::core::model::*;
 use crate::core::pool::{Pools, Range};
@@ -272,7 +271,7 @@ fn slice() -> impl Strategy<Value = EndpointSlice> {
         })
 }
 
-fn by_name<T>(list: Vec<T>, name: impl Fn(&T) -> &Meta) -> BTreeMap<ObjectName, T> {
+fn by_name<T>(list: Vec<T>, name: impl Fn(&T) -> &Meta) -> Shared<ObjectName, T> {
     list.into_iter().map(|object| (name(&object).name.clone(), object)).collect()
 }
 
@@ -335,10 +334,11 @@ fn sound(snapshot: &Snapshot) {
         assert!(slots.iter().any(|id| *id != REJECT_BACKEND));
     }
     assert!(!image.backends.contains_key(&REJECT_BACKEND));
-    let mut series = snapshot.series.clone();
+    let all: Vec<_> = snapshot.series.iter().flat_map(|block| block.iter()).collect();
+    let mut series = all.clone();
     series.sort();
     series.dedup();
-    assert_eq!(series.len(), snapshot.series.len(), "no two counters have the same labels");
+    assert_eq!(series.len(), all.len(), "no two counters have the same labels");
 }
 
 proptest! {
@@ -354,10 +354,10 @@ proptest! {
         for bound in snapshot.bindings.values() {
             if let BoundService::Http(table) = &bound.service {
                 let found = table.find(&view);
-                prop_assert!((found.series as usize) < snapshot.series.len());
+                prop_assert!(found.series.of(&snapshot.series).is_some());
                 if let Some(rule) = found.rule {
                     prop_assert!(rule.choose(7).is_none_or(|b| b.weight > 0));
-                    prop_assert!(rule.backends.iter().all(|b| (b.series as usize) < snapshot.series.len()));
+                    prop_assert!(rule.backends.iter().all(|b| b.series.of(&snapshot.series).is_some()));
                 }
             }
         }
@@ -375,6 +375,38 @@ proptest! {
         prop_assert_eq!(&third.report, &first.report);
         prop_assert_eq!(&third.series, &first.series);
         prop_assert_eq!(&third.ids, &first.ids);
+    }
+
+    #[test]
+    fn what_is_taken_over_is_what_would_be_compiled(
+        before in any_model(),
+        other in any_model(),
+        choice in prop::collection::vec(0..3u8, 6),
+        services in prop::bool::weighted(0.2),
+        gateways in prop::bool::weighted(0.1),
+    ) {
+        let host = host(&[]);
+        let mut after = before.clone();
+        let names: Vec<_> = before.http_routes.keys().chain(other.http_routes.keys()).cloned().collect();
+        for (name, choice) in names.into_iter().zip(choice) {
+            match (choice, other.http_routes.get(&name)) {
+                (0, _) => {}
+                (1, Some(route)) => drop(after.http_routes.insert(name, route.clone())),
+                _ => drop(after.http_routes.remove(&name)),
+            }
+        }
+        if services {
+            after.services = other.services.clone();
+        }
+        if gateways {
+            after.gateways = other.gateways.clone();
+        }
+        let (first, kept) = compile_after(&Kept::default(), &before, &host, &Ids::default(), 1);
+        let (second, kept) = compile_after(&kept, &after, &host, &first.ids, 2);
+        sound(&second);
+        prop_assert_eq!(format!("{second:?}"), format!("{:?}", compile(&after, &host, &first.ids, 2)));
+        let (third, _) = compile_after(&kept, &before, &host, &second.ids, 3);
+        prop_assert_eq!(format!("{third:?}"), format!("{:?}", compile(&before, &host, &second.ids, 3)));
     }
 
     #[test]

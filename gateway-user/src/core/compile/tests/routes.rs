@@ -321,16 +321,17 @@ fn series_are_one_for_each_listener_route_rule_and_backend() {
     let series: Vec<String> = snapshot
         .series
         .iter()
+        .flat_map(|block| block.iter())
         .map(|s| format!("{}|{}|{}|{}", s.listener, s.route, s.rule, s.backend))
         .collect();
     assert_eq!(
         series,
         [
             "default/gw/http|||",
-            "default/gw/alt|||",
             "default/gw/http|default/r|1|",
             "default/gw/http|default/r|1|default/svc:80",
             "default/gw/http|default/r|1|default/none:1",
+            "default/gw/alt|||",
         ]
     );
 }

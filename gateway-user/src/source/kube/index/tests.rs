@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::core::model::Model;
 
 fn service(name: &str, port: u16) -> Box<Value> {
     Box::new(json!({
@@ -328,4 +329,55 @@ fn a_service_that_nobody_refers_to_costs_little() {
     let each = cost.bytes_current / i64::from(SERVICES);
     println!("{each} bytes a Service");
     assert!(each < 1000, "{each} bytes a Service");
+}
+
+#[test]
+fn a_route_that_changes_leaves_everything_else_as_it_is() {
+    let mut index = index_of(WITH_SLICES);
+    let to = |name: &str, service: &str, generation: i64| {
+        let mut route = route(name, generation, "x");
+        route["spec"]["rules"][0]["backendRefs"][0]["name"] = json!(service);
+        Seen::Applied(route)
+    };
+    let names = |model: &Model| {
+        let routes =
+            model.http_routes.iter().map(|(name, route)| format!("{} {}", name.name, route.meta.generation));
+        let services = model.services.keys().map(|name| name.name.to_string());
+        (routes.collect::<Vec<_>>().join(","), services.collect::<Vec<_>>().join(","))
+    };
+    for name in ["a", "b"] {
+        index.take(Kind::Service, Seen::Applied(service(name, 80)));
+    }
+    index.take(Kind::HttpRoute, to("r", "a", 1));
+    index.take(Kind::HttpRoute, to("s", "a", 1));
+    let first = index.load().unwrap().model;
+    assert_eq!(names(&first), ("r 1,s 1".into(), "a".into()));
+    // One changes, one comes, one goes: to the same Service.
+    index.take(Kind::HttpRoute, to("r", "a", 2));
+    index.take(Kind::HttpRoute, to("t", "a", 1));
+    index.take(Kind::HttpRoute, Seen::Deleted(ObjectName::new("shop", "s")));
+    let second = index.load().unwrap().model;
+    assert_eq!(names(&second), ("r 2,t 1".into(), "a".into()));
+    assert!(first.services.same(&second.services), "what stays is not even looked at");
+    assert_eq!(second, index.load().unwrap().model, "nothing is lost when nothing has changed");
+    // Another Service comes in with the route that refers to it.
+    index.take(Kind::HttpRoute, to("t", "b", 2));
+    assert_eq!(names(&index.load().unwrap().model), ("r 2,t 2".into(), "a,b".into()));
+    // So does what changes along with a route, before or after it.
+    index.take(Kind::HttpRoute, to("t", "b", 3));
+    index.take(Kind::Service, Seen::Deleted(ObjectName::new("shop", "b")));
+    index.take(Kind::HttpRoute, to("r", "a", 3));
+    assert_eq!(names(&index.load().unwrap().model), ("r 3,t 3".into(), "a".into()));
+    // What cannot be used is left out and said, and no longer once it can.
+    let mut bad = route("r", 4, "x");
+    bad["spec"]["rules"][0]["matches"] = json!([{"path": {"type": "Sideways", "value": "/"}}]);
+    index.take(Kind::HttpRoute, Seen::Applied(bad));
+    let loaded = index.load().unwrap();
+    assert_eq!((names(&loaded.model).0, loaded.warnings.len()), ("t 3".into(), 1));
+    index.take(Kind::HttpRoute, to("t", "a", 4));
+    let loaded = index.load().unwrap();
+    assert_eq!((names(&loaded.model).0, loaded.warnings.len()), ("t 4".into(), 1), "it is said again");
+    index.take(Kind::HttpRoute, to("r", "a", 5));
+    let loaded = index.load().unwrap();
+    assert_eq!((names(&loaded.model).0, loaded.warnings.len()), ("r 5,t 4".into(), 0));
 }
