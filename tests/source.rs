@@ -72,7 +72,8 @@ fn every_example_is_accepted() {
         let gateways = report.gateways.values().flat_map(|gateway| &gateway.conditions);
         let listeners = report.gateways.values().flat_map(|gateway| &gateway.listeners);
         let listeners = listeners.flat_map(|listener| &listener.conditions);
-        let routes = report.routes.values().flat_map(|entries| entries.iter()).flat_map(|parent| &parent.conditions);
+        let routes =
+            report.routes.values().flat_map(|entries| entries.iter()).flat_map(|parent| &parent.conditions);
         for condition in gateways.chain(listeners).chain(routes) {
             let wanted = condition.kind != "Conflicted";
             assert_eq!(condition.status, wanted, "{}: {condition:?}", path.display());

@@ -37,11 +37,11 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use tokio::sync::mpsc;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::admin::view::DiagnosticView;
 use crate::core::host::{Host, Listening};
@@ -404,7 +404,10 @@ impl Agent<'_> {
 
     async fn reload(&mut self) {
         self.supervisor.reloading();
-        match self.source.load() {
+        let begin = Instant::now();
+        let loaded = self.source.load();
+        debug!(step = "load", took_us = begin.elapsed().as_micros());
+        match loaded {
             Ok(loaded) => self.change(loaded).await,
             Err(diagnostics) => self.engine.refuse(&diagnostics),
         }

@@ -249,7 +249,9 @@ impl Engine {
 
     /// Compiles the input for a host and applies the result.
     pub(super) async fn compile_and_apply(&mut self, host: Host) {
+        let begin = Instant::now();
         let (snapshot, kept) = self.compile(&host);
+        debug!(step = "compile", took_us = begin.elapsed().as_micros());
         (self.snapshot, self.kept, self.host) = (Arc::new(snapshot), kept, host);
         self.retry = None;
         self.apply().await;

@@ -35,6 +35,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use tokio::sync::{Notify, watch as channel};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::kind::Kind;
@@ -51,7 +52,8 @@ use crate::core::host::Role;
 use crate::core::model::Model;
 use crate::core::status::Report;
 
-/// After a change so long is waited for more: they come in groups.
+/// A change that comes so soon after another is one of a group, and so long is waited for more of them.
+const HEELS: Duration = Duration::from_millis(20);
 const GATHER: Duration = Duration::from_millis(1);
 /// How often it is said what is waited for at the start.
 const SAY: Duration = Duration::from_secs(10);
@@ -365,23 +367,28 @@ pub struct ClusterWatch {
     changes: channel::Receiver<u64>,
     /// A change was seen that nobody was told of: who waited was called off while more of them were waited for.
     untold: bool,
+    /// When a change was told of last.
+    told: Option<Instant>,
 }
 
 impl ClusterWatch {
     fn new(changes: channel::Receiver<u64>) -> Self {
-        Self { changes, untold: false }
+        Self { changes, untold: false, told: None }
     }
 
-    /// Waits for the next change, and a moment for more of them. To be called off loses none.
+    /// Waits for the next change; on the heels of another, a moment for more of them. To be called off loses none.
     pub async fn changed(&mut self) {
         if !self.untold && self.changes.changed().await.is_err() {
             // Nobody watches any longer: the agent ends.
             std::future::pending::<()>().await;
         }
         self.untold = true;
-        tokio::time::sleep(GATHER).await;
+        if self.told.is_some_and(|told| told.elapsed() < HEELS) {
+            tokio::time::sleep(GATHER).await;
+        }
         self.changes.mark_unchanged();
         self.untold = false;
+        self.told = Some(Instant::now());
     }
 }
 
@@ -393,12 +400,21 @@ mod tests {
     async fn a_change_is_told_to_who_was_called_off_meanwhile() {
         let sender = channel::Sender::new(0);
         let mut watch = ClusterWatch::new(sender.subscribe());
-        sender.send_modify(|changes| *changes += 1);
+        let change = || sender.send_modify(|changes| *changes += 1);
+        change();
+        assert!(
+            tokio::time::timeout(Duration::ZERO, watch.changed()).await.is_ok(),
+            "the first is told at once"
+        );
+        change();
         assert!(
             tokio::time::timeout(Duration::ZERO, watch.changed()).await.is_err(),
-            "more of them are waited for"
+            "on its heels, more of them are waited for"
         );
         assert!(tokio::time::timeout(2 * GATHER, watch.changed()).await.is_ok());
         assert!(tokio::time::timeout(2 * GATHER, watch.changed()).await.is_err(), "each is told once");
+        tokio::time::sleep(HEELS).await;
+        change();
+        assert!(tokio::time::timeout(Duration::ZERO, watch.changed()).await.is_ok());
     }
 }

@@ -7,6 +7,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use itertools::{EitherOrBoth, Itertools as _};
+
 use super::status::{
     ConditionView, ExternalNameView, GatewayView, LeftOutView, ListenerView, NamedView, ParentRefView,
     ParentView, RouteView, StatusView,
@@ -183,24 +185,26 @@ fn views(conditions: &[Condition], before: &[ConditionView], now: Option<&str>) 
 
 /// The routes: both reports have them in the same order, and views have that of their report.
 fn routes(report: &Report, before: Option<Before<'_>>) -> Vec<Arc<RouteView>> {
-    let mut known = before.into_iter().flat_map(|b| b.report.routes.iter().zip(&b.view.routes)).peekable();
-    let view = |(key, entries): (&(&str, ObjectName), &Arc<[ParentStatus]>)| {
-        while known.next_if(|((other, _), _)| *other < key).is_some() {}
-        let known = known.next_if(|((other, _), _)| *other == key);
-        if let Some(((_, same), view)) = known.filter(|((_, other), _)| Arc::ptr_eq(other, entries)) {
-            debug_assert_eq!(same.len(), view.parents.len());
-            return Arc::clone(view);
+    let known = before.into_iter().flat_map(|before| before.report.routes.iter().zip(&before.view.routes));
+    let pairs = known.merge_join_by(&report.routes, |((a, _), _), (b, _)| a.cmp(b));
+    let view = |pair: EitherOrBoth<
+        ((_, &Arc<[ParentStatus]>), &Arc<RouteView>),
+        (&(&str, ObjectName), _),
+    >| {
+        let (known, now) = pair.left_and_right();
+        let ((kind, name), entries): (_, &Arc<[ParentStatus]>) = now?;
+        if let Some((_, view)) = known.filter(|((_, other), _)| Arc::ptr_eq(other, entries)) {
+            return Some(Arc::clone(view));
         }
-        let (kind, name) = key;
         let known = known.map_or(&[][..], |(_, view)| &view.parents);
-        Arc::new(RouteView {
+        Some(Arc::new(RouteView {
             kind: (*kind).to_owned(),
             namespace: name.namespace.to_string(),
             name: name.name.to_string(),
             parents: entries.iter().map(|entry| parent(name, entry, known, before.map(|b| b.now))).collect(),
-        })
+        }))
     };
-    report.routes.iter().map(view).collect()
+    pairs.filter_map(view).collect()
 }
 
 fn gateway(

@@ -5,6 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use itertools::Itertools as _;
+
 use super::attach::{Attachment, RouteView, attach};
 use super::backends::Resolver;
 use super::condition::{Problem, join, no, problem, unless, yes};
@@ -50,10 +52,15 @@ pub(super) fn http<'m>(
     let mut kept = Vec::with_capacity(model.http_routes.len());
     let mut work = Vec::new();
     let mut stale = BTreeSet::new();
-    for (name, route) in &model.http_routes {
-        let known = before.routes.get(name);
+    for pair in before.routes.iter().merge_join_by(&model.http_routes, |(a, _), (b, _)| a.cmp(b)) {
+        let (known, now) = pair.map_any(|(_, known)| known, |(_, route)| route).left_and_right();
+        let Some(route) = now else {
+            stale.extend(known.iter().flat_map(|known| known.listeners.iter().copied()));
+            continue;
+        };
         if let Some(known) = known.filter(|known| known.route == *route) {
-            kept.push((name.clone(), known.clone()));
+            // The same by its address from now on, if it was so by its words alone.
+            kept.push((route.meta.name.clone(), KeptRoute { route: Arc::clone(route), ..known.clone() }));
             continue;
         }
         let mut notes = Vec::new();
@@ -62,12 +69,10 @@ pub(super) fn http<'m>(
         stale.extend(listeners.iter().chain(known.iter().flat_map(|known| known.listeners.iter())).copied());
         work.push(Work { route, listeners, attached: Some((attachments, notes)) });
     }
-    let gone = before.routes.iter().filter(|(name, _)| !model.http_routes.contains_key(*name));
-    stale.extend(gone.flat_map(|(_, known)| known.listeners.iter().copied()));
     if !stale.is_empty() {
-        let shares = |known: &KeptRoute| known.listeners.iter().any(|listener| stale.contains(listener));
-        let shared = kept.iter().filter_map(|(name, known)| {
-            let route = model.http_routes.get(name).filter(|_| shares(known))?;
+        let shares = |known: &&KeptRoute| known.listeners.iter().any(|listener| stale.contains(listener));
+        let shared = kept.iter().map(|(_, known)| known).filter(shares).filter_map(|known| {
+            let route = model.http_routes.get(&known.route.meta.name)?;
             Some(Work { route, listeners: known.listeners.clone(), attached: None })
         });
         work.extend(shared);

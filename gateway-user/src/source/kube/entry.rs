@@ -4,7 +4,7 @@
 //! Owns what is kept of an object, and when two are the same. A watch tells of an object once, so one that nobody refers to
 //! yet is kept, too: trimmed and unread. Must not know the others.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::hash::{Hash, Hasher as _};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use super::super::translate::SERVICE_NAME;
 use super::infrastructure::MANAGED_BY;
 use super::trim::trim;
 use crate::core::model::ObjectName;
+use crate::core::status::ParentStatus;
 
 /// An object of a cluster.
 #[derive(Debug)]
@@ -38,6 +39,8 @@ pub(super) struct Entry {
     pub(super) addresses: Vec<IpAddr>,
     /// Hash of what the status was found to say already.
     says: Cell<Option<u64>>,
+    /// The same of a route, as a whole: of thousands few change at a time.
+    says_of: RefCell<Option<Arc<[ParentStatus]>>>,
     /// The Service that an EndpointSlice belongs to.
     pub(super) service: Option<ObjectName>,
     /// Whether it was made for a Gateway by us.
@@ -49,7 +52,8 @@ pub(super) struct Entry {
 impl Entry {
     /// Takes an object in; `None` if it has no name.
     pub(super) fn new(kind: Kind, mut value: Value) -> Option<(ObjectName, Self)> {
-        let status = value.get_mut("status").map(Value::take).unwrap_or_default();
+        // Removed, not emptied: the first status of an object does not make it another.
+        let status = value.as_object_mut()?.remove("status").unwrap_or_default();
         trim(kind, &mut value);
         let metadata = value.get_mut("metadata")?.as_object_mut()?;
         let text = |name: &str| metadata.get(name).and_then(Value::as_str).unwrap_or_default();
@@ -86,6 +90,7 @@ impl Entry {
             status: kept,
             addresses,
             says: Cell::new(None),
+            says_of: RefCell::new(None),
             service,
             ours,
             remembered: false,
@@ -109,6 +114,23 @@ impl Entry {
         let due = of(&self.status());
         if due.is_none() {
             self.says.set(want);
+        }
+        due
+    }
+
+    /// The same of a route.
+    pub(super) fn due_of(
+        &self,
+        want: &Arc<[ParentStatus]>,
+        of: impl FnOnce(&Value) -> Option<Value>,
+    ) -> Option<Value> {
+        let mut says = self.says_of.borrow_mut();
+        if says.as_ref().is_some_and(|says| Arc::ptr_eq(says, want)) {
+            return None;
+        }
+        let due = if says.as_ref() == Some(want) { None } else { of(&self.status()) };
+        if due.is_none() {
+            *says = Some(Arc::clone(want));
         }
         due
     }

@@ -261,6 +261,9 @@ impl Index {
     fn load_routes(&mut self, stale: Stale) -> Option<Loaded> {
         let Stale::Routes(names) = stale else { return None };
         let mut loaded = self.handed.clone().filter(|handed| handed.warnings.is_empty())?;
+        if names.is_empty() {
+            return Some(loaded);
+        }
         let known = self.kinds.get_mut(&Kind::HttpRoute)?.known.as_mut()?;
         let mut parts = Vec::new();
         for name in names {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
+use itertools::{EitherOrBoth, Itertools as _};
 use kube::Client;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
@@ -134,10 +135,15 @@ fn due(state: &State, said: &Saying<'_>, now: &str) -> Vec<Write> {
         let Some(entry) = state.index.get(Kind::Gateway, name) else { continue };
         write(Kind::Gateway, name, entry, entry.due(want, |have| status::gateway(have, want, now)));
     }
+    let (first, nothing) = (ObjectName::new("", ""), Arc::default());
     for kind in [Kind::HttpRoute, Kind::GrpcRoute, Kind::TlsRoute, Kind::TcpRoute, Kind::UdpRoute] {
-        for (name, entry) in state.index.of(kind) {
-            let want = report.routes.get(&(kind.name(), name.clone())).map_or(&[][..], |entries| entries);
-            write(kind, name, entry, entry.due(want, |have| status::route(have, want, now)));
+        let wanted = report.routes.range((kind.name(), first.clone())..);
+        let wanted = wanted.take_while(|((other, _), _)| *other == kind.name());
+        let pairs = state.index.of(kind).merge_join_by(wanted, |(a, _), ((_, b), _)| a.cmp(&b));
+        for (object, want) in pairs.map(EitherOrBoth::left_and_right) {
+            let Some((name, entry)) = object else { continue };
+            let want = want.map_or(&nothing, |(_, want)| want);
+            write(kind, name, entry, entry.due_of(want, |have| status::route(have, want, now)));
         }
     }
     for (name, entry) in state.index.of(Kind::ListenerSet) {

@@ -90,8 +90,13 @@ fn what_is_denied_leaves_what_was_known() {
 fn a_status_alone_changes_nothing() {
     let mut index = empty();
     let name = ObjectName::new("shop", "r");
-    assert!(index.take(Kind::HttpRoute, Seen::Applied(route("r", 1, "x"))));
+    let mut new = route("r", 1, "x");
+    new.as_object_mut().unwrap().remove("status");
+    assert!(index.take(Kind::HttpRoute, Seen::Applied(new)));
+    let before = index.load().unwrap().model;
+    assert!(!index.take(Kind::HttpRoute, Seen::Written(route("r", 1, "x"))), "its first one");
     assert!(!index.take(Kind::HttpRoute, Seen::Applied(route("r", 1, "y"))));
+    assert!(before.http_routes.same(&index.load().unwrap().model.http_routes));
     assert_eq!(index.get(Kind::HttpRoute, &name).unwrap().status()["parents"][0]["controllerName"], "y");
     assert!(index.take(Kind::HttpRoute, Seen::Applied(route("r", 2, "y"))));
     let loaded = index.load().unwrap();
