@@ -177,6 +177,7 @@ fn join(diagnostics: &[Diagnostic]) -> String {
 /// # Errors
 /// Whatever keeps it from starting; once it runs, it goes on.
 pub fn run(config: &Config) -> Result<(), Error> {
+    heap::small_pages();
     let memory = Memory::open(&config.state_dir)?;
     // While there is one thread: the socket's mode is set by umask.
     let socket = admin::Socket::bind(&config.admin_socket)?;

@@ -25,6 +25,14 @@ pub(super) fn give_back() {
     tokio::spawn(async {});
 }
 
+/// Takes memory in small pages from now on: huge ones are held for as long as anything in them is in use, which is a quarter
+/// of what an agent with thousands of routes takes. To be called before there are threads.
+pub(super) fn small_pages() {
+    if let Err(error) = nix::sys::prctl::set_thp_disable(true) {
+        tracing::debug!(%error, "memory is taken in huge pages");
+    }
+}
+
 /// To be called by each thread of the runtime that goes idle.
 pub(super) fn on_idle() {
     let asked = ASKED.load(Ordering::Relaxed);

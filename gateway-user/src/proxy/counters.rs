@@ -2,11 +2,12 @@
 //!
 //! Owns how counters survive a change of configuration: by their labels. What left the configuration is kept for a
 //! while, so that it is scraped a last time, but never without bound. The one lock is taken when a snapshot is
-//! published and when counters are read, never by a worker.
+//! published and when counters are read, never by a worker, who waits for another at most while that makes the cells of both.
 
 use std::hash::Hash;
+use std::ops::Index;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
@@ -163,7 +164,34 @@ impl WorkerCells {
 }
 
 /// The cells of all workers for one set of labels.
-pub(super) type Cells<C> = Arc<[C]>;
+pub(super) type Cells<C> = Arc<PerWorker<C>>;
+
+/// A cell for each worker. They are made when one of them counts for the first time: most of what is configured is never
+/// asked for, and there may be many workers.
+#[derive(Debug)]
+pub(super) struct PerWorker<C> {
+    workers: usize,
+    cells: OnceLock<Box<[C]>>,
+}
+
+impl<C: Default> PerWorker<C> {
+    fn new(workers: usize) -> Self {
+        Self { workers, cells: OnceLock::new() }
+    }
+
+    /// The cells of all workers; none if none has counted.
+    fn iter(&self) -> std::slice::Iter<'_, C> {
+        self.cells.get().map_or(&[][..], |cells| cells).iter()
+    }
+}
+
+impl<C: Default> Index<usize> for PerWorker<C> {
+    type Output = C;
+    #[inline]
+    fn index(&self, worker: usize) -> &C {
+        &self.cells.get_or_init(|| cells(self.workers))[worker]
+    }
+}
 
 /// Every counter there is.
 #[derive(Debug)]
@@ -306,7 +334,7 @@ impl<K: Clone + Eq + Hash + Ord, C: Default> Family<K, C> {
             entry.gone = None;
             return entry.cells.clone();
         }
-        let cells: Cells<C> = cells(self.workers).into();
+        let cells = Arc::new(PerWorker::new(self.workers));
         self.entries.insert(key.clone(), Entry { cells: cells.clone(), gone: None });
         cells
     }
@@ -323,7 +351,7 @@ impl<K: Clone + Eq + Hash + Ord, C: Default> Family<K, C> {
         }
     }
 
-    fn read<T>(&self, sum: impl Fn(&[C]) -> T) -> Vec<(K, T)> {
+    fn read<T>(&self, sum: impl Fn(&PerWorker<C>) -> T) -> Vec<(K, T)> {
         let mut all: Vec<(K, T)> = self.entries.iter().map(|(k, e)| (k.clone(), sum(&e.cells))).collect();
         all.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         all
@@ -334,9 +362,9 @@ fn cells<C: Default>(workers: usize) -> Box<[C]> {
     std::iter::repeat_with(C::default).take(workers).collect()
 }
 
-fn sum_http(cells: &[HttpCells]) -> HttpTotals {
+fn sum_http(cells: &PerWorker<HttpCells>) -> HttpTotals {
     let mut total = HttpTotals::default();
-    for cell in cells {
+    for cell in cells.iter() {
         for (sum, part) in total.status.iter_mut().zip(&cell.status) {
             *sum += part.get();
         }
@@ -351,7 +379,7 @@ fn sum_http(cells: &[HttpCells]) -> HttpTotals {
     total
 }
 
-fn sum_relayed(cells: &[RelayCells]) -> RelayTotals {
+fn sum_relayed(cells: &PerWorker<RelayCells>) -> RelayTotals {
     cells.iter().fold(RelayTotals::default(), |sum, cell| RelayTotals {
         begun: sum.begun + cell.begun.get(),
         bytes_in: sum.bytes_in + cell.bytes_in.get(),
@@ -427,11 +455,12 @@ mod tests {
 
     #[test]
     fn status_classes_and_buckets() {
-        let cells = HttpCells::default();
+        let cells = PerWorker::<HttpCells>::new(2);
+        assert_eq!(cells.iter().count(), 0, "none is made for who counts nothing");
         for (status, micros) in [(204, 500), (404, 501), (599, 20_000_000), (0, 1)] {
-            cells.record(status, Duration::from_micros(micros), 1, 2);
+            cells[1].record(status, Duration::from_micros(micros), 1, 2);
         }
-        let total = sum_http(&[cells]);
+        let total = sum_http(&cells);
         assert_eq!(total.status, [1, 1, 0, 1, 1]);
         assert_eq!(
             (total.latency.buckets[0], total.latency.buckets[1], total.latency.buckets[12]),

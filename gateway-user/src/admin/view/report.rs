@@ -7,7 +7,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use itertools::{EitherOrBoth, Itertools as _};
+use itertools::Itertools as _;
 
 use super::status::{
     ConditionView, ExternalNameView, GatewayView, LeftOutView, ListenerView, NamedView, ParentRefView,
@@ -186,25 +186,24 @@ fn views(conditions: &[Condition], before: &[ConditionView], now: Option<&str>) 
 /// The routes: both reports have them in the same order, and views have that of their report.
 fn routes(report: &Report, before: Option<Before<'_>>) -> Vec<Arc<RouteView>> {
     let known = before.into_iter().flat_map(|before| before.report.routes.iter().zip(&before.view.routes));
-    let pairs = known.merge_join_by(&report.routes, |((a, _), _), (b, _)| a.cmp(b));
-    let view = |pair: EitherOrBoth<
-        ((_, &Arc<[ParentStatus]>), &Arc<RouteView>),
-        (&(&str, ObjectName), _),
-    >| {
+    let mut views = Vec::with_capacity(report.routes.len());
+    for pair in known.merge_join_by(&report.routes, |((a, _), _), (b, _)| a.cmp(b)) {
         let (known, now) = pair.left_and_right();
-        let ((kind, name), entries): (_, &Arc<[ParentStatus]>) = now?;
+        let Some(((kind, name), entries)) = now else { continue };
         if let Some((_, view)) = known.filter(|((_, other), _)| Arc::ptr_eq(other, entries)) {
-            return Some(Arc::clone(view));
+            views.push(Arc::clone(view));
+            continue;
         }
         let known = known.map_or(&[][..], |(_, view)| &view.parents);
-        Some(Arc::new(RouteView {
+        let parent = |entry| parent(name, entry, known, before.map(|before| before.now));
+        views.push(Arc::new(RouteView {
             kind: (*kind).to_owned(),
             namespace: name.namespace.to_string(),
             name: name.name.to_string(),
-            parents: entries.iter().map(|entry| parent(name, entry, known, before.map(|b| b.now))).collect(),
-        }))
-    };
-    pairs.filter_map(view).collect()
+            parents: entries.iter().map(parent).collect(),
+        }));
+    }
+    views
 }
 
 fn gateway(
