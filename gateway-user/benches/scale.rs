@@ -50,11 +50,15 @@ fn main() {
     });
 
     let regexes = regex_model(1_000);
-    let first = compile(&regexes, &host, &Ids::default(), 1);
+    let (first, kept) = compile_after(&Kept::default(), &regexes, &host, &Ids::default(), 1);
     row("compile 1,000 regular expressions", rounds, || {
         black_box(compile(&regexes, &host, &Ids::default(), 1))
     });
-    row("compile them again", rounds, || black_box(compile(&regexes, &host, &first.ids, 2)));
+    let mut grown = regexes.clone();
+    grown.gateways.values_mut().for_each(|gateway| gateway.meta.generation += 1);
+    row("compile them again, all routes with them", rounds, || {
+        black_box(compile_after(&kept, &grown, &host, &first.ids, 2))
+    });
 
     let tcp = tcp_model(1_000);
     let snapshot = compile(&tcp, &host, &Ids::default(), 1);

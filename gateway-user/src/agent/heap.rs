@@ -1,3 +1,5 @@
+//! How memory is taken and given back: in small pages, and at rest.
+//!
 //! Gives memory back: reading and compiling need several times what is kept. Not at each change, or the next one
 //! would wait for fresh pages.
 //!

@@ -24,7 +24,6 @@ use tracing::warn;
 use self::flows::KeptFlows;
 use crate::core::flows::ledger;
 use crate::core::model::ObjectName;
-use crate::core::route::Patterns;
 use crate::core::snapshot::{BackendKey, Ids, MapImage};
 use crate::core::transport::Transport;
 
@@ -362,7 +361,6 @@ impl Kept {
                 .into_iter()
                 .map(|a| (ObjectName::new(&a.namespace, &a.gateway), a.addresses))
                 .collect(),
-            patterns: Patterns::default(),
         };
         (ids, baselines, self.flows.parts())
     }

@@ -60,10 +60,7 @@ pub fn compile_after(
     let mut gateways = gateways::resolve(model, host, previous);
     let mut resolver = Resolver::new(model, Guard::new(host, &gateways));
     let mut services = Services::default();
-    let none = Kept::default();
-    let before = if before.fits(model, host, &gateways) { before } else { &none };
-    let (http, routes) =
-        routes::http(model, &mut gateways, &mut resolver, &previous.patterns, before, &mut report);
+    let (http, routes) = routes::http(model, &mut gateways, &mut resolver, before, &mut report);
     routes::l4(model, &mut gateways, &mut resolver, &mut services, &mut report);
     routes::unbuilt(model, &gateways, &mut report);
     report.external = resolver.external;
@@ -76,7 +73,8 @@ pub fn compile_after(
             lacking.extend(list.iter().copied().filter(|ip| !gateways::owns(host, *ip)));
         }
     }
-    let mut bound = bind::bind(&gateways, &http, &services, previous);
+    let http::Finished { tables, series, patterns } = http;
+    let mut bound = bind::bind(&gateways, &tables, series, &services, previous);
     addresses::kept(&gateways.list, &mut bound.ids);
     report::unbound(&gateways, &bound.left_out, &mut report);
     let snapshot = Snapshot {
@@ -89,5 +87,5 @@ pub fn compile_after(
         ids: bound.ids,
         report: report.into(),
     };
-    (snapshot, Kept::new(model, host, &gateways, routes, http.tables))
+    (snapshot, Kept::new(model, &gateways, routes, tables, patterns))
 }

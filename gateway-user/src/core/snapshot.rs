@@ -254,8 +254,6 @@ pub struct Ids {
     pub next: [u32; 3],
     /// Where Gateways listen that have addresses of their own, so that each keeps what it got out of a pool.
     pub addresses: BTreeMap<ObjectName, Vec<IpAddr>>,
-    /// The regular expressions in use.
-    pub patterns: super::route::Patterns,
 }
 
 impl Ids {

@@ -104,16 +104,15 @@ impl View {
 
 /// The counters of requests. One by one only those of blocks that are not what they were.
 fn blocks(snapshot: &Snapshot, before: &View, known: &mut Known, now: Instant) -> Vec<Block> {
-    let same = |at: usize, labels: &Arc<[SeriesKey]>| {
-        before.series.get(at).filter(|block| Arc::ptr_eq(&block.labels, labels))
+    let stays = |at: usize| {
+        let (block, labels) = (before.series.get(at)?, snapshot.series.get(at)?);
+        Arc::ptr_eq(&block.labels, labels).then_some(block)
     };
-    for (at, block) in before.series.iter().enumerate() {
-        if !snapshot.series.get(at).is_some_and(|labels| Arc::ptr_eq(labels, &block.labels)) {
-            block.labels.iter().for_each(|key| known.http.leave(key, now));
-        }
+    for (_, block) in before.series.iter().enumerate().filter(|(at, _)| stays(*at).is_none()) {
+        block.labels.iter().for_each(|key| known.http.leave(key, now));
     }
     let block = |(at, labels): (usize, &Arc<[SeriesKey]>)| {
-        same(at, labels).cloned().unwrap_or_else(|| Block {
+        stays(at).cloned().unwrap_or_else(|| Block {
             labels: Arc::clone(labels),
             cells: labels.iter().map(|key| known.http.cells(key)).collect(),
         })

@@ -52,8 +52,9 @@ use crate::core::host::Role;
 use crate::core::model::Model;
 use crate::core::status::Report;
 
-/// A change that comes so soon after another is one of a group, and so long is waited for more of them.
+/// A change so soon after another was told of is one of a group.
 const HEELS: Duration = Duration::from_millis(20);
+/// So long is waited for more of a group.
 const GATHER: Duration = Duration::from_millis(1);
 /// How often it is said what is waited for at the start.
 const SAY: Duration = Duration::from_secs(10);

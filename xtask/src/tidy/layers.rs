@@ -42,7 +42,8 @@ const CRATES: &[(&str, &[&str])] = &[
 ];
 
 /// All that `core` may know. Time and randomness are arguments, input and output are others' work.
-const CORE: &[&str] = &["gateway_ebpf", "http", "ipnet", "proptest", "regex", "rustc_hash", "thiserror"];
+const CORE: &[&str] =
+    &["gateway_ebpf", "http", "ipnet", "itertools", "proptest", "regex", "rustc_hash", "thiserror"];
 
 /// What `core` may not use of `std`.
 const IMPURE: &[&str] = &[

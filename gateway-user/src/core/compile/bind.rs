@@ -11,7 +11,7 @@ use gateway_ebpf::names::{MAX_BACKENDS, MAX_BINDINGS, MAX_SERVICES};
 use rustc_hash::FxHashMap;
 
 use super::gateways::{Gateways, ListenerId, ListenerWork};
-use super::http::{Finished, no_route};
+use super::http::{Table, no_route};
 use super::ids::assign;
 use super::l4::{RouteKey, Services};
 use super::room::{self, Room};
@@ -43,7 +43,8 @@ type Made<'m> = BTreeMap<RouteKey<'m>, L4Service>;
 /// Puts the bindings together.
 pub(super) fn bind(
     gateways: &Gateways<'_>,
-    finished: &Finished,
+    tables: &FxHashMap<ListenerId, Table>,
+    series: Vec<Arc<[SeriesKey]>>,
     services: &Services<'_>,
     previous: &Ids,
 ) -> Bound {
@@ -74,8 +75,6 @@ pub(super) fn bind(
     let keys: BTreeSet<BindingKey> = places.keys().copied().collect();
     ids.bindings =
         assign(&keys, &previous.bindings, |_| None, std::iter::empty(), 0..MAX_BINDINGS, &mut ids.next[0]);
-    ids.patterns = finished.patterns.clone();
-    let series = finished.series.clone();
     let mut bound =
         Bound { image, bindings: FxHashMap::default(), listed: BTreeMap::new(), series, ids, left_out };
     let mut shared: FxHashMap<&[ListenerId], Served> = FxHashMap::default();
@@ -90,7 +89,7 @@ pub(super) fn bind(
         let mut tls = None;
         let (service, action) = if http {
             let (table, names) = shared.entry(listeners).or_insert_with(|| {
-                let known: Vec<_> = listeners.iter().filter_map(|id| finished.tables.get(id)).collect();
+                let known: Vec<_> = listeners.iter().filter_map(|id| tables.get(id)).collect();
                 let block = match &*known {
                     [only] => only.block,
                     _ => {

@@ -12,19 +12,21 @@ use rustc_hash::FxHashMap;
 
 use super::gateways::{Gateways, ListenerId};
 use super::http::Table;
-use crate::core::host::Host;
 use crate::core::model::{HttpRoute, Model, ObjectName};
+use crate::core::route::Patterns;
 use crate::core::status::ParentStatus;
 
 /// What a compilation leaves to the next one.
 #[derive(Clone, Debug, Default)]
 pub struct Kept {
     /// What it was made of; `None`: nothing may be taken over.
-    from: Option<(Model, Host)>,
-    /// Where each listener is served, Gateway by Gateway.
+    from: Option<Model>,
+    /// Where each listener is served.
     keys: Vec<Vec<BindingKey>>,
     pub(super) routes: BTreeMap<ObjectName, KeptRoute>,
     pub(super) tables: FxHashMap<ListenerId, Table>,
+    /// The regular expressions in use, which compile to the same whenever they do.
+    pub(super) patterns: Patterns,
 }
 
 /// What an HTTPRoute came to.
@@ -46,23 +48,19 @@ pub(super) struct KeptRoute {
 impl Kept {
     pub(super) fn new(
         model: &Model,
-        host: &Host,
         gateways: &Gateways<'_>,
         routes: BTreeMap<ObjectName, KeptRoute>,
         tables: FxHashMap<ListenerId, Table>,
+        patterns: Patterns,
     ) -> Self {
-        Self {
-            from: Some((model.clone(), host.clone())),
-            keys: keys(gateways).cloned().collect(),
-            routes,
-            tables,
-        }
+        let (from, keys) = (Some(model.clone()), keys(gateways).cloned().collect());
+        Self { from, keys, routes, tables, patterns }
     }
 
-    /// Whether what routes depend on is what it was. What names resolve to is told of all routes together, so that nothing
-    /// is taken over where there are such names.
-    pub(super) fn fits(&self, model: &Model, host: &Host, gateways: &Gateways<'_>) -> bool {
-        let Some((before, of_host)) = &self.from else { return false };
+    /// Whether what routes depend on is what it was. Of the host that is where listeners are served, and what names resolve
+    /// to: this is told of all routes together, so that nothing is taken over where there are such names.
+    pub(super) fn fits(&self, model: &Model, gateways: &Gateways<'_>) -> bool {
+        let Some(before) = &self.from else { return false };
         // Whatever is added to the model is to be thought of here.
         let Model {
             classes,
@@ -79,8 +77,7 @@ impl Kept {
             slices,
             namespaces,
         } = before;
-        host == of_host
-            && model.classes == *classes
+        model.classes == *classes
             && model.parameters == *parameters
             && model.gateways == *all_gateways
             && model.backend_tls == *backend_tls

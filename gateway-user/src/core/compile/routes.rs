@@ -16,7 +16,7 @@ use super::kept::{Kept, KeptRoute};
 use super::l4::Services;
 use super::listeners::HTTP_ROUTE;
 use crate::core::model::{HttpRoute, Meta, Model, ObjectName};
-use crate::core::route::Patterns;
+
 use crate::core::status::{ParentStatus, Report};
 
 /// What a route's conditions say beside its attachment.
@@ -45,10 +45,11 @@ pub(super) fn http<'m>(
     model: &'m Model,
     gateways: &mut Gateways<'m>,
     resolver: &mut Resolver<'m>,
-    patterns: &Patterns,
     before: &Kept,
     report: &mut Report,
 ) -> (Finished, BTreeMap<ObjectName, KeptRoute>) {
+    let (patterns, none) = (&before.patterns, Kept::default());
+    let before = if before.fits(model, gateways) { before } else { &none };
     let mut kept = Vec::with_capacity(model.http_routes.len());
     let mut work = Vec::new();
     let mut stale = BTreeSet::new();
@@ -59,8 +60,10 @@ pub(super) fn http<'m>(
             continue;
         };
         if let Some(known) = known.filter(|known| known.route == *route) {
+            let mut known = known.clone();
             // The same by its address from now on, if it was so by its words alone.
-            kept.push((route.meta.name.clone(), KeptRoute { route: Arc::clone(route), ..known.clone() }));
+            known.route.clone_from(route);
+            kept.push((route, known));
             continue;
         }
         let mut notes = Vec::new();
@@ -70,12 +73,12 @@ pub(super) fn http<'m>(
         work.push(Work { route, listeners, attached: Some((attachments, notes)) });
     }
     if !stale.is_empty() {
-        let shares = |known: &&KeptRoute| known.listeners.iter().any(|listener| stale.contains(listener));
-        let shared = kept.iter().map(|(_, known)| known).filter(shares).filter_map(|known| {
-            let route = model.http_routes.get(&known.route.meta.name)?;
-            Some(Work { route, listeners: known.listeners.clone(), attached: None })
-        });
-        work.extend(shared);
+        let shared = kept.iter().filter(|(_, known)| known.listeners.iter().any(|l| stale.contains(l)));
+        work.extend(shared.map(|&(route, ref known)| Work {
+            route,
+            listeners: known.listeners.clone(),
+            attached: None,
+        }));
     }
     work.sort_by(|a, b| age(&a.route.meta).cmp(&age(&b.route.meta)));
     let stays = |id| before.tables.get(&id).filter(|_| !stale.contains(&id)).cloned();
@@ -103,10 +106,11 @@ pub(super) fn http<'m>(
             notes: notes.into(),
             patterns: outcome.patterns.into(),
         };
-        kept.push((route.meta.name.clone(), known));
+        kept.push((route, known));
     }
     // A map that is made at once is made in a fraction of the time.
-    let kept: BTreeMap<_, _> = kept.into_iter().collect();
+    let kept: BTreeMap<_, _> =
+        kept.into_iter().map(|(route, known)| (route.meta.name.clone(), known)).collect();
     for known in kept.values().filter(|known| known.counts) {
         count(gateways, &known.listeners);
     }

@@ -39,7 +39,7 @@ pub(super) struct Entry {
     pub(super) addresses: Vec<IpAddr>,
     /// Hash of what the status was found to say already.
     says: Cell<Option<u64>>,
-    /// The same of a route, as a whole: of thousands few change at a time.
+    /// What the status of a route was found to say already: of thousands few change at a time.
     says_of: RefCell<Option<Arc<[ParentStatus]>>>,
     /// The Service that an EndpointSlice belongs to.
     pub(super) service: Option<ObjectName>,
@@ -64,7 +64,8 @@ impl Entry {
         let service = label(SERVICE_NAME).filter(|_| kind == Kind::EndpointSlice);
         let service =
             service.map(|service| ObjectName { namespace: name.namespace.clone(), name: service.into() });
-        let ours = label(MANAGED_BY.0) == Some(MANAGED_BY.1);
+        let made = matches!(kind, Kind::Service | Kind::EndpointSlice);
+        let ours = made && label(MANAGED_BY.0) == Some(MANAGED_BY.1);
         let numbered = metadata.remove("resourceVersion");
         let mut hasher = FxHasher::default();
         value.hash(&mut hasher);
@@ -118,7 +119,7 @@ impl Entry {
         due
     }
 
-    /// The same of a route.
+    /// The same of a route, compared by its address first.
     pub(super) fn due_of(
         &self,
         want: &Arc<[ParentStatus]>,

@@ -70,7 +70,8 @@ struct List {
 pub(super) struct Index {
     kinds: BTreeMap<Kind, List>,
     generations: Generations,
-    /// Who was referred to when it was last put together.
+    /// Who was referred to when all was put together, or since: what only a route has referred to that has changed or gone
+    /// alone since stays in here.
     references: References,
     /// Objects that are gone and were not forgotten yet.
     gone: BTreeSet<Key>,
@@ -129,7 +130,7 @@ impl Index {
 
     /// Takes in what was seen. True if what counts may be another than before.
     pub(super) fn take(&mut self, kind: Kind, seen: Seen) -> bool {
-        let route = seen.name().filter(|_| kind == Kind::HttpRoute);
+        let route = (kind == Kind::HttpRoute).then(|| seen.name()).flatten();
         let changed = self.take_in(kind, seen);
         if changed {
             match (&mut self.stale, route) {

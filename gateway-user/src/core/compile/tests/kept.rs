@@ -86,16 +86,16 @@ fn what_all_depend_on_takes_all_along() {
 }
 
 #[test]
-fn another_host_takes_all_along_and_names_are_looked_at_anew() {
-    let anew = |more: &str, listening: &[&str]| {
+fn of_the_host_counts_where_listeners_are_served_and_what_names_resolve_to() {
+    let anew = |more: &str, before: &[&str], after: &[&str]| {
         let model = model(&format!("{SERVED}{A}{more}"));
-        let (first, kept) = compile_after(&Kept::default(), &model, &host(&[]), &Ids::default(), 1);
-        let (second, _) = compile_after(&kept, &model, &host(listening), &first.ids, 2);
+        let (first, kept) = compile_after(&Kept::default(), &model, &host(before), &Ids::default(), 1);
+        let (second, _) = compile_after(&kept, &model, &host(after), &first.ids, 2);
         !Arc::ptr_eq(block(&first, "one"), block(&second, "one"))
     };
-    assert!(!anew("", &[]));
-    assert!(anew("", &["0.0.0.0:99"]));
-    assert!(anew("service out external=a.example.org\n", &[]));
+    assert!(!anew("", &[], &["0.0.0.0:99"]));
+    assert!(anew("", &["0.0.0.0:81"], &[]), "the other Gateway's port was taken");
+    assert!(anew("service out external=a.example.org\n", &[], &[]));
 }
 
 /// A route, absent or in one of its versions, on the listener of one Gateway, of the other, or on both.

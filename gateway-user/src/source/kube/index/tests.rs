@@ -386,3 +386,58 @@ fn a_route_that_changes_leaves_everything_else_as_it_is() {
     let loaded = index.load().unwrap();
     assert_eq!((names(&loaded.model).0, loaded.warnings.len()), ("r 5,t 4".into(), 0));
 }
+
+/// An event, by numbers.
+fn event(at: u8, kind: u8, what: u8) -> (Kind, Seen) {
+    let name = format!("r{}", at % 3);
+    let to = ["a", "b", "c"][usize::from(what % 3)];
+    match kind {
+        0..=3 => {
+            let mut route = route(&name, i64::from(kind) + 1, "x");
+            route["spec"]["rules"][0]["backendRefs"][0]["name"] = json!(to);
+            match what {
+                0..=5 => {}
+                6 => {
+                    route["metadata"]["labels"] =
+                        json!({"app.kubernetes.io/managed-by": "sluice-gateway.dev"})
+                }
+                _ => route["spec"]["rules"][0]["matches"] = json!([{"path": {"type": "Odd", "value": "/"}}]),
+            }
+            (Kind::HttpRoute, Seen::Applied(route))
+        }
+        4 => (Kind::HttpRoute, Seen::Deleted(ObjectName::new("shop", &name))),
+        5 => (Kind::Service, Seen::Applied(service(to, 80 + u16::from(at)))),
+        6 => (Kind::Service, Seen::Deleted(ObjectName::new("shop", to))),
+        _ => (Kind::EndpointSlice, Seen::Applied(slice(&format!("{to}-1"), to, 0, u32::from(at)))),
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: 200, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn what_is_put_together_bit_by_bit_is_what_would_be_at_once(
+        events in proptest::collection::vec((0..4u8, 0..8u8, 0..8u8, proptest::bool::ANY), 1..40),
+    ) {
+        let mut index = index_of(WITH_SLICES);
+        for (at, kind, what, look) in events {
+            let (kind, seen) = event(at, kind, what);
+            index.take(kind, seen);
+            if !look {
+                continue;
+            }
+            let bit_by_bit = index.load().unwrap();
+            index.stale = Stale::All;
+            let at_once = index.load().unwrap();
+            proptest::prop_assert_eq!(&bit_by_bit.warnings, &at_once.warnings);
+            proptest::prop_assert_eq!(&bit_by_bit.model.http_routes, &at_once.model.http_routes);
+            // What nobody refers to any longer may still be there.
+            for (name, service) in &at_once.model.services {
+                proptest::prop_assert_eq!(bit_by_bit.model.services.get(name), Some(service));
+            }
+            for (name, slice) in &at_once.model.slices {
+                proptest::prop_assert_eq!(bit_by_bit.model.slices.get(name), Some(slice));
+            }
+        }
+    }
+}
