@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use gateway_tests::{
     agent::Agent,
     client,
-    lab::{BACKEND4, Lab},
+    lab::{BACKEND4, GATEWAY4, GATEWAY6, Lab, UPLINK4, UPLINK6},
     objects::{gateway, http_route, prefix, service},
     peers::echo,
 };
@@ -100,4 +100,45 @@ fn a_gateway_serves_on_an_address_of_its_pool_and_keeps_it() {
     let shown = lab.gateway.run("ip -o address show") + &lab.gateway.run("ip route show table local");
     assert!(shown.contains("10.9.1.65") && shown.contains("fd09:1::40"), "{shown}");
     assert!(!shown.contains("10.9.1.66") && !shown.contains("fd09:1::41"), "{shown}");
+}
+
+#[test]
+fn on_named_interfaces_their_addresses_alone_are_served_as_they_come_and_go() {
+    let lab = Lab::new("interfaces");
+    let one = echo::http(&lab.backend, at(BACKEND4, 8001), "one");
+    let with = |interfaces: &str| {
+        let parameters = CLASS.split_once("  addressPools").expect("pools").0;
+        let parameters = format!("{parameters}  addressMode: Node\n  interfaces: {interfaces}\n");
+        let route = http_route("r", &["web"], &[], &[prefix("/", &["one"])]);
+        [parameters, service("one", &[one.address]), gateway("web", None, ["http HTTP 80"]), route].concat()
+    };
+    let serves =
+        |ip| client::get(&lab.client, SocketAddr::new(ip, 80), "a", "/").is_ok_and(|a| a.status == 200);
+    let mut agent = Agent::start(&lab.gateway, &with("[cl*nt]"), WORKERS);
+    assert_eq!(status(&agent, "web"), (vec![GATEWAY4, GATEWAY6], "Programmed".to_owned()));
+    for (ip, wanted) in [(GATEWAY4, true), (GATEWAY6, true), (UPLINK4, false), (UPLINK6, false)] {
+        assert_eq!(serves(ip), wanted, "{ip}");
+    }
+    // What comes to the interface is served, and what leaves it is not.
+    let more: IpAddr = "10.9.1.9".parse().expect("an address");
+    lab.gateway.address("client", more, 24);
+    agent.wait("the new address to be served", || serves(more));
+    assert_eq!(status(&agent, "web").0, [GATEWAY4, more, GATEWAY6]);
+    lab.gateway.run(&format!("ip address del {more}/24 dev client"));
+    agent.wait("the address to go", || status(&agent, "web").0 == [GATEWAY4, GATEWAY6]);
+    // The host's own are never taken away by the agent.
+    agent.change(&with("[lo, backend]"));
+    assert!(serves(UPLINK4) && serves(UPLINK6) && !serves(GATEWAY4));
+    agent.change(&with("[eth7]"));
+    assert_eq!(status(&agent, "web"), (vec![], "AddressNotAssigned".to_owned()));
+    let said = agent.log();
+    assert!(
+        said.contains("none of this host's interfaces that have addresses (backend, client, lo) fits spec.interfaces of SluiceParameters infra/lan, eth7"),
+        "{said}"
+    );
+    assert!(agent.stop().success());
+    let left = lab.gateway.run("ip -o address show");
+    for ip in [GATEWAY4, GATEWAY6, UPLINK4, UPLINK6] {
+        assert!(left.contains(&ip.to_string()), "{left}");
+    }
 }

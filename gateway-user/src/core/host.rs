@@ -1,7 +1,8 @@
 //! What compilation must know of the host: an argument, never asked for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use super::names::Names;
 use super::transport::Transport;
@@ -11,6 +12,8 @@ use super::transport::Transport;
 pub struct Host {
     /// The host's own addresses, without those that the agent brought up for Gateways.
     pub addresses: BTreeSet<IpAddr>,
+    /// These addresses by the names of their interfaces.
+    pub interfaces: BTreeMap<Arc<str>, BTreeSet<IpAddr>>,
     /// What processes of the host listen on (the agent's own sockets left out). An unspecified address stands
     /// for all of its family.
     pub listening: Vec<Listening>,

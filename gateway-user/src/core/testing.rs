@@ -180,6 +180,9 @@ impl Builder {
                         _ => AddressMode::Pool,
                     }),
                     pools: Pools::new(&ranges).unwrap().map(Arc::new),
+                    interfaces: words
+                        .get("interfaces")
+                        .map(|names| names.split(',').map(Arc::from).collect()),
                     trusted: None,
                     refusals: words.refusals(),
                     meta,

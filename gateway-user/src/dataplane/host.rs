@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, BufRead as _, BufReader};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::ifaddrs::getifaddrs;
 use procfs::net::{TcpNetEntries, TcpState, UdpNetEntries, UdpState};
@@ -23,32 +23,29 @@ use crate::core::transport::Transport;
 /// a bound socket.
 #[must_use]
 pub fn host(own: &BTreeSet<IpAddr>, udp_ports: &BTreeSet<u16>) -> Host {
-    let mut addresses = addresses();
-    addresses.retain(|address| !own.contains(address));
+    let interfaces = interfaces(own);
+    let addresses = interfaces.values().flatten().copied().collect();
     let mut listening = listening(Transport::Tcp, entries("tcp").chain(entries("tcp6")));
     if !udp_ports.is_empty() {
         let bound = udp_entries("udp").chain(udp_entries("udp6"));
         listening
             .extend(self::listening(Transport::Udp, bound.filter(|(at, _)| udp_ports.contains(&at.port()))));
     }
-    Host { addresses, listening, ..Host::default() }
+    Host { addresses, interfaces, listening, ..Host::default() }
 }
 
-fn addresses() -> BTreeSet<IpAddr> {
-    let interfaces = match getifaddrs() {
-        Ok(interfaces) => interfaces,
-        Err(e) => {
-            tracing::warn!("cannot list the host's addresses: {e}");
-            return BTreeSet::new();
+fn interfaces(own: &BTreeSet<IpAddr>) -> BTreeMap<Arc<str>, BTreeSet<IpAddr>> {
+    let mut interfaces: BTreeMap<Arc<str>, BTreeSet<IpAddr>> = BTreeMap::new();
+    let found = getifaddrs().map_err(|e| tracing::warn!("cannot list the host's addresses: {e}"));
+    for interface in found.into_iter().flatten() {
+        let Some(address) = interface.address else { continue };
+        let v4 = address.as_sockaddr_in().map(|v4| v4.ip().into());
+        let v6 = || address.as_sockaddr_in6().map(|v6| v6.ip().into());
+        if let Some(address) = v4.or_else(v6).filter(|address| !own.contains(address)) {
+            interfaces.entry(interface.interface_name.into()).or_default().insert(address);
         }
-    };
+    }
     interfaces
-        .filter_map(|interface| interface.address)
-        .filter_map(|address| {
-            let v4 = address.as_sockaddr_in().map(|v4| v4.ip().into());
-            v4.or_else(|| address.as_sockaddr_in6().map(|v6| v6.ip().into()))
-        })
-        .collect()
 }
 
 /// Sockets that are not ours, out of those at these addresses and with these inodes.

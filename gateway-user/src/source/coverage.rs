@@ -106,14 +106,7 @@ pub(super) const TABLE: &[Row] = &[
     (&[Kind::Parameters], "spec.addressMode", Cover::Works),
     (&[Kind::Parameters], "spec.addressPools[].addresses", Cover::Works),
     (&[Kind::Parameters], "spec.addressPools[].name", Cover::Aside),
-    (
-        &[Kind::Parameters],
-        "spec.interfaces",
-        refused(
-            Level::Parameters,
-            "interfaces for some Gateways alone are not built; remove it (`sluice run --interface` is for all)",
-        ),
-    ),
+    (&[Kind::Parameters], "spec.interfaces", Cover::Works),
     (&[Kind::Parameters], "spec.trustedProxies", Cover::Works),
     (&[Kind::Parameters], "spec.limits", refused(Level::Parameters, "limits are not built; remove it")),
     (ROUTES, "spec.parentRefs", Cover::Works),

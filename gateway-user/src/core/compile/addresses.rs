@@ -3,11 +3,13 @@
 //! Owns what a Gateway may ask for, and what is said of what it does not get. Which address of a pool it gets is
 //! `pool`'s to decide. Must not know listeners.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::condition::{Problem, join, problem};
 use super::gateways::{GatewayWork, Place};
 use crate::core::host::{Host, Role};
+use crate::core::locality::matches;
 use crate::core::model::{AddressMode, GatewayAddress, PARAMETERS};
 use crate::core::pool::{self, Assignment, Request, Wish};
 use crate::core::snapshot::Ids;
@@ -15,8 +17,8 @@ use crate::core::snapshot::Ids;
 /// What a Gateway asks for.
 #[derive(Debug)]
 struct Asked<'m> {
-    /// On every local address.
-    any: bool,
+    /// On addresses of the host's own.
+    own: Option<Place>,
     fixed: Vec<IpAddr>,
     wish: Wish<'m>,
     problems: Vec<Problem>,
@@ -24,7 +26,7 @@ struct Asked<'m> {
 
 /// Says of each Gateway where it listens. They come oldest first.
 pub(super) fn assign(list: &mut [GatewayWork<'_>], host: &Host, previous: &Ids) {
-    let asked: Vec<Asked<'_>> = list.iter().map(|work| ask(work, host.role)).collect();
+    let asked: Vec<Asked<'_>> = list.iter().map(|work| ask(work, host)).collect();
     let requests: Vec<Request<'_>> = (list.iter().zip(&asked))
         .map(|(work, asked)| Request {
             fixed: asked.fixed.clone(),
@@ -39,15 +41,13 @@ pub(super) fn assign(list: &mut [GatewayWork<'_>], host: &Host, previous: &Ids) 
         problems.extend(assigned.taken.iter().map(|(ip, holder)| taken(*ip, &names[*holder])));
         problems.extend(missing(work, &assigned, host.role));
         work.unplaced = together(&problems);
-        work.place = if asked.any {
-            Place::Any
-        } else {
+        work.place = asked.own.unwrap_or_else(|| {
             let mut fixed = assigned.fixed;
             fixed.sort_unstable();
             fixed.dedup();
             // Those out of pools come first: a status has room for some only, and is what a cluster remembers.
             Place::At([assigned.given, fixed].concat())
-        };
+        });
     }
 }
 
@@ -57,7 +57,7 @@ pub(super) fn kept(list: &[GatewayWork<'_>], ids: &mut Ids) {
         Place::At(addresses) if !addresses.is_empty() => {
             Some((work.gateway.meta.name.clone(), addresses.clone()))
         }
-        Place::At(_) | Place::Any => None,
+        Place::At(_) | Place::On(_) | Place::Any => None,
     });
     ids.addresses = kept.collect();
 }
@@ -72,8 +72,9 @@ fn had<'w>(work: &GatewayWork<'w>, role: Role, previous: &'w Ids) -> &'w [IpAddr
     }
 }
 
-fn ask<'m>(work: &GatewayWork<'m>, role: Role) -> Asked<'m> {
-    let mut asked = Asked { any: false, fixed: Vec::new(), wish: Wish::Nothing, problems: Vec::new() };
+fn ask<'m>(work: &GatewayWork<'m>, host: &Host) -> Asked<'m> {
+    let role = host.role;
+    let mut asked = Asked { own: None, fixed: Vec::new(), wish: Wish::Nothing, problems: Vec::new() };
     if work.refused.is_some() {
         let fixed = work.gateway.addresses.iter().filter_map(|address| match address {
             GatewayAddress::Ip(ip) => Some(ip.to_canonical()),
@@ -110,13 +111,36 @@ fn ask<'m>(work: &GatewayWork<'m>, role: Role) -> Asked<'m> {
     }
     if work.gateway.addresses.is_empty() {
         match (work.parameters.mode, pools) {
-            (Some(AddressMode::Node), _) => asked.any = true,
+            (Some(AddressMode::Node), _) => match on_interfaces(work, host) {
+                Ok(place) => asked.own = Some(place),
+                Err(why) => asked.problems.push(why),
+            },
             (_, Some((pools, _))) => asked.wish = Wish::From(pools),
-            (None, None) if role == Role::Alone => asked.any = true,
+            (None, None) if role == Role::Alone => asked.own = Some(Place::Any),
             (_, None) => asked.problems.push(problem("AddressNotAssigned", no_pool(work, role))),
         }
     }
     asked
+}
+
+/// The host's own addresses on the interfaces that count: all of them, unless some are named.
+fn on_interfaces(work: &GatewayWork<'_>, host: &Host) -> Result<Place, Problem> {
+    let Some((patterns, parameters)) = work.parameters.interfaces else { return Ok(Place::Any) };
+    let fits = |name: &str| patterns.iter().any(|pattern| matches(pattern, name));
+    let found = host.interfaces.iter().filter(|(name, _)| fits(name)).flat_map(|(_, addresses)| addresses);
+    // A link-local address of IPv6 means nothing without its interface.
+    let far = |ip: &IpAddr| !matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    let addresses: BTreeSet<IpAddr> = found.copied().filter(far).collect();
+    if !addresses.is_empty() {
+        return Ok(Place::On(addresses.into_iter().collect()));
+    }
+    let there: Vec<&str> = host.interfaces.keys().map(|name| &**name).collect();
+    let message = format!(
+        "none of this host's interfaces that have addresses ({}) fits spec.interfaces of {PARAMETERS} {parameters}, {} (correct it)",
+        there.join(", "),
+        patterns.join(", ")
+    );
+    Err(problem("AddressNotAssigned", message))
 }
 
 /// What a Gateway without pools is told.

@@ -23,7 +23,7 @@ pub(super) struct Guard<'m> {
 impl<'m> Guard<'m> {
     pub(super) fn new(host: &'m Host, gateways: &Gateways<'_>) -> Self {
         let at = gateways.list.iter().filter_map(|gateway| match &gateway.place {
-            Place::Any => None,
+            Place::Any | Place::On(_) => None,
             Place::At(list) => Some(list),
         });
         let far = |v6: bool| {

@@ -49,6 +49,8 @@ pub(super) enum Place {
     Any,
     /// On these addresses alone.
     At(Vec<IpAddr>),
+    /// On these of the host's own.
+    On(Vec<IpAddr>),
 }
 
 /// A listener.
@@ -197,7 +199,7 @@ impl Place {
     pub(super) fn addresses(&self) -> Vec<Address> {
         match self {
             Self::Any => vec![ANY],
-            Self::At(list) => list.iter().copied().map(wire).collect(),
+            Self::At(list) | Self::On(list) => list.iter().copied().map(wire).collect(),
         }
     }
 }

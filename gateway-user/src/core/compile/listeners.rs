@@ -198,7 +198,7 @@ fn taken<'h>(host: &'h Host, place: &Place, listener: &Listener) -> Option<&'h L
         let at = l.at.ip().to_canonical();
         match place {
             Place::Any => at.is_unspecified() || owns(host, at),
-            Place::At(list) => list.iter().any(|&ip| {
+            Place::At(list) | Place::On(list) => list.iter().any(|&ip| {
                 owns(host, ip) && (at == ip || at.is_unspecified() && at.is_ipv4() == ip.is_ipv4())
             }),
         }
@@ -273,7 +273,7 @@ pub(super) fn local_addresses(gateways: &[GatewayWork<'_>], at: usize, host: &Ho
     let mine = ports(&gateways[at]);
     let mut list: Vec<IpAddr> = host.addresses.iter().copied().collect();
     for other in gateways {
-        if let Place::At(exact) = &other.place
+        if let Place::At(exact) | Place::On(exact) = &other.place
             && ports(other).iter().any(|port| mine.contains(port))
         {
             list.retain(|ip| !exact.contains(ip));

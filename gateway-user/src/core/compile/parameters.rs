@@ -22,6 +22,8 @@ pub(super) struct Effective<'m> {
     pub(super) mode: Option<AddressMode>,
     /// The pools, and the SluiceParameters that have them.
     pub(super) pools: Option<(&'m Pools, &'m ObjectName)>,
+    /// Patterns of the interfaces whose addresses count, and the SluiceParameters that have them.
+    pub(super) interfaces: Option<(&'m [Arc<str>], &'m ObjectName)>,
     /// Networks of proxies whose word about the client counts.
     pub(super) trusted: Option<&'m Arc<[IpNet]>>,
 }
@@ -29,13 +31,15 @@ pub(super) struct Effective<'m> {
 impl<'m> Effective<'m> {
     fn of(parameters: &'m Parameters) -> Self {
         let pools = parameters.pools.as_deref().map(|pools| (pools, &parameters.meta.name));
-        Self { mode: parameters.mode, pools, trusted: parameters.trusted.as_ref() }
+        let interfaces = parameters.interfaces.as_deref().map(|patterns| (patterns, &parameters.meta.name));
+        Self { mode: parameters.mode, pools, interfaces, trusted: parameters.trusted.as_ref() }
     }
 
     fn over(self, other: Self) -> Self {
         Self {
             mode: self.mode.or(other.mode),
             pools: self.pools.or(other.pools),
+            interfaces: self.interfaces.or(other.interfaces),
             trusted: self.trusted.or(other.trusted),
         }
     }
@@ -53,9 +57,22 @@ pub(super) fn of_gateway<'m>(
     gateway: &'m Gateway,
     class: Effective<'m>,
 ) -> Result<Effective<'m>, Problem> {
-    let Some(reference) = &gateway.parameters else { return Ok(class) };
-    let namespace = Some(&*gateway.meta.name.namespace);
-    find(model, "spec.infrastructure.parametersRef", reference, namespace).map(|own| own.over(class))
+    let effective = match &gateway.parameters {
+        None => class,
+        Some(reference) => {
+            let namespace = Some(&*gateway.meta.name.namespace);
+            find(model, "spec.infrastructure.parametersRef", reference, namespace)?.over(class)
+        }
+    };
+    match effective.interfaces {
+        Some((_, name)) if effective.mode != Some(AddressMode::Node) => Err(problem(
+            "InvalidParameters",
+            format!(
+                "spec.interfaces of {PARAMETERS} {name}: an address out of a pool is on no interface of its own (write addressMode: Node, or remove interfaces)"
+            ),
+        )),
+        _ => Ok(effective),
+    }
 }
 
 fn find<'m>(

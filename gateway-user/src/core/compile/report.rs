@@ -29,7 +29,7 @@ pub(super) fn report(model: &Model, gateways: &Gateways<'_>, host: &Host, report
         let mut addresses: Vec<IpAddr> = match &work.place {
             _ if !served(work) => Vec::new(),
             Place::Any => local_addresses(&gateways.list, at, host),
-            Place::At(list) => list.clone(),
+            Place::At(list) | Place::On(list) => list.clone(),
         };
         addresses.truncate(MOST_ADDRESSES);
         report.gateways.insert(work.gateway.meta.name.clone(), gateway(work, addresses));
@@ -115,7 +115,7 @@ fn gateway(work: &GatewayWork<'_>, addresses: Vec<IpAddr>) -> GatewayStatus {
     let listeners = work.listeners.iter().map(|l| listener(work, l, generation)).collect();
     GatewayStatus {
         addresses,
-        of_host: matches!(work.place, Place::Any),
+        of_host: matches!(work.place, Place::Any | Place::On(_)),
         conditions: vec![accepted, programmed],
         listeners,
     }

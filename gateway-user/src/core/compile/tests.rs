@@ -24,7 +24,7 @@ use crate::core::status::Condition;
 use crate::core::testing::{model, object};
 use crate::core::transport::Transport;
 
-/// A host with 192.0.2.1 and 2001:db8::1, where processes listen as given: `ADDRESS:PORT`, `udp ADDRESS:PORT`.
+/// A host with 192.0.2.1 and 2001:db8::1 on eth0, where processes listen as given: `ADDRESS:PORT`, `udp ADDRESS:PORT`.
 fn host(listening: &[&str]) -> Host {
     let listening = listening
         .iter()
@@ -37,8 +37,12 @@ fn host(listening: &[&str]) -> Host {
             }
         })
         .collect();
+    let on = |name: &str, addresses: &[&str]| {
+        (name.into(), addresses.iter().map(|a| a.parse::<IpAddr>().unwrap()).collect())
+    };
+    let interfaces = [on("eth0", &["192.0.2.1", "2001:db8::1", "fe80::1"]), on("lo", &["127.0.0.1"])];
     let addresses = ["192.0.2.1", "2001:db8::1", "127.0.0.1"].iter().map(|a| a.parse::<IpAddr>().unwrap());
-    Host { addresses: addresses.collect(), listening, ..Host::default() }
+    Host { addresses: addresses.collect(), interfaces: interfaces.into(), listening, ..Host::default() }
 }
 
 fn compiled(objects: &str, listening: &[&str]) -> Snapshot {

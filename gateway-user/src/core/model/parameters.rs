@@ -53,6 +53,8 @@ pub struct Parameters {
     pub mode: Option<AddressMode>,
     /// spec.addressPools.
     pub pools: Option<Arc<Pools>>,
+    /// spec.interfaces: patterns of their names.
+    pub interfaces: Option<Arc<[Arc<str>]>>,
     /// spec.trustedProxies.
     pub trusted: Option<Arc<[IpNet]>>,
     /// What it asks for that is not built, or cannot be: whoever refers to it is not accepted.
@@ -64,7 +66,7 @@ pub struct Parameters {
 pub enum AddressMode {
     /// On an address of each family that the pools have.
     Pool,
-    /// On every local address.
+    /// On every local address, or on those of certain interfaces.
     Node,
 }
 

@@ -24,9 +24,13 @@ fn pools_and_mode_arrive() {
         "192.0.2.1-192.0.2.14, 198.51.100.7-198.51.100.9, 2001:db8::1-2001:db8::ff"
     );
     // Nothing is filled in: what is not written is the class's.
+    let model = load(&parameters("{interfaces: [eth0, 'veth?*']}")).unwrap().model;
+    let found = model.parameters[&name("default/p")].interfaces.clone().unwrap();
+    assert_eq!(found.iter().map(|pattern| &**pattern).collect::<Vec<_>>(), ["eth0", "veth?*"]);
     let model = load(&parameters("{}")).unwrap().model;
     let found = &model.parameters[&name("default/p")];
     assert_eq!((found.mode, &found.pools, found.refusals.len()), (None, &None, 0));
+    assert_eq!(found.interfaces, None);
 }
 
 #[test]
@@ -107,6 +111,13 @@ fn what_is_wrong_with_a_pool_is_told() {
              (got \"proxy\"); write a network such as 192.0.2.0/24 or 2001:db8::/64, or an address\n",
         ),
         (
+            "{addressMode: Node, interfaces: [eth*, 'a b', x/y]}",
+            "test.yaml:4:46: SluiceParameters default/p: spec.interfaces[1]: no interface has such a name (got \"a b\"); \
+             write a name such as eth0, or a pattern such as eth*\n\
+             test.yaml:4:53: SluiceParameters default/p: spec.interfaces[2]: no interface has such a name (got \"x/y\"); \
+             write a name such as eth0, or a pattern such as eth*\n",
+        ),
+        (
             "{addressPool: []}",
             "test.yaml:4:8: SluiceParameters default/p: spec.addressPool: unknown field (got []); did you mean `addressPools`?\n",
         ),
@@ -126,13 +137,7 @@ fn what_is_wrong_or_not_built_is_a_refusal_of_the_object() {
         };
         found.refusals.iter().map(|refusal| format!("{}: {}", refusal.field, refusal.message)).collect()
     };
-    assert_eq!(
-        refusals("{interfaces: [eth0], limits: {connections: 5}}"),
-        [
-            "spec.interfaces: interfaces for some Gateways alone are not built; remove it (`sluice run --interface` is for all)",
-            "spec.limits: limits are not built; remove it",
-        ]
-    );
+    assert_eq!(refusals("{limits: {connections: 5}}"), ["spec.limits: limits are not built; remove it"]);
     // A source that leaves a bad object out and goes on finds it refused, with the reason.
     assert_eq!(
         refusals("{addressPools: [{addresses: [10.0.0.5/24]}]}"),

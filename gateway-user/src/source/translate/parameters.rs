@@ -31,6 +31,7 @@ pub(super) fn parameters(
             _ => AddressMode::Pool,
         }),
         pools: None,
+        interfaces: None,
         trusted: None,
         refusals: refusals.of(Level::Parameters, ""),
     };
@@ -38,6 +39,12 @@ pub(super) fn parameters(
     match pools(root) {
         Ok(pools) => parameters.pools = pools.map(Arc::new),
         Err(of_pools) => problems.extend(of_pools),
+    }
+    match interfaces(root) {
+        Ok(patterns) => {
+            parameters.interfaces = Some(patterns).filter(|patterns| !patterns.is_empty()).map(Arc::from);
+        }
+        Err(of_interfaces) => problems.extend(of_interfaces),
     }
     match trusted(root) {
         Ok(trusted) => parameters.trusted = trusted,
@@ -49,6 +56,21 @@ pub(super) fn parameters(
     }));
     findings.errors.extend(problems);
     parameters
+}
+
+fn interfaces(root: &Node) -> Result<Vec<Arc<str>>, Vec<Diagnostic>> {
+    let (mut patterns, mut problems) = (Vec::new(), Vec::new());
+    for (at, node) in root.list("spec.interfaces").iter().enumerate() {
+        let pattern = node.as_str().unwrap_or_default();
+        // What the kernel takes for a name (dev_valid_name), and `*` and `?`.
+        if pattern.contains(|c: char| c == '/' || c == ':' || c.is_whitespace()) {
+            let message = "no interface has such a name".to_owned();
+            let remedy = "write a name such as eth0, or a pattern such as eth*".to_owned();
+            problems.push(diagnostic(node, format!("spec.interfaces[{at}]"), message, remedy));
+        }
+        patterns.push(pattern.into());
+    }
+    if problems.is_empty() { Ok(patterns) } else { Err(problems) }
 }
 
 fn trusted(root: &Node) -> Result<Option<Arc<[IpNet]>>, Vec<Diagnostic>> {

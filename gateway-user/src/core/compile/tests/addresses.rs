@@ -306,3 +306,47 @@ fn what_has_no_effect_is_noted() {
     super::compare(&noted(Role::Alone), &format!("{lonely}\n{labels}"));
     super::compare(&noted(Role::Leader), &format!("{lonely}\n!{labels}"));
 }
+
+#[test]
+fn with_interfaces_named_the_node_s_addresses_on_them_alone_count() {
+    let with = |parameters: &str| {
+        format!("{CLASS}parameters infra/p {parameters}\ngateway gw\nlistener http HTTP 80")
+    };
+    for role in [Role::Alone, Role::Leader, Role::Follower] {
+        check_as(
+            role,
+            &with("mode=Node interfaces=wlan0,eth?"),
+            "gateway gw addresses [192.0.2.1 2001:db8::1]
+             gateway gw Programmed=True:Programmed
+             bound 192.0.2.1:80 http default/gw/http
+             bound 2001:db8::1:80 http default/gw/http
+             !bound *
+             !bring up",
+        );
+        check_as(
+            role,
+            &with("mode=Node interfaces=eth1"),
+            "gateway gw addresses []
+             gateway gw Programmed=False:AddressNotAssigned
+             gateway gw Programmed says none of this host's interfaces that have addresses (eth0, lo) fits spec.interfaces of SluiceParameters infra/p, eth1
+             !bound",
+        );
+    }
+    for parameters in ["interfaces=eth0", "interfaces=eth0 mode=Pool pool=10.0.0.0/29"] {
+        check(
+            &with(parameters),
+            "class sluice Accepted=True:Accepted
+             gateway gw Accepted=False:InvalidParameters
+             gateway gw Accepted says spec.interfaces of SluiceParameters infra/p: an address out of a pool is on no interface
+             !bound",
+        );
+    }
+    // A Gateway's own parameters go over its class's, field by field.
+    check(
+        &format!(
+            "{CLASS}parameters infra/p mode=Node\nparameters q interfaces=lo
+             gateway gw parameters=q\nlistener http HTTP 80"
+        ),
+        "gateway gw addresses [127.0.0.1]",
+    );
+}

@@ -88,9 +88,18 @@ fn parameters() -> impl Strategy<Value = Parameters> {
     let ranges =
         prop::sample::subsequence(vec!["10.0.0.0/31", "10.0.0.4/30", "fd00::/126", "192.0.2.1"], 0..4);
     let mode = prop::option::of(prop_oneof![Just(AddressMode::Pool), Just(AddressMode::Node)]);
-    (meta(), mode, ranges, refusals()).prop_map(|(meta, mode, ranges, refusals)| {
+    let interfaces = prop::option::of(word(["eth0", "eth*", "x"]));
+    (meta(), mode, ranges, interfaces, refusals()).prop_map(|(meta, mode, ranges, interfaces, refusals)| {
         let ranges: Vec<Range> = ranges.iter().map(|text| text.parse().unwrap()).collect();
-        Parameters { meta, mode, pools: Pools::new(&ranges).unwrap().map(Arc::new), trusted: None, refusals }
+        let interfaces = interfaces.map(|name| [name.into()].into());
+        Parameters {
+            meta,
+            mode,
+            pools: Pools::new(&ranges).unwrap().map(Arc::new),
+            interfaces,
+            trusted: None,
+            refusals,
+        }
     })
 }
 

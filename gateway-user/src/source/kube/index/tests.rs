@@ -399,7 +399,7 @@ fn event(at: u8, kind: u8, what: u8) -> (Kind, Seen) {
                 0..=5 => {}
                 6 => {
                     route["metadata"]["labels"] =
-                        json!({"app.kubernetes.io/managed-by": "sluice-gateway.dev"})
+                        json!({"app.kubernetes.io/managed-by": "sluice-gateway.dev"});
                 }
                 _ => route["spec"]["rules"][0]["matches"] = json!([{"path": {"type": "Odd", "value": "/"}}]),
             }
