@@ -68,7 +68,7 @@ fn addresses_are_the_namespaces_without_ours() {
     ns.address("lan", "fd79::1".parse().unwrap(), 64);
     ns.address("lan", "fd79::2".parse().unwrap(), 128);
     let own: BTreeSet<IpAddr> = ["fd79::2".parse().unwrap()].into();
-    let mut found = ns.enter(|| host(&own, &BTreeSet::new())).addresses;
+    let mut found = ns.enter(|| host(&own, &BTreeSet::new())).addresses();
     found.retain(|a| !a.to_string().starts_with("fe80"));
     let expected: BTreeSet<IpAddr> =
         ["127.0.0.1", "::1", "10.79.0.1", "fd79::1"].iter().map(|a| a.parse().unwrap()).collect();

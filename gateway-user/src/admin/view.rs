@@ -25,7 +25,7 @@ pub use maps::{BindingView, Lookups, MapView, MapsView};
 pub use objects::{
     AppliedView, DifferenceView, DifferencesView, ObjectView, ObjectsView, OutcomeView, conditions_of,
 };
-pub use report::{Before, Place, negative};
+pub use report::{Before, Part, Place, negative};
 pub use status::{
     AgentView, ConditionView, ConfigurationView, DiagnosticView, ExternalNameView, GatewayView, LeftOutView,
     ListenerView, LoadErrorView, NamedView, ParentRefView, ParentView, RouteView, StatusView,

@@ -420,7 +420,7 @@ impl Engine {
         self.memory.adopt(&self.snapshot.ids, || reader.counts().map(|counts| counts.lookups))?;
         self.board.baselines.store(self.memory.baselines.clone().into());
         self.running.publish(&self.snapshot);
-        let mut addresses = self.host.addresses.clone();
+        let mut addresses = self.host.addresses();
         addresses.extend(&self.snapshot.addresses);
         let (snapshot, model) = (Arc::clone(&self.snapshot), Arc::clone(&self.model));
         self.board.serving.store(Serving { snapshot, model, addresses }.into());

@@ -10,9 +10,7 @@ use super::transport::Transport;
 /// The host as it was when compilation began.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Host {
-    /// The host's own addresses, without those that the agent brought up for Gateways.
-    pub addresses: BTreeSet<IpAddr>,
-    /// These addresses by the names of their interfaces.
+    /// The host's own addresses by the names of their interfaces, without those that the agent brought up for Gateways.
     pub interfaces: BTreeMap<Arc<str>, BTreeSet<IpAddr>>,
     /// What processes of the host listen on (the agent's own sockets left out). An unspecified address stands
     /// for all of its family.
@@ -21,6 +19,20 @@ pub struct Host {
     pub names: Names,
     /// Who decides which address of a pool a Gateway gets.
     pub role: Role,
+}
+
+impl Host {
+    /// The host's own addresses.
+    #[must_use]
+    pub fn addresses(&self) -> BTreeSet<IpAddr> {
+        self.interfaces.values().flatten().copied().collect()
+    }
+
+    /// Whether this is one of the host's own addresses.
+    #[must_use]
+    pub fn has(&self, ip: IpAddr) -> bool {
+        self.interfaces.values().any(|addresses| addresses.contains(&ip))
+    }
 }
 
 /// Who decides which address of a pool a Gateway gets, and what a Gateway gets that has no pool.

@@ -23,15 +23,13 @@ use crate::core::transport::Transport;
 /// a bound socket.
 #[must_use]
 pub fn host(own: &BTreeSet<IpAddr>, udp_ports: &BTreeSet<u16>) -> Host {
-    let interfaces = interfaces(own);
-    let addresses = interfaces.values().flatten().copied().collect();
     let mut listening = listening(Transport::Tcp, entries("tcp").chain(entries("tcp6")));
     if !udp_ports.is_empty() {
         let bound = udp_entries("udp").chain(udp_entries("udp6"));
         listening
             .extend(self::listening(Transport::Udp, bound.filter(|(at, _)| udp_ports.contains(&at.port()))));
     }
-    Host { addresses, interfaces, listening, ..Host::default() }
+    Host { interfaces: interfaces(own), listening, ..Host::default() }
 }
 
 fn interfaces(own: &BTreeSet<IpAddr>) -> BTreeMap<Arc<str>, BTreeSet<IpAddr>> {

@@ -44,15 +44,11 @@ impl StatusView {
     #[must_use]
     pub fn new(report: &Report, model: &Model, before: Option<Before<'_>>) -> Self {
         let times = Times::new(before);
-        let named = |kind: &str, namespace: &str, name: &str, conditions: &[Condition]| {
-            let mut view = NamedView {
-                kind: kind.to_owned(),
-                namespace: namespace.to_owned(),
-                name: name.to_owned(),
-                conditions: Vec::new(),
-            };
-            view.conditions = times.views(&Place::Named(&view), conditions);
-            view
+        let named = |kind: &str, namespace: &str, name: &str, conditions: &[Condition]| NamedView {
+            kind: kind.to_owned(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            conditions: times.views(Place { kind, namespace, name, part: Part::Whole }, conditions),
         };
         Self {
             agent: None,
@@ -89,8 +85,9 @@ impl StatusView {
     ) -> impl Iterator<Item = (Place<'_>, &ConditionView)> {
         let routes = self.routes.iter().filter(move |route| !without(route)).map(|route| &**route);
         let parents = routes.flat_map(|route| {
-            let place = |parent| Place::Parent(route, parent);
-            route.parents.iter().map(move |parent| (place(&parent.parent_ref), &*parent.conditions))
+            let RouteView { kind, namespace, name, parents } = route;
+            let place = move |parent| Place { kind, namespace, name, part: Part::Parent(parent) };
+            parents.iter().map(move |parent| (place(&parent.parent_ref), &*parent.conditions))
         });
         let all = self.few().chain(parents);
         all.flat_map(|(place, conditions)| conditions.iter().map(move |condition| (place, condition)))
@@ -99,11 +96,14 @@ impl StatusView {
     /// What has conditions but for the routes, of which there may be thousands.
     fn few(&self) -> impl Iterator<Item = (Place<'_>, &[ConditionView])> {
         let named = self.gateway_classes.iter().chain(&self.others);
-        let named = named.map(|named| (Place::Named(named), &*named.conditions));
+        let named = named.map(|NamedView { kind, namespace, name, conditions }| {
+            (Place { kind, namespace, name, part: Part::Whole }, &**conditions)
+        });
         let gateways = self.gateways.iter().flat_map(|gateway| {
-            let listeners = gateway.listeners.iter();
-            let of = listeners.map(move |l| (Place::Listener(gateway, &l.name), &*l.conditions));
-            of.chain([(Place::Gateway(gateway), &*gateway.conditions)])
+            let GatewayView { namespace, name, listeners, conditions, .. } = gateway;
+            let place = move |part| Place { kind: "Gateway", namespace, name, part };
+            let of = listeners.iter().map(move |l| (place(Part::Listener(&l.name)), &*l.conditions));
+            of.chain([(place(Part::Whole), &**conditions)])
         });
         named.chain(gateways)
     }
@@ -111,35 +111,37 @@ impl StatusView {
 
 /// What a condition is about; in words `Gateway default/web listener http`.
 #[derive(Clone, Copy, Debug)]
-pub enum Place<'v> {
-    /// A GatewayClass, a ListenerSet, a policy.
-    Named(&'v NamedView),
-    /// A Gateway.
-    Gateway(&'v GatewayView),
+pub struct Place<'v> {
+    /// Kind of the object.
+    pub kind: &'v str,
+    /// Its namespace; empty for a kind without one.
+    pub namespace: &'v str,
+    /// Its name.
+    pub name: &'v str,
+    /// What of it.
+    pub part: Part<'v>,
+}
+
+/// What of an object a condition is about.
+#[derive(Clone, Copy, Debug)]
+pub enum Part<'v> {
+    /// All of it.
+    Whole,
     /// A listener of a Gateway.
-    Listener(&'v GatewayView, &'v str),
+    Listener(&'v str),
     /// A route, for one of its parents.
-    Parent(&'v RouteView, &'v ParentRefView),
+    Parent(&'v ParentRefView),
 }
 
 impl fmt::Display for Place<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (kind, namespace, name) = match self {
-            Self::Named(named) => (&*named.kind, &named.namespace, &named.name),
-            Self::Gateway(gateway) | Self::Listener(gateway, _) => {
-                ("Gateway", &gateway.namespace, &gateway.name)
-            }
-            Self::Parent(route, _) => (&*route.kind, &route.namespace, &route.name),
-        };
-        write!(f, "{kind} ")?;
-        if !namespace.is_empty() {
-            write!(f, "{namespace}/")?;
-        }
-        write!(f, "{name}")?;
-        match self {
-            Self::Named(_) | Self::Gateway(_) => Ok(()),
-            Self::Listener(_, name) => write!(f, " listener {name}"),
-            Self::Parent(_, parent) => write!(f, " parent {parent}"),
+        let Self { kind, namespace, name, part } = self;
+        let slash = if namespace.is_empty() { "" } else { "/" };
+        write!(f, "{kind} {namespace}{slash}{name}")?;
+        match part {
+            Part::Whole => Ok(()),
+            Part::Listener(name) => write!(f, " listener {name}"),
+            Part::Parent(parent) => write!(f, " parent {parent}"),
         }
     }
 }
@@ -159,7 +161,7 @@ impl<'a> Times<'a> {
         Self { known, now: before.map(|before| before.now) }
     }
 
-    fn views(&self, place: &Place<'_>, conditions: &[Condition]) -> Vec<ConditionView> {
+    fn views(&self, place: Place<'_>, conditions: &[Condition]) -> Vec<ConditionView> {
         let before = if self.known.is_empty() { None } else { self.known.get(&place.to_string()) };
         views(conditions, before.copied().unwrap_or_default(), self.now)
     }
@@ -212,22 +214,19 @@ fn gateway(
     spec: Option<&Gateway>,
     times: &Times<'_>,
 ) -> GatewayView {
-    let mut view = GatewayView {
+    let place = |part| Place { kind: "Gateway", namespace: &name.namespace, name: &name.name, part };
+    let listeners = status.listeners.iter().map(|l| {
+        let spec = spec.and_then(|g| g.listeners.iter().find(|s| s.name == l.name));
+        listener(l, spec, times.views(place(Part::Listener(&l.name)), &l.conditions))
+    });
+    GatewayView {
         namespace: name.namespace.to_string(),
         name: name.name.to_string(),
         class: spec.map(|g| g.class.clone()).unwrap_or_default(),
         addresses: status.addresses.iter().map(ToString::to_string).collect(),
-        conditions: Vec::new(),
-        listeners: Vec::new(),
-    };
-    let listeners = status.listeners.iter().map(|l| {
-        let spec = spec.and_then(|g| g.listeners.iter().find(|s| s.name == l.name));
-        listener(l, spec, times.views(&Place::Listener(&view, &l.name), &l.conditions))
-    });
-    let listeners = listeners.collect();
-    view.conditions = times.views(&Place::Gateway(&view), &status.conditions);
-    view.listeners = listeners;
-    view
+        conditions: times.views(place(Part::Whole), &status.conditions),
+        listeners: listeners.collect(),
+    }
 }
 
 fn listener(

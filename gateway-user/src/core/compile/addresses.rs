@@ -34,7 +34,7 @@ pub(super) fn assign(list: &mut [GatewayWork<'_>], host: &Host, previous: &Ids) 
             had: had(work, host.role, previous),
         })
         .collect();
-    let assigned = pool::assign(&requests, &host.addresses, host.role != Role::Follower);
+    let assigned = pool::assign(&requests, &host.addresses(), host.role != Role::Follower);
     let names: Vec<String> = list.iter().map(GatewayWork::name).collect();
     for ((work, asked), assigned) in list.iter_mut().zip(asked).zip(assigned) {
         let mut problems = asked.problems;

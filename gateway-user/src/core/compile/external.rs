@@ -26,9 +26,10 @@ impl<'m> Guard<'m> {
             Place::Any | Place::On(_) => None,
             Place::At(list) => Some(list),
         });
+        let own = host.addresses();
         let far = |v6: bool| {
-            let mut usable = host.addresses.iter().filter(|ip| near(**ip).is_none());
-            host.addresses.is_empty() || usable.any(|ip| ip.is_ipv6() == v6)
+            let mut usable = own.iter().filter(|ip| near(**ip).is_none());
+            own.is_empty() || usable.any(|ip| ip.is_ipv6() == v6)
         };
         Self { host, gateways: at.flatten().copied().collect(), families: [far(false), far(true)] }
     }
@@ -75,7 +76,7 @@ impl<'m> Guard<'m> {
             near(ip).or_else(|| {
                 if self.gateways.contains(&ip) {
                     Some("a Gateway's address")
-                } else if self.host.addresses.contains(&ip) {
+                } else if self.host.has(ip) {
                     Some("an address of this host")
                 } else {
                     None

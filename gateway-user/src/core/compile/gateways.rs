@@ -191,7 +191,7 @@ pub(super) fn begin<'m>(gateway: &'m Gateway, parameters: Result<Effective<'m>, 
 
 /// Whether the host has an address by itself.
 pub(super) fn owns(host: &Host, ip: IpAddr) -> bool {
-    ip.is_loopback() || host.addresses.contains(&ip)
+    ip.is_loopback() || host.has(ip)
 }
 
 impl Place {

@@ -37,6 +37,8 @@ pub(super) struct Tables<'b> {
     served: Vec<ListenerId>,
     patterns: Patterns,
     before: &'b Patterns,
+    /// The expressions that the route asks for that is being added.
+    asked: Vec<Arc<str>>,
     /// Labels of rules without a name.
     positions: Vec<Arc<str>>,
     empty: Arc<str>,
@@ -111,6 +113,7 @@ impl<'b> Tables<'b> {
             served,
             patterns: Patterns::default(),
             before,
+            asked: Vec::new(),
             positions: (0..16).map(|n| n.to_string().into()).collect(),
             empty,
         }
@@ -133,6 +136,7 @@ impl<'b> Tables<'b> {
         for (at, rule) in route.rules.iter().enumerate() {
             rules.push(self.rule(resolver, route, at, rule, &mut outcome));
         }
+        outcome.patterns = std::mem::take(&mut self.asked);
         outcome.all_refused = rules.iter().all(|rule| rule.refused) && !outcome.refused.is_empty();
         let name: Arc<str> = route.meta.name.to_string().into();
         for &(g, l) in listeners {
@@ -200,7 +204,7 @@ impl<'b> Tables<'b> {
         }
         let mut matches = Vec::with_capacity(rule.matches.len());
         for (m, one) in rule.matches.iter().enumerate() {
-            match self.one_match(one, &mut outcome.patterns) {
+            match self.one_match(one) {
                 Ok((path, conditions)) => matches.push((m as u32, path, conditions)),
                 Err(why) => problems.push(format!("spec.rules[{at}].matches[{m}].{why}")),
             }
@@ -232,11 +236,7 @@ impl<'b> Tables<'b> {
 
     /// A match; or why it cannot be made: then it matches nothing, and its rule answers 500 to what its other matches
     /// fit.
-    fn one_match(
-        &mut self,
-        one: &HttpMatch,
-        patterns: &mut Vec<Arc<str>>,
-    ) -> Result<(Path, Option<Arc<Conditions>>), String> {
+    fn one_match(&mut self, one: &HttpMatch) -> Result<(Path, Option<Arc<Conditions>>), String> {
         let path = match &one.path {
             PathMatch::Exact(path) => Path::Exact(path.clone()),
             PathMatch::Prefix(prefix) => match prefix.trim_end_matches('/') {
@@ -245,7 +245,7 @@ impl<'b> Tables<'b> {
                 trimmed => Path::Prefix(trimmed.into()),
             },
             PathMatch::Regex(text) => Path::Regex(
-                self.pattern(text, patterns)
+                self.pattern(text)
                     .map_err(|why| format!("path: the regular expression \"{text}\" is refused: {why}"))?,
             ),
         };
@@ -256,33 +256,28 @@ impl<'b> Tables<'b> {
         for header in &one.headers {
             let name = HeaderName::from_bytes(header.name.as_bytes())
                 .map_err(|_| format!("headers: \"{}\" is not the name of a header", header.name))?;
-            headers.push((name, self.value(header, "headers", patterns)?));
+            headers.push((name, self.value(header, "headers")?));
         }
         let mut query = Vec::with_capacity(one.query.len());
         for parameter in &one.query {
-            query.push((parameter.name.clone(), self.value(parameter, "queryParams", patterns)?));
+            query.push((parameter.name.clone(), self.value(parameter, "queryParams")?));
         }
         let (headers, query) = (headers.into(), query.into());
         Ok((path, Some(Arc::new(Conditions { method: one.method.clone(), headers, query }))))
     }
 
-    fn value(
-        &mut self,
-        asked: &ValueMatch,
-        field: &str,
-        patterns: &mut Vec<Arc<str>>,
-    ) -> Result<Value, String> {
+    fn value(&mut self, asked: &ValueMatch, field: &str) -> Result<Value, String> {
         if !asked.regex {
             return Ok(Value::Exact(asked.value.clone()));
         }
-        self.pattern(&asked.value, patterns).map(Value::Regex).map_err(|why| {
+        self.pattern(&asked.value).map(Value::Regex).map_err(|why| {
             let ValueMatch { name, value, .. } = asked;
             format!("{field}: {name}: the regular expression \"{value}\" is refused: {why}")
         })
     }
 
-    fn pattern(&mut self, text: &Arc<str>, patterns: &mut Vec<Arc<str>>) -> Result<Arc<Regex>, Arc<str>> {
-        patterns.push(text.clone());
+    fn pattern(&mut self, text: &Arc<str>) -> Result<Arc<Regex>, Arc<str>> {
+        self.asked.push(text.clone());
         self.patterns.get(self.before, text)
     }
 

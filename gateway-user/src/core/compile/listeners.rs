@@ -271,7 +271,7 @@ pub(super) fn local_addresses(gateways: &[GatewayWork<'_>], at: usize, host: &Ho
         g.listeners.iter().flat_map(|l| &l.keys).map(|k| (k.port, k.protocol)).collect()
     };
     let mine = ports(&gateways[at]);
-    let mut list: Vec<IpAddr> = host.addresses.iter().copied().collect();
+    let mut list: Vec<IpAddr> = host.addresses().into_iter().collect();
     for other in gateways {
         if let Place::At(exact) | Place::On(exact) = &other.place
             && ports(other).iter().any(|port| mine.contains(port))

@@ -4,7 +4,7 @@
 //! Owns what is kept of an object, and when two are the same. A watch tells of an object once, so one that nobody refers to
 //! yet is kept, too: trimmed and unread. Must not know the others.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::hash::{Hash, Hasher as _};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -37,16 +37,31 @@ pub(super) struct Entry {
     status: Box<str>,
     /// The addresses that the status of a Gateway names.
     pub(super) addresses: Vec<IpAddr>,
-    /// Hash of what the status was found to say already.
-    says: Cell<Option<u64>>,
-    /// What the status of a route was found to say already: of thousands few change at a time.
-    says_of: RefCell<Option<Arc<[ParentStatus]>>>,
+    /// What the status was found to say already.
+    says: RefCell<Option<Said>>,
     /// The Service that an EndpointSlice belongs to.
     pub(super) service: Option<ObjectName>,
     /// Whether it was made for a Gateway by us.
     pub(super) ours: bool,
     /// Whether it is remembered as it is now or as it was before.
     pub(super) remembered: bool,
+}
+
+/// What a status is to say, or was found to say, as far as it must be known to be the same.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    /// A hash of it.
+    Hash(u64),
+    /// All of it, which for a route is shared: of thousands few change at a time, and the same is seen by its address.
+    Route(Arc<[ParentStatus]>),
+}
+
+impl Said {
+    pub(super) fn hash(what: impl Hash) -> Self {
+        let mut hasher = FxHasher::default();
+        what.hash(&mut hasher);
+        Self::Hash(hasher.finish())
+    }
 }
 
 impl Entry {
@@ -90,8 +105,7 @@ impl Entry {
             revision,
             status: kept,
             addresses,
-            says: Cell::new(None),
-            says_of: RefCell::new(None),
+            says: RefCell::new(None),
             service,
             ours,
             remembered: false,
@@ -105,33 +119,11 @@ impl Entry {
     }
 
     /// What the status shall be: `None` if it says what is wanted. That is found out once for each status and want.
-    pub(super) fn due(&self, want: impl Hash, of: impl FnOnce(&Value) -> Option<Value>) -> Option<Value> {
-        let mut hasher = FxHasher::default();
-        want.hash(&mut hasher);
-        let want = Some(hasher.finish());
-        if self.says.get() == want {
-            return None;
-        }
-        let due = of(&self.status());
+    pub(super) fn due(&self, want: Said, of: impl FnOnce(&Value) -> Option<Value>) -> Option<Value> {
+        let mut says = self.says.borrow_mut();
+        let due = if says.as_ref() == Some(&want) { None } else { of(&self.status()) };
         if due.is_none() {
-            self.says.set(want);
-        }
-        due
-    }
-
-    /// The same of a route, compared by its address first.
-    pub(super) fn due_of(
-        &self,
-        want: &Arc<[ParentStatus]>,
-        of: impl FnOnce(&Value) -> Option<Value>,
-    ) -> Option<Value> {
-        let mut says = self.says_of.borrow_mut();
-        if says.as_ref().is_some_and(|says| Arc::ptr_eq(says, want)) {
-            return None;
-        }
-        let due = if says.as_ref() == Some(want) { None } else { of(&self.status()) };
-        if due.is_none() {
-            *says = Some(Arc::clone(want));
+            *says = Some(want);
         }
         due
     }

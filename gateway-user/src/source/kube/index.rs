@@ -75,18 +75,16 @@ pub(super) struct Index {
     references: References,
     /// Objects that are gone and were not forgotten yet.
     gone: BTreeSet<Key>,
-    /// What was handed out last, and what of it may be another by now.
-    handed: Option<Loaded>,
-    stale: Stale,
+    /// What was handed out last; `None`: anything of it may be another by now.
+    handed: Option<Handed>,
 }
 
-/// What of the last model may be another by now.
+/// What was handed out. Of thousands of HTTPRoutes few change at a time.
 #[derive(Debug)]
-enum Stale {
-    /// These HTTPRoutes alone. Of thousands few change at a time.
-    Routes(BTreeSet<ObjectName>),
-    /// Anything.
-    All,
+struct Handed {
+    loaded: Loaded,
+    /// HTTPRoutes that may be others by now, and nothing else is.
+    stale: BTreeSet<ObjectName>,
 }
 
 impl Index {
@@ -94,12 +92,12 @@ impl Index {
     pub(super) fn new(kinds: &[Kind]) -> Self {
         let kinds = kinds.iter().map(|kind| (*kind, List::default())).collect();
         let (generations, references) = (Generations::default(), References::default());
-        Self { kinds, generations, references, gone: BTreeSet::new(), handed: None, stale: Stale::All }
+        Self { kinds, generations, references, gone: BTreeSet::new(), handed: None }
     }
 
     /// What was remembered counts until it is known better: for every kind, since it is of a moment when all were known.
     pub(super) fn remember(&mut self, objects: Vec<(Kind, Value)>) {
-        self.stale = Stale::All;
+        self.handed = None;
         for list in self.kinds.values_mut() {
             list.known.get_or_insert_default();
         }
@@ -133,9 +131,9 @@ impl Index {
         let route = (kind == Kind::HttpRoute).then(|| seen.name()).flatten();
         let changed = self.take_in(kind, seen);
         if changed {
-            match (&mut self.stale, route) {
-                (Stale::Routes(routes), Some(route)) => drop(routes.insert(route)),
-                (stale, _) => *stale = Stale::All,
+            match (&mut self.handed, route) {
+                (Some(handed), Some(route)) => drop(handed.stale.insert(route)),
+                (handed, _) => *handed = None,
             }
         }
         changed
@@ -241,8 +239,8 @@ impl Index {
     /// # Errors
     /// If the objects contradict each other, which an API server does not let them.
     pub(super) fn load(&mut self) -> Result<Loaded, Vec<Diagnostic>> {
-        let stale = std::mem::replace(&mut self.stale, Stale::All);
-        let mut loaded = match self.load_routes(stale) {
+        let handed = self.handed.take();
+        let mut loaded = match handed.and_then(|handed| self.load_routes(handed)) {
             Some(loaded) => loaded,
             None => self.load_all()?,
         };
@@ -252,22 +250,23 @@ impl Index {
                 gateway.had = had(name).to_vec();
             }
         }
-        self.handed = Some(loaded.clone());
-        self.stale = Stale::Routes(BTreeSet::new());
+        self.handed = Some(Handed { loaded: loaded.clone(), stale: BTreeSet::new() });
         Ok(loaded)
     }
 
     /// What was handed out last with other HTTPRoutes, if nothing else may have changed, nothing was left out, and they refer
     /// to nothing that was not referred to before.
-    fn load_routes(&mut self, stale: Stale) -> Option<Loaded> {
-        let Stale::Routes(names) = stale else { return None };
-        let mut loaded = self.handed.clone().filter(|handed| handed.warnings.is_empty())?;
-        if names.is_empty() {
+    fn load_routes(&mut self, handed: Handed) -> Option<Loaded> {
+        let Handed { mut loaded, stale } = handed;
+        if !loaded.warnings.is_empty() {
+            return None;
+        }
+        if stale.is_empty() {
             return Some(loaded);
         }
         let known = self.kinds.get_mut(&Kind::HttpRoute)?.known.as_mut()?;
         let mut parts = Vec::new();
-        for name in names {
+        for name in stale {
             match known.get_mut(&name) {
                 Some(entry) => parts.push(entry.part(&THE_CLUSTER.into())),
                 None => drop(loaded.model.http_routes.remove(&name)),

@@ -19,7 +19,7 @@ use tracing::{debug, warn};
 
 use super::super::kind::Kind;
 use super::super::store::Key;
-use super::entry::Entry;
+use super::entry::{Entry, Said};
 use super::events::{Events, News, news};
 use super::index::Seen;
 use super::request::{Failure, WRITE, is_of_what_goes, within};
@@ -129,11 +129,16 @@ fn due(state: &State, said: &Saying<'_>, now: &str) -> Vec<Write> {
             observed_generation: conditions.first().map_or(0, |accepted| accepted.observed_generation),
         });
         let of = |have: &Value| status::class(have, &conditions, &features, now);
-        write(Kind::GatewayClass, &name, entry, entry.due((&conditions, &features), of));
+        write(Kind::GatewayClass, &name, entry, entry.due(Said::hash((&conditions, &features)), of));
     }
     for (name, want) in gateways {
         let Some(entry) = state.index.get(Kind::Gateway, name) else { continue };
-        write(Kind::Gateway, name, entry, entry.due(want, |have| status::gateway(have, want, now)));
+        write(
+            Kind::Gateway,
+            name,
+            entry,
+            entry.due(Said::hash(want), |have| status::gateway(have, want, now)),
+        );
     }
     let (first, nothing) = (ObjectName::new("", ""), Arc::default());
     for kind in [Kind::HttpRoute, Kind::GrpcRoute, Kind::TlsRoute, Kind::TcpRoute, Kind::UdpRoute] {
@@ -143,12 +148,22 @@ fn due(state: &State, said: &Saying<'_>, now: &str) -> Vec<Write> {
         for (object, want) in pairs.map(EitherOrBoth::left_and_right) {
             let Some((name, entry)) = object else { continue };
             let want = want.map_or(&nothing, |(_, want)| want);
-            write(kind, name, entry, entry.due_of(want, |have| status::route(have, want, now)));
+            write(
+                kind,
+                name,
+                entry,
+                entry.due(Said::Route(Arc::clone(want)), |have| status::route(have, want, now)),
+            );
         }
     }
     for (name, entry) in state.index.of(Kind::ListenerSet) {
         if let Some(want) = report.others.get(&(Kind::ListenerSet.name(), name.clone())) {
-            write(Kind::ListenerSet, name, entry, entry.due(want, |have| status::plain(have, want, now)));
+            write(
+                Kind::ListenerSet,
+                name,
+                entry,
+                entry.due(Said::hash(want), |have| status::plain(have, want, now)),
+            );
         }
     }
     let ancestors = policy::ancestors(model, report);
@@ -157,7 +172,7 @@ fn due(state: &State, said: &Saying<'_>, now: &str) -> Vec<Write> {
         let (want, none) = (want.map_or(&[][..], Vec::as_slice), BTreeSet::new());
         let gateways = ancestors.get(name).unwrap_or(&none);
         let of = |have: &Value| policy::status(have, gateways, want, now);
-        write(Kind::BackendTlsPolicy, name, entry, entry.due((gateways, want), of));
+        write(Kind::BackendTlsPolicy, name, entry, entry.due(Said::hash((gateways, want)), of));
     }
     writes
 }

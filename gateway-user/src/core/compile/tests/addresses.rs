@@ -8,8 +8,12 @@ const CLASS: &str = "class sluice sluice-gateway.dev/controller parameters=infra
 
 /// As `check`, in a cluster.
 fn check_as(role: Role, objects: &str, wanted: &str) {
-    let host = Host { role, ..host(&[]) };
-    let snapshot = compile(&model(objects), &host, &Ids::default(), 1);
+    check_on(&Host { role, ..host(&[]) }, objects, wanted);
+}
+
+/// As `check`, on a host.
+fn check_on(host: &Host, objects: &str, wanted: &str) {
+    let snapshot = compile(&model(objects), host, &Ids::default(), 1);
     super::compare(&lines(&snapshot), wanted);
 }
 
@@ -313,8 +317,11 @@ fn with_interfaces_named_the_node_s_addresses_on_them_alone_count() {
         format!("{CLASS}parameters infra/p {parameters}\ngateway gw\nlistener http HTTP 80")
     };
     for role in [Role::Alone, Role::Leader, Role::Follower] {
-        check_as(
-            role,
+        let mut host = Host { role, ..host(&[]) };
+        // Which means nothing without its interface.
+        host.interfaces.get_mut("eth0").unwrap().insert("fe80::1".parse().unwrap());
+        check_on(
+            &host,
             &with("mode=Node interfaces=wlan0,eth?"),
             "gateway gw addresses [192.0.2.1 2001:db8::1]
              gateway gw Programmed=True:Programmed

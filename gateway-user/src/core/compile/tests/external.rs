@@ -193,8 +193,9 @@ fn neighbours_of_guarded_addresses_are_not_guarded() {
 #[test]
 fn a_family_that_the_host_lacks_is_left_out() {
     let mut only4 = resolving(&["203.0.113.2", "2001:db8:1::2"], "", &[]);
-    only4.addresses =
+    let addresses =
         ["192.0.2.1", "127.0.0.1", "::1", "fe80::1"].iter().map(|ip| ip.parse().unwrap()).collect();
+    only4.interfaces = [("eth0".into(), addresses)].into();
     let left = snapshot(OBJECTS, &only4);
     assert_eq!(targets_of(&left), "svc:8443=203.0.113.2:8443*1");
     let external = left.report.external.values().next().unwrap();

@@ -298,7 +298,8 @@ fn kinds_that_a_listener_cannot_take() {
 #[test]
 fn status_names_at_most_sixteen_addresses() {
     let mut host = super::host(&[]);
-    host.addresses = (0..30).map(|n| std::net::IpAddr::from([192, 0, 2, n])).collect();
+    let addresses = (0..30).map(|n| std::net::IpAddr::from([192, 0, 2, n])).collect();
+    host.interfaces = [("eth0".into(), addresses)].into();
     let model = super::model("gateway gw\nlistener http HTTP 80");
     let snapshot = super::compile(&model, &host, &super::Ids::default(), 1);
     let status = snapshot.report.gateways.values().next().unwrap();

@@ -427,7 +427,7 @@ proptest::proptest! {
                 continue;
             }
             let bit_by_bit = index.load().unwrap();
-            index.stale = Stale::All;
+            index.handed = None;
             let at_once = index.load().unwrap();
             proptest::prop_assert_eq!(&bit_by_bit.warnings, &at_once.warnings);
             proptest::prop_assert_eq!(&bit_by_bit.model.http_routes, &at_once.model.http_routes);
