@@ -66,6 +66,9 @@ fn an_etcd_that_was_restored_from_a_backup_is_obeyed() {
     bed.cluster.apply(&http_route("later", "/later"));
     bed.wait_for(address, "/later", 200);
     ["all", "old", "later"].iter().for_each(|name| bed.wait_accepted("httproute", name));
+    // Each status is written by itself: the Gateway's may come after its routes'.
+    let attached = || bed.status("gateway", "web")["listeners"][0]["attachedRoutes"].clone();
+    bed.cluster.wait("the Gateway's status to follow", |_| attached() == 3);
     let gateway = bed.status("gateway", "web");
     assert_eq!(condition(&gateway["conditions"], "Programmed").as_deref(), Some("True"), "{gateway}");
     assert_eq!(gateway["listeners"][0]["attachedRoutes"], 3, "{gateway}");
